@@ -1,0 +1,1 @@
+"""Corpora to CSV, trial lists, crops, augmentation and the demo corpus."""

@@ -1,0 +1,17 @@
+"""Fixtures shared by all tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def speech_data() -> Path:
+    """Folder with real speech; tests that need it skip where it is absent."""
+    folder = Path(os.environ.get("SPEECH_DATA", ROOT.parent / "shared" / "speech"))
+    if not folder.is_dir():
+        pytest.skip(f"no real speech at {folder}: set SPEECH_DATA to the folder that holds it")
+    return folder

@@ -1,0 +1,40 @@
+"""Packaging of speechbrain_bccmt."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).resolve().parent
+README = HERE / "README.md"
+
+setup(
+    name="speechbrain_bccmt",
+    version="0.1.0",
+    description="Lightweight speaker verification for SpeechBrain: BC-CMT and attention-map distillation",
+    long_description=README.read_text(encoding="utf-8") if README.is_file() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    packages=find_packages(include=["speechbrain_bccmt", "speechbrain_bccmt.*"]),
+    python_requires=">=3.10,<3.14",
+    install_requires=[
+        "speechbrain>=1.1.2,<1.2",
+        # torch and torchaudio are one pair: the libraries of one load those of the other. A torch newer than
+        # its torchaudio, or a CPU-only torch beside PyPI's torchaudio, makes `import torchaudio` fail, and
+        # SpeechBrain with it. torchaudio ends at 2.11, so the same upper bound stands on both.
+        "torch>=2.7.1,<2.12",
+        "torchaudio>=2.7.1,<2.12",
+        "huggingface_hub",
+        "hyperpyyaml",
+        "matplotlib",
+        "numpy",
+        "scipy",
+        "sentencepiece",
+        "soundfile",
+        "tqdm",
+    ],
+    extras_require={
+        "demo": ["espeakng-loader>=0.2.4", "rich"],
+        "tensorboard": ["tensorboard"],
+        "test": ["espeakng-loader>=0.2.4", "onnx", "onnxruntime", "pytest", "rich", "ruff"],
+    },
+)

@@ -1,0 +1,179 @@
+"""Length and sample rate of many audio files, from their headers alone."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import soundfile
+from tqdm import tqdm
+
+_CHUNK = 256  # files per task: handing over single files costs several times what reading their headers does
+_HEAD = 1024  # bytes read of a wav file; its samples nearly always begin within them
+_OGG_PAGE = 65307  # bytes of the longest Ogg page
+
+
+class AudioHeader(NamedTuple):
+    """What the header tells.
+
+    Attributes
+    ----------
+    frames : int
+        Samples per channel.
+    sample_rate : int
+        In Hz.
+    """
+
+    frames: int
+    sample_rate: int
+
+
+def _pcm_header(head: bytes, size: int) -> AudioHeader | None:
+    """Parse a RIFF header, or return None to leave the file to libsndfile (other formats, odd headers).
+
+    Four times as quick as libsndfile, and strict where libsndfile quietly shortens: more bytes promised than
+    there are is an error.
+    """
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        return None
+    position, block, rate = 12, 0, 0
+    while position + 8 <= len(head):
+        name, length = struct.unpack_from("<4sI", head, position)
+        position += 8
+        if name == b"fmt " and position + 16 <= len(head):
+            _, _, rate, _, block, bits = struct.unpack_from("<HHIIHH", head, position)
+            if bits % 8:  # compressed (ADPCM and others): bytes do not tell the number of samples
+                return None
+        elif name == b"data":
+            if not block or not rate or length in (0, 0xFFFFFFFF):  # streamed: length unknown when written
+                return None
+            if position + length > size:
+                held = max(size - position, 0)
+                raise ValueError(f"truncated: {length} bytes of samples promised, {held} in the file")
+            return AudioHeader(length // block, rate)
+        position += length + length % 2
+    return None
+
+
+def _check_ogg_end(path: str, size: int) -> None:
+    """Raise where the file ends in the middle of an Ogg page, as an interrupted copy does."""
+    with open(path, "rb") as file:
+        file.seek(max(0, size - _OGG_PAGE))
+        tail = file.read()
+    page = tail.rfind(b"OggS")
+    segments = tail[page + 27 : page + 27 + tail[page + 26]] if page >= 0 and page + 26 < len(tail) else b""
+    if page < 0 or page + 27 + len(segments) + sum(segments) > len(tail) or not segments:
+        raise ValueError("truncated: the file ends in the middle of an Ogg page")
+
+
+def read_header(path: str) -> AudioHeader:
+    """Read length and sample rate of one file without decoding it.
+
+    Parameters
+    ----------
+    path : str
+        A wav, flac, ogg or opus file, or another that libsndfile reads.
+
+    Returns
+    -------
+    AudioHeader
+        Number of frames and sample rate.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be opened.
+    ValueError
+        Where it is empty, is not audio, holds no samples, or is shorter than its header promises.
+
+    Examples
+    --------
+    >>> path = str(getfixture("tmp_path") / "a.wav")
+    >>> soundfile.write(path, [0.0] * 800, 16000)
+    >>> read_header(path)
+    AudioHeader(frames=800, sample_rate=16000)
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        size = os.fstat(descriptor).st_size
+        head = os.read(descriptor, _HEAD)
+    finally:
+        os.close(descriptor)
+    if not head:
+        raise ValueError("empty file")
+    if header := _pcm_header(head, size):
+        return header
+    try:
+        with soundfile.SoundFile(path) as file:
+            header = AudioHeader(file.frames, file.samplerate)
+            if file.format == "FLAC" and header.frames:
+                file.seek(header.frames - 1)  # fails where the last block is missing
+                file.read(1)
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"not readable as audio, or truncated: {error.error_string or error}") from None
+    if header.frames <= 0 or header.sample_rate <= 0:
+        raise ValueError("holds no samples")
+    if head[:4] == b"OggS":
+        _check_ogg_end(path, size)
+    return header
+
+
+def _read_chunk(paths: Sequence[str]) -> list[AudioHeader | str]:
+    headers = []
+    for path in paths:
+        try:
+            headers.append(read_header(path))
+        except (OSError, ValueError, soundfile.SoundFileError) as error:
+            headers.append(f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error))
+    return headers
+
+
+def read_headers(
+    paths: Sequence[str], workers: int | None = None, progress: bool = True
+) -> tuple[list[AudioHeader | None], dict[str, str]]:
+    """Read the headers of many files in parallel, with a progress bar.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        The files.
+    workers : int, optional
+        Number of threads. Default: one per core; more of them help where a distant disk answers slowly.
+    progress : bool
+        Whether to show the progress bar.
+
+    Returns
+    -------
+    headers : list of AudioHeader or None
+        In the order of `paths`, None for unreadable files.
+    unreadable : dict
+        Path of each unreadable file to the reason.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> soundfile.write(str(folder / "a.wav"), [0.0] * 800, 16000)
+    >>> _ = (folder / "b.wav").write_bytes(b"")
+    >>> headers, unreadable = read_headers([str(folder / "a.wav"), str(folder / "b.wav")], progress=False)
+    >>> headers, list(unreadable.values())
+    ([AudioHeader(frames=800, sample_rate=16000), None], ['empty file'])
+    """
+    if workers is None:
+        workers = os.cpu_count() or 1
+    if workers < 1:
+        raise ValueError(f"workers={workers}: at least one is needed")
+    chunks = [paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)]
+    found: list[AudioHeader | str] = []
+    # Threads: measured as quick as processes once tasks are large, and they start at once.
+    with (
+        ThreadPoolExecutor(workers) as pool,
+        tqdm(total=len(paths), desc="Reading headers", unit="file", disable=not progress) as bar,
+    ):
+        for chunk in pool.map(_read_chunk, chunks):
+            found.extend(chunk)
+            bar.update(len(chunk))
+    unreadable = {path: item for path, item in zip(paths, found, strict=True) if isinstance(item, str)}
+    return [None if isinstance(item, str) else item for item in found], unreadable

@@ -1,8 +1,9 @@
 """Finds and loads the trained parts of a model: local folders, training outputs and hub ids.
 
 SpeechBrain keeps a trained model in three shapes: a flat folder with `<name>.ckpt` files (what a hub
-repository holds), a `save` folder with one `CKPT+...` subfolder a checkpoint (what its `Checkpointer` writes),
-and the output folder around that. All three are accepted wherever this package asks for a pretrained model.
+repository holds), a `save` folder with one `CKPT+...` subfolder a checkpoint (what its `Checkpointer`
+writes), and the output folder around that. All three are accepted wherever this package asks for a
+pretrained model.
 """
 
 import re
@@ -148,6 +149,6 @@ def _fetch_from_hub(source: str, filename: str) -> Path:
         return Path(fetch(filename, source))
     except (HfHubHTTPError, RequestException, OSError, ValueError) as error:
         raise FileNotFoundError(
-            f"no pretrained model at '{source}': there is no such folder, and {filename} could not be fetched "
-            f"from the HuggingFace hub repository of that name ({type(error).__name__}: {error})"
+            f"no pretrained model at '{source}': there is no such folder, and {filename} could not be "
+            f"fetched from the HuggingFace hub repository of that name ({type(error).__name__}: {error})"
         ) from error

@@ -67,7 +67,7 @@ def test_hub_id_goes_to_the_hub(tmp_path, monkeypatch):
 def test_hub_without_network(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(FileNotFoundError, match="embedding_model.ckpt could not be fetched"):
+    with pytest.raises(FileNotFoundError, match="embedding_model.ckpt could not be fetched from"):
         find_checkpoint_file("no-such-owner/no-such-model")
 
 

@@ -5,15 +5,8 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TextIO
-
-
-def no_space_left(path: Path) -> OSError:
-    """Return the error to raise when the disk filled up while `path` was written."""
-    message = f"no space left to write {path}: free some, or choose another folder. Old files are kept"
-    return OSError(errno.ENOSPC, message)
 
 
 @contextlib.contextmanager
@@ -45,25 +38,28 @@ def temporary_sibling(path: Path) -> Iterator[Path]:
         yield temporary
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise no_space_left(path) from error
+            message = f"no space left to write {path}: free some, or write elsewhere. Old files are kept"
+            raise OSError(errno.ENOSPC, message) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def write_together(writers: dict[Path, Callable[[TextIO], None]], seal: Path) -> None:
+def write_together(contents: dict[Path, str], seal: Path, seal_content: str) -> None:
     """Write several text files that are only valid together.
 
     Everything is written under temporary names first: until that has succeeded, the old files stay as they
-    are. Then the old seal is removed, each file is renamed, and the seal comes last; so whoever finds the
+    are. Then the old seal is removed, each file is renamed, and the new seal comes last; so whoever finds a
     seal finds the set that belongs to it, wherever the process was killed.
 
     Parameters
     ----------
-    writers : dict
-        File to the function that writes it, called with the opened text file.
+    contents : dict
+        File to its text.
     seal : Path
-        The one of the files that tells that the set is complete.
+        The file whose presence tells that the set is complete.
+    seal_content : str
+        Its text.
 
     Raises
     ------
@@ -72,12 +68,12 @@ def write_together(writers: dict[Path, Callable[[TextIO], None]], seal: Path) ->
     """
     with contextlib.ExitStack() as stack:
         temporaries = {}
-        for path, write in writers.items():
+        for path, text in [*contents.items(), (seal, seal_content)]:
             temporaries[path] = stack.enter_context(temporary_sibling(path))
             with open(temporaries[path], "w", encoding="utf-8", newline="") as file:
-                write(file)
+                file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
         seal.unlink(missing_ok=True)
-        for path in [*(path for path in writers if path != seal), seal]:
-            os.replace(temporaries[path], path)
+        for path, temporary in temporaries.items():
+            os.replace(temporary, path)

@@ -1,0 +1,107 @@
+"""Utterances on disk in VoxCeleb's layout, `wav/<speaker>/<session>/<utterance>.<ext>`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".m4a")
+# Where the unpacked archives of VoxCeleb1 and VoxCeleb2 have their speakers.
+_ROOTS = tuple(f"{part}{kind}" for part in ("", "dev/", "test/") for kind in ("wav", "aac", "m4a"))
+
+
+class AudioFile(NamedTuple):
+    """A file found: where it is, and what tells that it changed."""
+
+    path: str
+    size: int
+    mtime_ns: int
+
+
+def _speaker_roots(data_folder: str) -> list[str]:
+    """Return the folders inside a data folder that hold one folder per speaker."""
+    folder = os.path.abspath(os.path.expanduser(data_folder))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"no data folder {folder}")
+    roots = [path for path in (os.path.join(folder, root) for root in _ROOTS) if os.path.isdir(path)]
+    if not roots and os.path.basename(folder) in ("wav", "aac", "m4a"):
+        roots = [folder]
+    if not roots:
+        expected = "wav/<speaker>/<session>/<utterance>.wav"
+        raise FileNotFoundError(f"{folder} is not laid out as {expected}: it has none of {', '.join(_ROOTS)}")
+    return roots
+
+
+def _walk(root: str, extensions: frozenset[str]) -> Iterator[tuple[str, str, AudioFile]]:
+    """Yield utterance id, extension and file of each audio file inside the speakers' folders."""
+    pending = [(root, "")]
+    while pending:
+        folder, prefix = pending.pop()
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                name = entry.name
+                if name.startswith(
+                    "."
+                ):  # a hidden file: a macOS resource fork, or a an unfinished conversion
+                    continue
+                stem, extension = os.path.splitext(name)
+                extension = extension.lower()
+                if extension in extensions and prefix:
+                    if entry.is_file():
+                        status = entry.stat()
+                        yield (
+                            prefix + stem,
+                            extension,
+                            AudioFile(entry.path, status.st_size, status.st_mtime_ns),
+                        )
+                elif entry.is_dir():
+                    pending.append((entry.path, f"{prefix}{name}/"))
+
+
+def find_utterances(
+    data_folders: Sequence[str], extensions: Sequence[str] = EXTENSIONS
+) -> dict[str, AudioFile]:
+    """List the utterances of one or several folders in VoxCeleb's layout.
+
+    Parameters
+    ----------
+    data_folders : sequence of str
+        Each holds `wav/` (or `aac/`, or these inside `dev/` and `test/`), or is that folder itself.
+    extensions : sequence of str
+        The audio files to list. Where one folder holds an utterance in several formats (as after a
+        conversion in place), the format listed first is taken.
+
+    Returns
+    -------
+    dict
+        Utterance id to its file, sorted by id.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where a folder is missing, is not in the layout, or holds no audio.
+    ValueError
+        Where two folders hold the same utterance: which of them is meant is not for a guess.
+    """
+    rank = {extension.lower(): i for i, extension in enumerate(extensions)}
+    roots = dict.fromkeys(root for folder in data_folders for root in _speaker_roots(folder))
+    found: dict[str, AudioFile] = {}
+    owner: dict[str, tuple[str, int]] = {}
+    clashes = []
+    for root in roots:
+        empty = True
+        for utterance, extension, file in _walk(root, frozenset(rank)):
+            empty = False
+            earlier, earlier_rank = owner.setdefault(utterance, (root, rank[extension]))
+            if utterance not in found or (earlier == root and rank[extension] < earlier_rank):
+                found[utterance], owner[utterance] = file, (root, rank[extension])
+            elif earlier != root:
+                clashes.append(f"{found[utterance].path} and {file.path}")
+        if empty:
+            raise FileNotFoundError(f"no audio ({', '.join(rank)}) in the speakers' folders of {root}")
+    if clashes:
+        raise ValueError(
+            f"{len(clashes)} utterances are in two data folders, as {clashes[0]}: leave out one folder"
+        )
+    return dict(sorted(found.items()))

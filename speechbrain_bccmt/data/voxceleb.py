@@ -1,0 +1,329 @@
+"""VoxCeleb, and any corpus in its layout, to the CSV files that training and verification read.
+
+The layout is `wav/<speaker>/<session>/<utterance>.<ext>`; VoxCeleb itself, the demo corpus and other corpora
+arranged so are all prepared by `prepare_voxceleb`.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import logging
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from speechbrain_bccmt.data.atomic import temporary_sibling, write_together
+from speechbrain_bccmt.data.audio_headers import AudioHeader, read_headers
+from speechbrain_bccmt.data.layout import EXTENSIONS, AudioFile, find_utterances
+from speechbrain_bccmt.data.m4a import convert_m4a
+from speechbrain_bccmt.data.trials import format_trials, make_trials, read_trials, speaker_of
+
+logger = logging.getLogger(__name__)
+
+COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id", "sample_rate")
+_FORMAT = 1  # of the files written; raised when they change, so that older ones are rebuilt
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """What `prepare_voxceleb` wrote.
+
+    Attributes
+    ----------
+    train_csv, dev_csv, test_csv : str
+        Utterances to train on, of held-out speakers, and named by the verification lists.
+    dev_trials : str or None
+        Trial list over `dev_csv`; None where no speakers are held out.
+    unreadable : str
+        List of the files left out, with the reason of each.
+    n_speakers, n_utterances : int
+        In `train_csv`.
+    n_hours : float
+        Duration of `train_csv` in hours.
+    n_dev_speakers, n_dev_utterances, n_dev_trials : int
+        Of the held-out part.
+    n_test_utterances : int
+        In `test_csv`.
+    n_excluded_speakers : int
+        Speakers kept out of training as the verification lists name them.
+    n_unreadable, n_short : int
+        Files left out as unreadable, and as shorter than `min_duration`.
+    rebuilt : bool
+        False where the files of an earlier run were still valid.
+    """
+
+    train_csv: str
+    dev_csv: str
+    test_csv: str
+    dev_trials: str | None
+    unreadable: str
+    n_speakers: int
+    n_utterances: int
+    n_hours: float
+    n_dev_speakers: int
+    n_dev_utterances: int
+    n_dev_trials: int
+    n_test_utterances: int
+    n_excluded_speakers: int
+    n_unreadable: int
+    n_short: int
+    rebuilt: bool
+
+
+def _convert(
+    found: dict[str, AudioFile], folder: str | None, workers: int | None, progress: bool
+) -> tuple[dict[str, AudioFile], dict[str, str]]:
+    """Replace m4a files by their conversions; return the files and, by path, why some failed."""
+    sources = {utterance: file for utterance, file in found.items() if file.path.lower().endswith(".m4a")}
+    if not sources:
+        return found, {}
+    if folder is None:
+        raise ValueError(
+            f"{len(sources)} files are m4a, which libsndfile cannot read: give a converted_folder "
+            "to convert them into once (about 115 MB per hour of speech), or leave .m4a out of extensions"
+        )
+    root = os.path.join(os.path.abspath(os.path.expanduser(folder)), "wav")
+    targets = {utterance: os.path.join(root, *f"{utterance}.wav".split("/")) for utterance in sources}
+    paths = [file.path for file in sources.values()]
+    failed = convert_m4a(paths, list(targets.values()), workers=workers, progress=progress)
+    converted = dict(found)
+    for utterance, source in sources.items():
+        if source.path not in failed:
+            status = os.stat(targets[utterance])
+            converted[utterance] = AudioFile(targets[utterance], status.st_size, status.st_mtime_ns)
+    return converted, failed
+
+
+def _fingerprint(options: dict, lists: Sequence[str], found: dict[str, AudioFile]) -> str:
+    """Digest of what the outputs depend on: options, the lists' contents, each file's path, size and time."""
+    digest = hashlib.blake2b(json.dumps([_FORMAT, options], sort_keys=True).encode(), digest_size=16)
+    for path in lists:
+        digest.update(hashlib.blake2b(Path(path).read_bytes()).digest())
+    digest.update(
+        "\n".join([f"{u}\t{path}\t{size}\t{time}" for u, (path, size, time) in found.items()]).encode()
+    )
+    return digest.hexdigest()
+
+
+def _still_valid(manifest: Path, fingerprint: str) -> Preparation | None:
+    """Return the earlier run's result where its inputs were the same and its files are untouched."""
+    try:
+        content = json.loads(manifest.read_text(encoding="utf-8"))
+        result = Preparation(**content["result"])
+        sizes = {path: os.stat(path).st_size for path in content["sizes"]}
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if content.get("fingerprint") != fingerprint or sizes != content["sizes"]:
+        return None
+    return replace(result, rebuilt=False)
+
+
+def _held_out(utterances: Sequence[str], count: int, seed: int) -> set[str]:
+    """Choose speakers by a hash of their name, so that adding data does not deal all of them anew."""
+    spoken = Counter(map(speaker_of, utterances))
+    eligible = [
+        speaker for speaker, number in spoken.items() if number > 1
+    ]  # one utterance makes no target trial
+    eligible.sort(key=lambda speaker: hashlib.blake2b(f"{seed}:{speaker}".encode()).digest())
+    if count and (len(eligible) < count or len(spoken) <= count):
+        raise ValueError(
+            f"no training speaker remains: dev_speakers={count} are to be held out of the {len(spoken)} speakers "
+            f"that the trial lists leave ({len(eligible)} with two utterances). Hold out fewer, or add data"
+        )
+    return set(eligible[:count])
+
+
+def _csv_text(utterances: Sequence[str], found: dict[str, AudioFile], headers: dict[str, AudioHeader]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for utterance in utterances:
+        frames, rate = headers[utterance]
+        path = found[utterance].path
+        writer.writerow((utterance, round(frames / rate, 6), path, 0, frames, speaker_of(utterance), rate))
+    return text.getvalue()
+
+
+def _check_unreadable(
+    reasons: dict[str, str], checked: int, allowed: float, named: set[str], report: Path
+) -> str:
+    """Return the report on unreadable files; raise where they are too many, or the trial lists name one."""
+    text = "".join(f"{path}\t{reason}\n" for path, reason in reasons.items())
+    spoiled = [f"{path} ({reason})" for path, reason in reasons.items() if path in named]
+    if not spoiled and len(reasons) <= allowed * checked:
+        return text
+    with temporary_sibling(report) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, report)
+    if spoiled:
+        raise ValueError(
+            f"{len(spoiled)} utterances of the trial lists cannot be read: {'; '.join(spoiled[:3])}. "
+            f"Replace the files, or take their trials out of the lists. All unreadable files: {report}"
+        )
+    raise ValueError(
+        f"{len(reasons)} of {checked} files cannot be read, more than max_unreadable={allowed:g} allows; "
+        f"{report} names each with its reason. Replace the files, or allow a larger share"
+    )
+
+
+def prepare_voxceleb(
+    data_folders: str | Path | Sequence[str | Path],
+    save_folder: str | Path,
+    verification_files: str | Path | Sequence[str | Path] = (),
+    dev_speakers: int = 40,
+    dev_trials: int = 10000,
+    seed: int = 1986,
+    extensions: Sequence[str] = EXTENSIONS,
+    min_duration: float = 0.0,
+    max_unreadable: float = 0.01,
+    converted_folder: str | Path | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+) -> Preparation:
+    """Write the CSV files and the dev trial list for training and verification.
+
+    Only headers are read, in parallel. No speaker that a verification list names, in either column, is
+    trained on. The files written belong together: a run that is killed, or finds the disk full, leaves the
+    earlier set or none that counts as complete. With unchanged inputs nothing is written again.
+
+    Parameters
+    ----------
+    data_folders : str, Path or sequence
+        Folders in VoxCeleb's layout (see `find_utterances`).
+    save_folder : str or Path
+        Where `train.csv`, `dev.csv`, `dev_trials.txt`, `test.csv`, `unreadable.txt` and `preparation.json`
+        are written.
+    verification_files : str, Path or sequence
+        Trial lists in VoxCeleb's format (see `read_trials`); their utterances make `test.csv`.
+    dev_speakers : int
+        Speakers held out of training for `dev.csv`; 0 for none.
+    dev_trials : int
+        Trials over them, half of them target trials, as far as there are so many pairs.
+    seed : int
+        Of the choice of speakers and trials.
+    extensions : sequence of str
+        Files to look for.
+    min_duration : float
+        In seconds; shorter utterances are neither trained on nor in the dev set.
+    max_unreadable : float
+        Share of files that may be unreadable; they are skipped and named in `unreadable.txt`.
+    converted_folder : str or Path, optional
+        Where m4a files are converted to wav, once. Needed where there are any.
+    workers : int, optional
+        Number of files read, or converted, at a time. Default: one per core.
+    progress : bool
+        Whether to show progress bars.
+
+    Returns
+    -------
+    Preparation
+        Paths and counts.
+
+    Raises
+    ------
+    FileNotFoundError
+        Where a data folder or trial list is missing, or there is no audio, or m4a files but no ffmpeg.
+    ValueError
+        Where a trial list is malformed or names utterances that are not there or cannot be read, an
+        utterance is in two folders, too many files are unreadable, or no training speaker remains.
+    OSError
+        Where the disk is full.
+    """
+    folders = [data_folders] if isinstance(data_folders, (str, Path)) else list(data_folders)
+    lists = [verification_files] if isinstance(verification_files, (str, Path)) else list(verification_files)
+    for path in lists:
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no trial list at {path}")
+    if dev_speakers == 1 or dev_speakers < 0:
+        raise ValueError(f"dev_speakers={dev_speakers}: give two or more, or 0 for no dev set")
+    if dev_speakers and dev_trials < 2:
+        raise ValueError(f"dev_trials={dev_trials}: one target and one non-target trial are the least")
+    save = Path(os.path.abspath(os.path.expanduser(save_folder)))
+    manifest, report = save / "preparation.json", save / "unreadable.txt"
+
+    found = find_utterances([str(folder) for folder in folders], extensions)
+    found, reasons = _convert(found, converted_folder, workers, progress)
+    options = {"dev": [dev_speakers, dev_trials, seed], "limits": [min_duration, max_unreadable]}
+    fingerprint = _fingerprint(options, lists, found)
+    if earlier := _still_valid(manifest, fingerprint):
+        logger.info("The data in %s is up to date.", save)
+        return earlier
+
+    tested: dict[str, None] = {}
+    for path in lists:
+        tested.update(dict.fromkeys(read_trials(path, known_ids=found.keys()).ids))
+    excluded = {speaker_of(utterance) for utterance in tested}
+    # Of the speakers tested, other utterances serve neither training nor test: their headers are not read.
+    wanted = [
+        utterance for utterance in found if utterance in tested or speaker_of(utterance) not in excluded
+    ]
+    readable = [utterance for utterance in wanted if found[utterance].path not in reasons]
+    read, bad = read_headers([found[utterance].path for utterance in readable], workers, progress)
+    wanted_paths = {found[utterance].path for utterance in wanted}
+    reasons = {path: reason for path, reason in (reasons | bad).items() if path in wanted_paths}
+    named = {found[utterance].path for utterance in tested}
+    unreadable_text = _check_unreadable(reasons, len(wanted), max_unreadable, named, report)
+
+    headers = {
+        utterance: header for utterance, header in zip(readable, read, strict=True) if header is not None
+    }
+    others = [utterance for utterance in headers if utterance not in tested]
+    long = [
+        utterance
+        for utterance in others
+        if headers[utterance].frames >= min_duration * headers[utterance].sample_rate
+    ]
+    held_out = _held_out(long, dev_speakers, seed)
+    train = [utterance for utterance in long if speaker_of(utterance) not in held_out]
+    dev = [utterance for utterance in long if speaker_of(utterance) in held_out]
+    if not train:
+        raise ValueError(
+            f"no training speaker remains: the trial lists name {len(excluded)} speakers, all of those found "
+            f"with utterances of {min_duration:g} s or more. Add data folders with other speakers"
+        )
+
+    contents = {
+        save / "train.csv": _csv_text(train, found, headers),
+        save / "dev.csv": _csv_text(dev, found, headers),
+        save / "test.csv": _csv_text(list(tested), found, headers),
+        report: unreadable_text,
+    }
+    trials = None
+    if held_out:
+        half = dev_trials // 2
+        trials = make_trials(dev, [speaker_of(utterance) for utterance in dev], half, dev_trials - half, seed)
+        contents[save / "dev_trials.txt"] = format_trials(trials)
+    result = Preparation(
+        train_csv=str(save / "train.csv"),
+        dev_csv=str(save / "dev.csv"),
+        test_csv=str(save / "test.csv"),
+        dev_trials=str(save / "dev_trials.txt") if held_out else None,
+        unreadable=str(report),
+        n_speakers=len({speaker_of(utterance) for utterance in train}),
+        n_utterances=len(train),
+        n_hours=round(
+            sum(headers[utterance].frames / headers[utterance].sample_rate for utterance in train) / 3600, 4
+        ),
+        n_dev_speakers=len(held_out),
+        n_dev_utterances=len(dev),
+        n_dev_trials=len(trials) if trials else 0,
+        n_test_utterances=len(tested),
+        n_excluded_speakers=len(excluded),
+        n_unreadable=len(reasons),
+        n_short=len(others) - len(long),
+        rebuilt=True,
+    )
+    sizes = {str(path): len(text.encode()) for path, text in contents.items()}
+    seal = {"fingerprint": fingerprint, "sizes": sizes, "result": asdict(result)}
+    write_together(contents, manifest, json.dumps(seal, indent=1))
+    if not held_out:
+        (save / "dev_trials.txt").unlink(missing_ok=True)  # of an earlier run
+    logger.info("Prepared %d utterances of %d speakers in %s.", result.n_utterances, result.n_speakers, save)
+    if reasons:
+        logger.warning("%d unreadable files are left out; %s names them.", len(reasons), report)
+    return result

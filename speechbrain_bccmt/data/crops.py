@@ -1,0 +1,266 @@
+"""Random training crops, read from the file by offset.
+
+A training utterance is seen as one crop per epoch. Only the samples of the crop are read: decoding whole
+files costs several times more on long recordings. Every draw (crop position, speed, noise, impulse response)
+depends on the seed, the epoch and the utterance id alone, so that a resumed run sees the very batches that
+the interrupted one would have seen, whatever the number of workers.
+"""
+
+from __future__ import annotations
+
+import functools
+import zlib
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from speechbrain.augment.time_domain import Resample, SpeedPerturb
+from speechbrain.dataio.dataset import DynamicItemDataset
+from speechbrain.dataio.encoder import CategoricalEncoder
+
+
+@functools.lru_cache(maxsize=16)
+def _resampler(source_rate: int, target_rate: int) -> Resample:
+    return Resample(source_rate, target_rate)
+
+
+def read_audio(path, sample_rate: int, start: int = 0, frames: int = -1) -> torch.Tensor:
+    """Read part of a file as mono audio at one sampling rate.
+
+    Parameters
+    ----------
+    path : str or Path
+        Any file that soundfile reads (wav, flac, ogg, opus).
+    sample_rate : int
+        Rate of the result in Hz; the part is resampled where the file's rate differs.
+    start : int
+        First sample, in samples of the file.
+    frames : int
+        Number of samples of the file to read; -1 reads to its end.
+
+    Returns
+    -------
+    torch.Tensor
+        Shape (samples,), float32. Channels are averaged.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, holds no samples there, or holds values that are not finite.
+
+    Examples
+    --------
+    >>> path = getfixture("tmp_path") / "tone.wav"
+    >>> soundfile.write(path, np.zeros((800, 2)), 8000)
+    >>> read_audio(path, 16000, start=100, frames=400).shape
+    torch.Size([800])
+    """
+    try:
+        with soundfile.SoundFile(str(path)) as file:
+            file_rate = file.samplerate
+            file.seek(start)
+            samples = file.read(frames, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
+        raise ValueError(f"cannot read {path} from sample {start}: {error}") from None
+    if len(samples) == 0:
+        raise ValueError(
+            f"no audio in {path} from sample {start} on: remove the file or prepare the data again"
+        )
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{path} holds NaN or infinite samples: remove the file and prepare the data again")
+    wave = torch.from_numpy(samples.mean(axis=1))
+    if file_rate != sample_rate:
+        wave = _resampler(file_rate, sample_rate)(wave.unsqueeze(0)).squeeze(0)
+    return wave
+
+
+def wrap(wave: torch.Tensor, n_samples: int) -> torch.Tensor:
+    """Repeat a signal until it fills `n_samples`, and cut it there.
+
+    Examples
+    --------
+    >>> wrap(torch.arange(3), 7)
+    tensor([0, 1, 2, 0, 1, 2, 0])
+    """
+    if len(wave) < n_samples:
+        wave = wave.repeat(-(-n_samples // len(wave)))
+    return wave[:n_samples]
+
+
+class CropReader:
+    """Reads random crops of a fixed length.
+
+    Parameters
+    ----------
+    sample_rate : int
+        Rate of the crops in Hz.
+    cache_audio : bool
+        Keep each file's decoded audio in memory (16 bits per sample, 115 MB per hour at 16 kHz and per data
+        loader worker). Worth it for short corpora in compressed formats, where a seek costs milliseconds.
+
+    Examples
+    --------
+    >>> path = getfixture("tmp_path") / "tone.wav"
+    >>> soundfile.write(path, np.zeros(16000), 16000)
+    >>> CropReader(16000)(path, 0, 16000, 8000, 16000).shape
+    torch.Size([8000])
+    """
+
+    def __init__(self, sample_rate: int, cache_audio: bool = False):
+        self.sample_rate = sample_rate
+        self.cache = {} if cache_audio else None
+
+    def __call__(self, path, start: int, stop: int, n_samples: int, file_rate: int) -> torch.Tensor:
+        """Read one crop at a position drawn from torch's default generator.
+
+        Parameters
+        ----------
+        path : str or Path
+            The audio file.
+        start, stop : int
+            The utterance inside the file, in samples of the file.
+        n_samples : int
+            Length of the crop at the reader's rate.
+        file_rate : int
+            Rate of the file in Hz.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (n_samples,); utterances shorter than the crop are repeated.
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read (see `read_audio`).
+        """
+        if self.cache is not None:
+            utterance = self._cached(path, start, stop)
+            offset = int(torch.randint(max(1, len(utterance) - n_samples + 1), (1,)))
+            return wrap(utterance[offset : offset + n_samples].float() / 32768, n_samples)
+        needed = -(-n_samples * file_rate // self.sample_rate)
+        offset = start + int(torch.randint(max(1, stop - start - needed + 1), (1,)))
+        return wrap(read_audio(path, self.sample_rate, offset, min(needed, stop - start)), n_samples)
+
+    def _cached(self, path, start, stop):
+        key = (path, start)
+        if key not in self.cache:
+            wave = read_audio(path, self.sample_rate, start, stop - start)
+            self.cache[key] = (wave * 32768).clamp(-32768, 32767).to(torch.int16)
+        return self.cache[key]
+
+
+class TrainingCrops(DynamicItemDataset):
+    """Training set of one random crop per utterance and epoch, with its speaker label.
+
+    Items: `id`, `sig` (samples,) and `spk_id_encoded` (1,). Speed perturbation makes new speakers, as usual in
+    the field: speed number k of speaker s has the label s + k * (number of speakers).
+
+    Parameters
+    ----------
+    data : dict
+        Rows of the utterance CSV by id, see `speechbrain.dataio.dataio.load_data_csv`.
+    label_encoder_file : str or Path
+        Speakers and their labels; written from the data if missing, else read.
+    crop_seconds : float
+        Length of the crops in seconds.
+    sample_rate : int
+        Rate of the crops in Hz.
+    augment : callable, optional
+        Maps a waveform (1, samples) to one of the same shape, drawing from torch's default generator only.
+    speeds : sequence of int
+        Speeds in percent; 100 must come first. One is drawn per crop.
+    seed : int
+        Seed of all draws.
+    cache_audio : bool
+        See `CropReader`.
+
+    Raises
+    ------
+    ValueError
+        If a speaker of the data is missing in an existing label file, or `speeds` does not start with 100.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> soundfile.write(folder / "a.wav", np.zeros(16000), 16000)
+    >>> row = {"wav": folder / "a.wav", "start": 0, "stop": 16000, "spk_id": "s1", "sample_rate": 16000}
+    >>> crops = TrainingCrops({"a": row}, folder / "labels.txt", crop_seconds=0.5)
+    >>> crops.set_epoch(1)
+    >>> crops[0]["sig"].shape, crops[0]["spk_id_encoded"], crops.n_classes
+    (torch.Size([8000]), tensor([0]), 1)
+    """
+
+    def __init__(
+        self,
+        data,
+        label_encoder_file,
+        crop_seconds: float = 3.0,
+        sample_rate: int = 16000,
+        augment=None,
+        speeds=(100,),
+        seed: int = 0,
+        cache_audio: bool = False,
+    ):
+        super().__init__(data)
+        if not speeds or speeds[0] != 100:
+            raise ValueError(f"speeds must start with 100, the original speed, but are {list(speeds)}")
+        self.epoch = 0
+        self.seed = seed
+        self.sample_rate = sample_rate
+        self.n_samples = round(crop_seconds * sample_rate)
+        self.read_crop = CropReader(sample_rate, cache_audio)
+        self.augment = augment
+        self.perturbations = [
+            None if speed == 100 else SpeedPerturb(sample_rate, [speed]) for speed in speeds
+        ]
+        self.encoder = self._encode_speakers(label_encoder_file)
+        self.add_dynamic_item(
+            self._crop, takes=["id", "wav", "start", "stop", "sample_rate"], provides="crop"
+        )
+        self.add_dynamic_item(lambda crop: crop[0], takes="crop", provides="sig")
+        self.add_dynamic_item(self._label, takes=["spk_id", "crop"], provides="spk_id_encoded")
+        self.set_output_keys(["id", "sig", "spk_id_encoded"])
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes: speakers times speeds."""
+        return len(self.encoder) * len(self.perturbations)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch whose crops are drawn next; call it before the data loader is iterated."""
+        self.epoch = epoch
+
+    def _encode_speakers(self, label_encoder_file):
+        speakers = sorted({row["spk_id"] for row in self.data.values()})
+        encoder = CategoricalEncoder()
+        encoder.expect_len(len(speakers))
+        Path(label_encoder_file).parent.mkdir(parents=True, exist_ok=True)
+        encoder.load_or_create(path=str(label_encoder_file), from_iterables=[speakers])
+        unknown = [speaker for speaker in speakers if speaker not in encoder.lab2ind]
+        if unknown:
+            raise ValueError(
+                f"{label_encoder_file} does not know {len(unknown)} speaker(s) of the training data, such as "
+                f"{unknown[0]}: it belongs to other data; train into another output folder"
+            )
+        return encoder
+
+    def _crop(self, utterance_id, path, start, stop, file_rate):
+        key = zlib.crc32(f"{self.seed}/{self.epoch}/{utterance_id}".encode())
+        # Only the CPU generator is seeded, and put back: the training loop's own draws stay as they were.
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(key)
+            which = int(torch.randint(len(self.perturbations), (1,)))
+            perturb = self.perturbations[which]
+            ratio = 1.0 if perturb is None else perturb.speeds[0] / 100
+            n_samples = round(self.n_samples * ratio) + (perturb is not None)
+            wave = self.read_crop(path, int(start), int(stop), n_samples, int(file_rate)).unsqueeze(0)
+            if perturb is not None:
+                wave = perturb(wave)[:, : self.n_samples]
+            if self.augment is not None:
+                wave = self.augment(wave)
+        return wave.squeeze(0), which
+
+    def _label(self, speaker, crop):
+        return torch.tensor([self.encoder.encode_label(speaker) + crop[1] * len(self.encoder)])

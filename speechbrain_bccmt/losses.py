@@ -1,0 +1,188 @@
+"""Distillation losses: what a small encoder learns from a large one beside the speaker labels.
+
+The idea of guiding the student's self-attention maps by the teacher's is the paper's (Choi, Yang, Chang, IEEE/ACM
+TASLP 32, 2024). The divergence, the matching of blocks and the weights are our reading.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def match_blocks(student_depths: Sequence[int], teacher_depths: Sequence[int]) -> list[tuple[int, int]]:
+    """Pair blocks of student and teacher, stage by stage.
+
+    Stages of equal depth are matched block by block, others by their last block (our reading: the last block's
+    map is the stage's result).
+
+    Parameters
+    ----------
+    student_depths, teacher_depths : sequence of int
+        Number of blocks of each stage.
+
+    Returns
+    -------
+    list of tuple of int
+        Pairs (student block, teacher block), counted through all stages from 0.
+
+    Raises
+    ------
+    ValueError
+        If the numbers of stages differ.
+
+    Examples
+    --------
+    >>> match_blocks((1, 2, 1), (1, 2, 3))
+    [(0, 0), (1, 1), (2, 2), (3, 5)]
+    """
+    if len(student_depths) != len(teacher_depths):
+        raise ValueError(
+            f"student has {len(student_depths)} stages and teacher {len(teacher_depths)}: give the pairs of blocks"
+        )
+    pairs = []
+    student_start = teacher_start = 0
+    for student_depth, teacher_depth in zip(student_depths, teacher_depths, strict=True):
+        if student_depth == teacher_depth:
+            pairs += [(student_start + i, teacher_start + i) for i in range(student_depth)]
+        else:
+            pairs.append((student_start + student_depth - 1, teacher_start + teacher_depth - 1))
+        student_start += student_depth
+        teacher_start += teacher_depth
+    return pairs
+
+
+class AttentionMapLoss(nn.Module):
+    """Kullback-Leibler divergence KL(teacher || student) of attention maps.
+
+    Each row of a map, the weights of one query frame over the key frames, is a distribution. The divergence is
+    averaged over valid queries, heads, utterances, and matched pairs of blocks. Where the numbers of heads differ,
+    both maps are averaged over their heads first. Padded keys have no weight in either map and add nothing.
+
+    Parameters
+    ----------
+    pairs : sequence of pairs of int, optional
+        Matched blocks as (student, teacher), see `match_blocks`. By default one to one, which needs the same
+        number of maps from both.
+
+    Examples
+    --------
+    >>> maps = [torch.softmax(torch.randn(2, 4, 10, 5), -1)]
+    >>> AttentionMapLoss()(maps, maps, torch.tensor([1.0, 0.5])).item()
+    0.0
+    """
+
+    def __init__(self, pairs: Sequence[Sequence[int]] | None = None):
+        super().__init__()
+        self.pairs = None if pairs is None else [(int(student), int(teacher)) for student, teacher in pairs]
+
+    def forward(
+        self, student_maps: Sequence[Tensor], teacher_maps: Sequence[Tensor], lengths: Tensor | None = None
+    ) -> Tensor:
+        """Compare the maps of a batch.
+
+        Parameters
+        ----------
+        student_maps, teacher_maps : sequence of Tensor
+            One per block, (batch, heads, query frames, key frames); rows sum to one over the valid keys. No
+            gradient flows into the teacher's.
+        lengths : Tensor, optional
+            (batch,), relative in (0, 1]; queries beyond them are left out.
+
+        Returns
+        -------
+        Tensor
+            Scalar, at least 0, in nats.
+
+        Raises
+        ------
+        ValueError
+            If the lists or the maps' shapes do not match.
+        """
+        losses = []
+        for student_block, teacher_block in self._resolve(len(student_maps), len(teacher_maps)):
+            student, teacher = student_maps[student_block], teacher_maps[teacher_block]
+            if (
+                student.ndim != 4
+                or teacher.ndim != 4
+                or student.shape[::2] != teacher.shape[::2]
+                or (student.shape[-1] != teacher.shape[-1])
+            ):
+                raise ValueError(
+                    f"map {student_block} of the student, {tuple(student.shape)}, does not match map {teacher_block} "
+                    f"of the teacher, {tuple(teacher.shape)}: both must be (batch, heads, queries, keys) and may "
+                    "differ in heads only; use the same attention, time strides and key reductions in both"
+                )
+            losses.append(self._divergence(student, teacher.detach(), lengths))
+        return torch.stack(losses).mean()
+
+    def _resolve(self, n_student, n_teacher):
+        if self.pairs is None:
+            if n_student != n_teacher:
+                raise ValueError(
+                    f"student gives {n_student} maps and teacher {n_teacher}: give `pairs`, the blocks to match"
+                )
+            return [(block, block) for block in range(n_student)]
+        for student_block, teacher_block in self.pairs:
+            if not (0 <= student_block < n_student and 0 <= teacher_block < n_teacher):
+                raise ValueError(
+                    f"pair ({student_block}, {teacher_block}) is out of range: student has blocks 0 to "
+                    f"{n_student - 1}, teacher 0 to {n_teacher - 1}"
+                )
+        return self.pairs
+
+    @staticmethod
+    def _divergence(student, teacher, lengths):
+        student, teacher = student.float(), teacher.float()
+        if student.shape[1] != teacher.shape[1]:
+            student, teacher = student.mean(1, keepdim=True), teacher.mean(1, keepdim=True)
+        # The floor keeps the logarithm finite where a weight is zero, as every padded key's is.
+        log_ratio = teacher.clamp(min=1e-8).log() - student.clamp(min=1e-8).log()
+        per_query = (teacher * log_ratio).sum(-1).mean(1)
+        if lengths is None:
+            return per_query.mean()
+        # Queries are strided frames. Rounding down never counts a padded one.
+        queries = per_query.shape[1]
+        valid = (lengths * queries + 1e-3).floor().clamp(min=1, max=queries)
+        mask = torch.arange(queries, device=per_query.device) < valid.to(per_query.device).unsqueeze(1)
+        return per_query[mask].mean()
+
+
+class EmbeddingDistillationLoss(nn.Module):
+    """Cosine distance between the student's and the teacher's embedding, from 0 (same direction) to 2.
+
+    Parameters
+    ----------
+    student_size, teacher_size : int, optional
+        Sizes of the embeddings. If they differ, a learnt projection maps the student's to the teacher's size.
+
+    Examples
+    --------
+    >>> loss = EmbeddingDistillationLoss(student_size=64, teacher_size=192)
+    >>> loss(torch.randn(2, 1, 64), torch.randn(2, 1, 192)).shape
+    torch.Size([])
+    """
+
+    def __init__(self, student_size: int | None = None, teacher_size: int | None = None):
+        super().__init__()
+        same = student_size == teacher_size
+        self.projection = nn.Identity() if same else nn.Linear(student_size, teacher_size, bias=False)
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compare embeddings (batch, 1, size) or (batch, size); no gradient flows into the teacher's.
+
+        Raises
+        ------
+        ValueError
+            If the sizes differ after the projection.
+        """
+        student = self.projection(student)
+        if student.shape != teacher.shape:
+            raise ValueError(
+                f"embeddings {tuple(student.shape)} and {tuple(teacher.shape)} differ in shape: "
+                "give student_size and teacher_size"
+            )
+        return (1 - F.cosine_similarity(student.float(), teacher.detach().float(), dim=-1)).mean()

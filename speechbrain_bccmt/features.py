@@ -263,8 +263,8 @@ def relative_lengths(front_end: torch.nn.Module, n_samples: torch.Tensor) -> tor
 def _stft(front_end: torch.nn.Module) -> torch.nn.Module:
     if not isinstance(front_end, Fbank):
         raise TypeError(
-            f"the front end is a {type(front_end).__name__}; expected KaldiFbank (speechbrain_bccmt.features) or "
-            "Fbank (speechbrain.lobes.features)"
+            f"the front end is a {type(front_end).__name__}; expected this package's KaldiFbank or "
+            "SpeechBrain's Fbank"
         )
     return front_end.compute_STFT
 

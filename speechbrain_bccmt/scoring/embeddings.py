@@ -92,8 +92,9 @@ def embed_utterances(
     try:
         for module in modules:
             module.eval()
-        embeddings = None batches = _batches(rows, batch_seconds) with tqdm(total=len(rows),
-        desc="Embedding", unit="utt", disable=not progress, dynamic_ncols=True) as bar:
+        embeddings = None
+        batches = _batches(rows, batch_seconds)
+        with tqdm(total=len(rows), desc="Embedding", unit="utt", disable=not progress) as bar:
             for batch, wavs in _read_ahead(rows, batches, compute_features):
                 vectors = _embed_batch(wavs, modules, device)
                 _check_finite(vectors, [ids[index] for index in batch])
@@ -138,7 +139,7 @@ def read_utterance(row: dict, rate: int) -> torch.Tensor:
             raise FileNotFoundError(f"utterance '{row['ID']}': there is no file {row['wav']}") from error
         raise ValueError(f"utterance '{row['ID']}': {row['wav']} cannot be read: {error}") from error
     if len(wav) == 0:
-        raise ValueError(f"utterance '{row['ID']}': {row['wav']} holds no audio from sample {start} to {stop}")
+        raise ValueError(f"utterance '{row['ID']}': {row['wav']} holds no audio, read from {start} to {stop}")
     wav = torch.from_numpy(wav.mean(axis=1))
     return wav if file_rate == rate else resample(wav, file_rate, rate)
 
@@ -163,7 +164,8 @@ def _read_ahead(rows: list[dict], batches: list[list[int]], front_end: torch.nn.
         wav = read_utterance(row, rate)
         if frame_count(front_end, len(wav)) == 0:
             raise ValueError(
-                f"utterance '{row['ID']}': {row['wav']} has {len(wav)} samples at {rate} Hz, too short for one frame"
+                f"utterance '{row['ID']}': {row['wav']} has {len(wav)} samples at {rate} Hz, "
+                "too short for one frame"
             )
         return wav
 
@@ -196,6 +198,6 @@ def _check_finite(vectors: np.ndarray, ids: list[str]) -> None:
     wrong = [name for name, vector in zip(ids, vectors, strict=True) if not np.isfinite(vector).all()]
     if wrong:
         raise ValueError(
-            f"the embeddings of {len(wrong)} utterances are NaN or infinite, first of '{wrong[0]}': check that its "
-            "audio and the model's parameters are finite"
+            f"the embeddings of {len(wrong)} utterances are NaN or infinite, first of '{wrong[0]}': check that "
+            "its audio and the model's parameters are finite"
         )

@@ -1,0 +1,37 @@
+# Each target makes its own environment in .venv on the first run, and again when setup.py changes.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench
+
+help:
+	@echo "make demo   the main job on a small synthetic corpus, under 15 minutes on 2 cores"
+	@echo "make test   lint and all tests, with the examples of the documentation"
+	@echo "make lint   ruff only"
+	@echo "make bench  every benchmark: prints a table each and writes JSON under results/"
+	@echo "PYTHON=python3.12 chooses the interpreter (3.10 to 3.13)."
+
+demo: $(READY)
+	$(BIN)/python recipes/Demo/run_demo.py
+
+test: lint
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+
+bench: $(READY)
+	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+
+$(READY): setup.py
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))" || { \
+		echo "Python 3.10 to 3.13 is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1 | head -n 1). Name another:" \
+		"make PYTHON=python3.12 $(or $(MAKECMDGOALS),test)" >&2; exit 1; }
+	@echo "Installing into $(VENV): some 2.5 GB on the first run, because torch brings its GPU libraries."
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable ".[demo,test]"
+	@touch $(READY)

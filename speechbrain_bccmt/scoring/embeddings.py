@@ -72,12 +72,11 @@ def embed_utterances(
     >>> folder = getfixture("tmp_path")
     >>> soundfile.write(folder / "a.wav", np.random.randn(16000) / 10, 16000)
     >>> rows = [{"ID": "a", "wav": str(folder / "a.wav"), "duration": "1.0"}]
-    >>> class Mean(torch.nn.Module):
+    >>> class Spread(torch.nn.Module):
     ...     def forward(self, feats, lengths=None):
     ...         return feats.std(dim=1, keepdim=True)
-    >>> ids, embeddings = embed_utterances(
-    ...     rows, Fbank(n_mels=80), InputNormalization("sentence", std_norm=False), Mean(), progress=False
-    ... )
+    >>> norm = InputNormalization(norm_type="sentence", std_norm=False)
+    >>> ids, embeddings = embed_utterances(rows, Fbank(n_mels=80), norm, Spread(), progress=False)
     >>> ids, embeddings.shape
     (['a'], (1, 80))
     """
@@ -198,6 +197,6 @@ def _check_finite(vectors: np.ndarray, ids: list[str]) -> None:
     wrong = [name for name, vector in zip(ids, vectors, strict=True) if not np.isfinite(vector).all()]
     if wrong:
         raise ValueError(
-            f"the embeddings of {len(wrong)} utterances are NaN or infinite, first of '{wrong[0]}': check that "
+            f"the embeddings of {len(wrong)} utterances are NaN or infinite, first '{wrong[0]}': check that "
             "its audio and the model's parameters are finite"
         )

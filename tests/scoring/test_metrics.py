@@ -1,0 +1,157 @@
+"""Error rates against a brute force that follows their definitions."""
+
+import math
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from speechbrain_bccmt.scoring import act_dcf, cllr, det_curve, equal_error_rate, min_dcf
+
+
+def brute_rates(targets, nontargets):
+    """Miss and false-alarm rates at every threshold, by counting."""
+    rates = []
+    for threshold in [*sorted({*targets, *nontargets}), math.inf]:
+        misses = sum(score < threshold for score in targets) / len(targets)
+        false_alarms = sum(score >= threshold for score in nontargets) / len(nontargets)
+        rates.append((threshold, misses, false_alarms))
+    return rates
+
+
+def brute_eer(targets, nontargets):
+    """Cross the ROC polygon with the diagonal, segment by segment."""
+    rates = brute_rates(targets, nontargets)
+    for (_, miss0, fa0), (_, miss1, fa1) in zip(rates, rates[1:], strict=False):
+        if miss0 <= fa0 and miss1 >= fa1:
+            # miss0 + w (miss1 - miss0) = fa0 + w (fa1 - fa0)
+            weight = (fa0 - miss0) / ((miss1 - miss0) - (fa1 - fa0))
+            return miss0 + weight * (miss1 - miss0)
+    raise AssertionError("the ROC always crosses the diagonal")
+
+
+def brute_dcf(targets, nontargets, p_target, c_miss, c_fa):
+    costs = [
+        c_miss * p_target * m + c_fa * (1 - p_target) * f for _, m, f in brute_rates(targets, nontargets)
+    ]
+    return min(costs) / min(c_miss * p_target, c_fa * (1 - p_target))
+
+
+def random_cases():
+    generator = np.random.default_rng(3)
+    for case in range(120):
+        sizes = generator.integers(1, 40, size=2)
+        targets, nontargets = (
+            generator.normal(shift, 1, size) for shift, size in zip((1, 0), sizes, strict=True)
+        )
+        if case % 3 == 0:  # many ties, within and across the classes
+            targets, nontargets = targets.round(), nontargets.round()
+        if case % 7 == 0:  # worse than chance
+            targets, nontargets = nontargets, targets
+        yield targets.tolist(), nontargets.tolist()
+
+
+ADVERSARIAL = [
+    ([1.0], [0.0]),
+    ([0.0], [1.0]),
+    ([1.0, 1.0], [1.0]),
+    ([0.0, 1.0, 1.0], [1.0, 1.0, 2.0]),
+    ([1.0, 2.0], [0.0, 0.0, 0.0, 1.0]),
+    ([-0.0, 0.0], [0.0, -0.0]),
+    ([1.0, math.nextafter(1.0, 2.0)], [1.0]),
+    ([1e300, -1e300], [0.0]),
+    ([5.0] * 9 + [0.0], [0.0] * 3),
+]
+
+
+@pytest.mark.parametrize("targets, nontargets", [*ADVERSARIAL, *random_cases()])
+def test_against_brute_force(targets, nontargets):
+    eer, threshold = equal_error_rate(targets, nontargets)
+    assert eer == pytest.approx(brute_eer(targets, nontargets), abs=1e-12)
+    rates = {at: (miss, fa) for at, miss, fa in brute_rates(targets, nontargets)}
+    # No other threshold brings the two rates nearer.
+    gap = abs(rates[threshold][0] - rates[threshold][1])
+    assert gap == pytest.approx(min(abs(miss - fa) for miss, fa in rates.values()))
+    for p_target, c_miss, c_fa in ((0.01, 1, 1), (0.05, 1, 1), (0.5, 1, 1), (0.01, 10, 1), (0.9, 1, 3)):
+        cost, at = min_dcf(targets, nontargets, p_target, c_miss, c_fa)
+        assert cost == pytest.approx(brute_dcf(targets, nontargets, p_target, c_miss, c_fa), abs=1e-12)
+        assert act_dcf(targets, nontargets, p_target, c_miss, c_fa, threshold=at) == pytest.approx(cost)
+        assert 0 <= cost <= 1
+    p_miss, p_fa, thresholds = det_curve(targets, nontargets)
+    expected = brute_rates(targets, nontargets)
+    assert np.allclose(p_miss, [miss for _, miss, _ in expected])
+    assert np.allclose(p_fa, [fa for _, _, fa in expected])
+    assert np.array_equal(thresholds[:-1], [at for at, _, _ in expected][:-1])
+
+
+def test_known_values():
+    assert equal_error_rate([2, 3], [0, 1]) == (0.0, 2.0)
+    assert equal_error_rate([0, 1], [2, 3])[0] == 1.0
+    assert equal_error_rate([1, 1], [1, 1]) == (0.5, 1.0)
+    assert min_dcf([1, 1], [1, 1])[0] == 1.0
+    assert min_dcf([2, 3], [0, 1]) == (0.0, 2.0)
+    # Rejecting all is best here, at a finite threshold above every score.
+    cost, threshold = min_dcf([0.0], [1.0])
+    assert cost == 1 and 1 < threshold < 1.0001
+
+
+def test_bayes_threshold_and_cllr():
+    # ln(0.99 / 0.01) = 4.595: the target at 4.5 is missed, the non-target at 4.7 accepted.
+    assert act_dcf([4.5, 9.0], [4.7, 0.0, 0.0, 0.0]) == pytest.approx(0.5 + 99 / 4)
+    generator = np.random.default_rng(0)
+    targets, nontargets = generator.normal(2, 2, 50000), generator.normal(-2, 2, 50000)
+    expected = (np.log2(1 + np.exp(-targets)).mean() + np.log2(1 + np.exp(nontargets)).mean()) / 2
+    assert cllr(targets, nontargets) == pytest.approx(expected)
+    # These are true likelihood ratios: any shift or stretch costs.
+    assert cllr(targets, nontargets) < min(
+        cllr(targets + 1, nontargets + 1), cllr(2 * targets, 2 * nontargets)
+    )
+    assert cllr([1000.0], [-1000.0]) == 0.0 and math.isfinite(cllr([-1000.0], [1000.0]))
+
+
+@pytest.mark.parametrize("metric", [equal_error_rate, min_dcf, act_dcf, cllr, det_curve])
+def test_refusals(metric):
+    with pytest.raises(ValueError, match="no target scores"):
+        metric([], [1.0])
+    with pytest.raises(ValueError, match="no non-target scores"):
+        metric([1.0], torch.empty(0))
+    with pytest.raises(ValueError, match="1 of 2 target scores are NaN or infinite, first number 1: nan"):
+        metric([1.0, math.nan], [1.0])
+    with pytest.raises(ValueError, match="non-target scores are NaN or infinite.*inf"):
+        metric([1.0], np.array([-math.inf, 0.0]))
+
+
+def test_costs_out_of_range():
+    for options in ({"p_target": 0}, {"p_target": 1}, {"c_miss": 0}, {"c_fa": -1}, {"p_target": math.nan}):
+        for metric in (min_dcf, act_dcf):
+            with pytest.raises(ValueError, match="expected"):
+                metric([1.0], [0.0], **options)
+
+
+def test_kinds_of_input_agree():
+    generator = np.random.default_rng(1)
+    targets, nontargets = generator.normal(1, 1, 300), generator.normal(0, 1, 500)
+    expected = equal_error_rate(targets.astype(np.float32), nontargets.astype(np.float32))
+    tensors = torch.tensor(targets, dtype=torch.float32, requires_grad=True), torch.tensor(nontargets).float()
+    assert equal_error_rate(*tensors) == expected
+    assert equal_error_rate(*(tensor[:, None] for tensor in tensors)) == expected
+    assert all(type(value) is float for value in expected)
+    equal_error_rate(tensors[0].bfloat16(), tensors[1].half())
+
+
+def test_order_and_repetition_change_nothing():
+    generator = np.random.default_rng(2)
+    targets, nontargets = generator.normal(1, 1, 300).round(1), generator.normal(0, 1, 500).round(1)
+    shuffled = generator.permutation(np.tile(targets, 3)), generator.permutation(np.tile(nontargets, 2))
+    assert equal_error_rate(*shuffled) == pytest.approx(equal_error_rate(targets, nontargets))
+    assert min_dcf(*shuffled) == pytest.approx(min_dcf(targets, nontargets))
+
+
+def test_half_a_million_trials_take_no_time():
+    generator = np.random.default_rng(4)
+    targets, nontargets = generator.normal(1, 1, 280_000), generator.normal(0, 1, 280_000)
+    start = time.perf_counter()
+    equal_error_rate(targets, nontargets)
+    min_dcf(targets, nontargets)
+    assert time.perf_counter() - start < 5

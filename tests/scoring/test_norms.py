@@ -1,0 +1,109 @@
+"""Score normalisation against a loop over trials, as SpeechBrain's recipe does it."""
+
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from speechbrain_bccmt.scoring import cosine_scores, norms, s_norm
+from speechbrain_bccmt.scoring.norms import choose_cohort, speaker_means
+
+
+def make_case(seed=0, n_embeddings=15, size=8, n_cohort=40, n_trials=60):
+    generator = np.random.default_rng(seed)
+    embeddings, cohort = generator.normal(size=(n_embeddings, size)), generator.normal(size=(n_cohort, size))
+    enrol, test = generator.integers(0, n_embeddings, (2, n_trials))
+    return cosine_scores(embeddings, enrol, test), embeddings, enrol, test, cohort
+
+
+def loop_s_norm(scores, embeddings, enrol, test, cohort, top_n=None):
+    """Normalise trial by trial with SpeechBrain's formulas (torch.topk, torch.std with Bessel's correction)."""
+    similarity = torch.nn.CosineSimilarity(dim=-1)
+    embeddings, cohort = torch.tensor(embeddings), torch.tensor(cohort)
+    normalised = []
+    for score, e, t in zip(scores, enrol, test, strict=True):
+        sides = []
+        for side in (e, t):
+            of_cohort = similarity(embeddings[side].expand_as(cohort), cohort)
+            if top_n is not None:
+                of_cohort = torch.topk(of_cohort, k=top_n).values
+            sides.append((float(score) - of_cohort.mean().item()) / of_cohort.std().item())
+        normalised.append(0.5 * sum(sides))
+    return np.array(normalised)
+
+
+@pytest.mark.parametrize("top_n", [None, 2, 10, 40])
+@pytest.mark.parametrize("scores_per_block", [1, 100, 16_000_000])
+def test_against_loop(monkeypatch, top_n, scores_per_block):
+    monkeypatch.setattr(norms, "SCORES_PER_BLOCK", scores_per_block)
+    case = make_case()
+    assert np.allclose(s_norm(*case, top_n=top_n), loop_s_norm(*case, top_n=top_n), atol=1e-4)
+
+
+def test_top_n_beyond_the_cohort_means_all():
+    case = make_case()
+    assert np.array_equal(s_norm(*case, top_n=1000), s_norm(*case))
+    assert np.array_equal(s_norm(*(torch.tensor(part) for part in case)), s_norm(*case))
+
+
+def test_it_undoes_a_shift_that_one_side_brings():
+    """An utterance near to everybody scores high with all: the norm takes that away."""
+    generator = np.random.default_rng(1)
+    embeddings, cohort = generator.normal(size=(200, 32)), generator.normal(size=(300, 32)) + 1
+    embeddings[:100] += 1.0
+    enrol, test = np.arange(0, 100), np.arange(100, 200)
+    scores = cosine_scores(embeddings, np.r_[enrol, test], np.r_[np.roll(enrol, 1), np.roll(test, 1)])
+    normalised = s_norm(
+        scores, embeddings, np.r_[enrol, test], np.r_[np.roll(enrol, 1), np.roll(test, 1)], cohort
+    )
+    raw_gap = (scores[:100].mean() - scores[100:].mean()) / scores.std()
+    gap = (normalised[:100].mean() - normalised[100:].mean()) / normalised.std()
+    assert raw_gap > 1.5 and abs(gap) < raw_gap / 2
+
+
+def test_refusals():
+    scores, embeddings, enrol, test, cohort = make_case()
+    with pytest.raises(ValueError, match="top_n is 1, expected at least 2"):
+        s_norm(scores, embeddings, enrol, test, cohort, top_n=1)
+    with pytest.raises(ValueError, match="cohort of 1 has no standard deviation"):
+        s_norm(scores, embeddings, enrol, test, cohort[:1])
+    with pytest.raises(ValueError, match="same score with all"):
+        s_norm(scores, embeddings, enrol, test, np.repeat(cohort[:1], 5, axis=0))
+    with pytest.raises(ValueError, match="cohort's embeddings have size 7, the trials' 8"):
+        s_norm(scores, embeddings, enrol, test, cohort[:, :7])
+    with pytest.raises(ValueError, match="1 of 40 cohort embeddings are zero"):
+        s_norm(scores, embeddings, enrol, test, np.r_[cohort[:39], np.zeros((1, 8))])
+    with pytest.raises(ValueError, match="expected one a trial"):
+        s_norm(scores[1:], embeddings, enrol, test, cohort)
+
+
+def test_choose_cohort():
+    rows = [{"ID": f"{speaker}-{n}", "spk_id": f"s{speaker}"} for n in range(9) for speaker in range(20)]
+    chosen = choose_cohort(rows, speakers=5, utterances=3, seed=1)
+    assert sorted(Counter(row["spk_id"] for row in chosen).values()) == [3] * 5
+    assert chosen == choose_cohort(rows, speakers=5, utterances=3, seed=1)
+    assert chosen != choose_cohort(rows, speakers=5, utterances=3, seed=2)
+    assert choose_cohort(rows) == rows == choose_cohort(rows, speakers=100, utterances=100)
+    with pytest.raises(ValueError, match="cohort of 0 speakers"):
+        choose_cohort(rows, speakers=0)
+
+
+def test_speaker_means():
+    generator = np.random.default_rng(0)
+    embeddings, speakers = generator.normal(size=(12, 4)), list("cabcabcabcab")
+    units = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
+    expected = [units[[s == name for s in speakers]].mean(axis=0) for name in "abc"]
+    assert np.allclose(speaker_means(embeddings, speakers), expected, atol=1e-6)
+    with pytest.raises(ValueError, match="11 speakers for 12 embeddings"):
+        speaker_means(embeddings, speakers[1:])
+
+
+def test_319_000_trials_take_seconds():
+    generator = np.random.default_rng(0)
+    embeddings, cohort = generator.normal(size=(5000, 192)), generator.normal(size=(1200, 192))
+    enrol, test = generator.integers(0, 5000, (2, 319_000))
+    start = time.perf_counter()
+    s_norm(np.zeros(319_000), embeddings, enrol, test, cohort, top_n=300)
+    assert time.perf_counter() - start < 10

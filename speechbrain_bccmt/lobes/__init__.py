@@ -1,0 +1,1 @@
+"""The networks: building blocks and encoders from features to embeddings."""

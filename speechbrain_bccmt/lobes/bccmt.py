@@ -1,0 +1,325 @@
+"""BC-CMT: CNNs meet Transformers, with broadcasted residual learning, for speaker verification.
+
+Axes: b batch, c channel, f frequency, t time (frames).
+
+Sources: "BC-CMT" (Choi, Yang, Jeoung, Chang, Interspeech 2022; Choi, Yang, Chang, IEEE/ACM TASLP 32, 2024,
+doi 10.1109/TASLP.2024.3463491), known to us by their abstracts alone: the three sizes, the two forms of attention,
+the pooling and 271.44 K parameters for the modified Tiny are theirs. Widths, depths, strides, groups and heads are
+our reading, chosen by measurement (docs/skeleton.md). Building blocks: CMT (arXiv 2107.06263) and BC-ResNet
+(arXiv 2106.04140).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from speechbrain_bccmt.lobes.attention import (
+    FrequencyTimeSelfAttention,
+    TemporalSelfAttention,
+    frame_mask,
+    strided,
+    valid_frames,
+)
+from speechbrain_bccmt.lobes.broadcast import (
+    FrequencyConv,
+    InvertedResidualUnit,
+    TemporalUnit,
+    broadcast,
+    frequency_mean,
+)
+from speechbrain_bccmt.lobes.pooling import FrequencyStatisticsPooling
+
+ATTENTIONS = ("temporal", "frequency_time")
+
+
+class Block(nn.Module):
+    """One BC-CMT block: local perception unit, self-attention and inverted feed-forward, each broadcast.
+
+    Parameters
+    ----------
+    channels, hidden : int
+        Channels of the map, and of the feed-forward part's inside.
+    heads, groups, key_reduction : int
+        Of the self-attention.
+    subbands : int
+        Of the sub-spectral norms.
+    attention : str
+        "temporal" or "frequency_time".
+    kernel_size : int
+        Of the temporal depth-wise convolutions, in frames.
+    dropout : float
+        In training, on what is broadcast.
+
+    Examples
+    --------
+    >>> import torch
+    >>> block = Block(8, hidden=16, heads=2, groups=2, key_reduction=2, subbands=5)
+    >>> y, weights = block(torch.rand(3, 8, 10, 12), with_map=True)
+    >>> y.shape, weights.shape
+    (torch.Size([3, 8, 10, 12]), torch.Size([3, 2, 12, 6]))
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        hidden: int,
+        heads: int,
+        groups: int,
+        key_reduction: int,
+        subbands: int,
+        attention: str = "temporal",
+        kernel_size: int = 3,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        self.temporal = attention == "temporal"
+        self.local_frequency = FrequencyConv(channels, subbands)
+        self.local_time = TemporalUnit(channels, kernel_size, dropout)
+        form = TemporalSelfAttention if self.temporal else FrequencyTimeSelfAttention
+        self.attention = form(channels, heads, groups, key_reduction)
+        self.feed_frequency = FrequencyConv(channels, subbands)
+        self.feed_time = InvertedResidualUnit(channels, hidden, kernel_size, dropout)
+
+    def forward(
+        self, x: Tensor, valid: Tensor | None = None, mask: Tensor | None = None, with_map: bool = False
+    ):
+        """Map (batch, channels, frequencies, frames) to the same shape, and the attention map or None."""
+        y = self.local_frequency(x)
+        local = self.local_time(frequency_mean(y), mask)
+        x = x + y
+        if self.temporal:
+            # The mean over frequency of the local perception unit's output is known without building that output:
+            # both broadcasts become one addition to the 2-D map, which is what costs time here.
+            attended, weights = self.attention(frequency_mean(x) + local, valid, with_map)
+            x = broadcast(x, local + attended)
+        else:
+            x = broadcast(x, local)
+            attended, weights = self.attention(x, valid, with_map)
+            x = x + attended
+        y = self.feed_frequency(x)
+        return F.relu(broadcast(x + y, self.feed_time(frequency_mean(y), mask))), weights
+
+
+class Downsample(nn.Sequential):
+    """Opens a stage: strided depth-wise convolution, then channels mixed at every frequency and frame.
+
+    Parameters
+    ----------
+    channels_in, channels_out : int
+        Channels before and after.
+    stride : tuple of int
+        Along frequency and time.
+
+    Examples
+    --------
+    >>> import torch
+    >>> Downsample(4, 8, stride=(2, 1))(torch.rand(2, 4, 20, 7)).shape
+    torch.Size([2, 8, 10, 7])
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: tuple[int, int]):
+        super().__init__(
+            nn.Conv2d(channels_in, channels_in, 3, stride, padding=1, groups=channels_in, bias=False),
+            nn.Conv2d(channels_in, channels_out, 1, bias=False),
+            nn.BatchNorm2d(channels_out),
+            nn.ReLU(),
+        )
+
+
+class BCCMT(nn.Module):
+    """Encoder from log-mel frames to one embedding an utterance.
+
+    Parameters
+    ----------
+    channels, depths, expansions : sequence of int
+        For each of the four stages: width, number of blocks, and inner channels of the feed-forward part.
+    attention : str
+        "temporal" (modified form: over time only) or "frequency_time" (conventional form: over the plane).
+    embedding_size : int
+        Size of the embedding.
+    n_mels : int
+        Log-mel bands of the input; must stay divisible by `subbands` after all frequency strides.
+    stem_channels : int
+        Channels of the first convolution, which halves frequency and time.
+    frequency_strides, time_strides, heads, key_reductions : sequence of int
+        For each stage. The last three are the same in every size, so that attention maps of two sizes match.
+    groups : int
+        Groups of the attention's projections.
+    subbands : int
+        Sub-bands of the sub-spectral norms.
+    pooling_channels : int
+        Width of the pooling's temporal attention.
+    kernel_size : int
+        Of the temporal depth-wise convolutions, in frames.
+    dropout : float
+        In training, on what the blocks broadcast.
+
+    Raises
+    ------
+    ValueError
+        For an unknown form of attention, or numbers that do not divide each other.
+
+    Notes
+    -----
+    An utterance of one frame works. The embedding of an utterance does not depend on padding: `lengths` masks it
+    wherever a kernel, a softmax or a mean would see it.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = bccmt_tiny().eval()
+    >>> model(torch.rand(2, 120, 80), lengths=torch.tensor([1.0, 0.5])).shape
+    torch.Size([2, 1, 192])
+    >>> embedding, maps = model.forward_with_attention(torch.rand(1, 120, 80))
+    >>> len(maps) == sum(model.depths)
+    True
+    """
+
+    def __init__(
+        self,
+        channels: Sequence[int],
+        depths: Sequence[int],
+        expansions: Sequence[int],
+        attention: str = "temporal",
+        embedding_size: int = 192,
+        n_mels: int = 80,
+        stem_channels: int = 16,
+        frequency_strides: Sequence[int] = (2, 2, 1, 2),
+        time_strides: Sequence[int] = (1, 2, 1, 1),
+        heads: Sequence[int] = (2, 2, 4, 4),
+        key_reductions: Sequence[int] = (8, 4, 2, 1),
+        groups: int = 4,
+        subbands: int = 5,
+        pooling_channels: int = 64,
+        kernel_size: int = 3,
+        dropout: float = 0.0,
+    ):
+        super().__init__()
+        if attention not in ATTENTIONS:
+            raise ValueError(f"attention={attention!r} is unknown: choose one of {', '.join(ATTENTIONS)}")
+        self.n_mels = n_mels
+        self.embedding_size = embedding_size
+        self.depths = tuple(depths)
+        self.time_strides = tuple(time_strides)
+        self.stem = nn.Sequential(
+            nn.Conv2d(1, stem_channels, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(stem_channels),
+            nn.ReLU(),
+        )
+        frequencies = strided(n_mels, 2)
+        self.downsamples = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        before = stem_channels
+        for stage, width in enumerate(channels):
+            self.downsamples.append(
+                Downsample(before, width, (frequency_strides[stage], time_strides[stage]))
+            )
+            before = width
+            frequencies = strided(frequencies, frequency_strides[stage])
+            if frequencies % subbands:
+                raise ValueError(
+                    f"n_mels={n_mels} leaves {frequencies} frequencies in stage {stage + 1}, "
+                    f"which subbands={subbands} does not divide"
+                )
+            self.stages.append(
+                nn.ModuleList(
+                    Block(
+                        width,
+                        expansions[stage],
+                        heads[stage],
+                        groups,
+                        key_reductions[stage],
+                        subbands,
+                        attention,
+                        kernel_size,
+                        dropout,
+                    )
+                    for _ in range(depths[stage])
+                )
+            )
+        self.pooling = FrequencyStatisticsPooling(before, frequencies, pooling_channels)
+        self.pooling_norm = nn.BatchNorm1d(self.pooling.output_size)
+        self.embedding = nn.Linear(self.pooling.output_size, embedding_size)
+
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Embed utterances.
+
+        Parameters
+        ----------
+        x : Tensor
+            (batch, frames, mels), log-mel features.
+        lengths : Tensor or None
+            (batch,), relative to the longest utterance, in (0, 1].
+
+        Returns
+        -------
+        Tensor
+            (batch, 1, embedding size).
+
+        Raises
+        ------
+        ValueError
+            If the input is not (batch, frames, mels) with at least one frame.
+        """
+        return self._encode(x, lengths, with_map=False)[0]
+
+    def forward_with_attention(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Embed utterances and show the attention maps.
+
+        Parameters
+        ----------
+        x, lengths : Tensor
+            As in `forward`.
+
+        Returns
+        -------
+        tuple
+            Embedding (batch, 1, embedding size), and a list with one map for each block, in order: (batch, heads,
+            query frames, key frames), or positions of the plane in place of frames in the conventional form.
+            Each row sums to one over the valid keys.
+        """
+        return self._encode(x, lengths, with_map=True)
+
+    def _encode(self, x: Tensor, lengths: Tensor | None, with_map: bool):
+        if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] != self.n_mels:
+            raise ValueError(
+                f"expected features (batch, frames >= 1, {self.n_mels} mels), got {tuple(x.shape)}"
+            )
+        valid = None if lengths is None else valid_frames(lengths, x.shape[1])
+        x = x.transpose(1, 2).unsqueeze(1)
+        maps = []
+        x = self.stem(x if valid is None else x * frame_mask(valid, x.shape[-1])[:, None, None])
+        valid = None if valid is None else strided(valid, 2)
+        for downsample, blocks, stride in zip(self.downsamples, self.stages, self.time_strides, strict=True):
+            mask = None
+            if valid is not None:  # the strided kernel looks one frame beyond the end of the utterance
+                x = x * frame_mask(valid, x.shape[-1])[:, None, None]
+                valid = strided(valid, stride)
+            x = downsample(x)
+            if valid is not None:
+                mask = frame_mask(valid, x.shape[-1])[:, None].to(x.dtype)
+            for block in blocks:
+                x, weights = block(x, valid, mask, with_map)
+                maps.append(weights)
+        return self.embedding(self.pooling_norm(self.pooling(x, valid))).unsqueeze(1), maps
+
+
+def bccmt_tiny(attention: str = "temporal", **options) -> BCCMT:
+    """BC-CMT Tiny, 271.44 K parameters in the modified form; `options` go to `BCCMT`."""
+    sizes = dict(channels=(16, 32, 48, 96), depths=(1, 1, 3, 2), expansions=(32, 64, 96, 192))
+    return BCCMT(attention=attention, **{**sizes, **options})
+
+
+def bccmt_small(attention: str = "temporal", **options) -> BCCMT:
+    """BC-CMT Small, near 1 M parameters; `options` go to `BCCMT`."""
+    sizes = dict(channels=(32, 64, 96, 192), depths=(1, 1, 3, 2), expansions=(64, 128, 192, 384))
+    return BCCMT(attention=attention, **{**sizes, **options})
+
+
+def bccmt_base(attention: str = "temporal", **options) -> BCCMT:
+    """BC-CMT Base, 3 to 5 M parameters, the teacher; `options` go to `BCCMT`."""
+    sizes = dict(channels=(48, 96, 160, 320), depths=(1, 2, 4, 3), expansions=(96, 192, 480, 960))
+    return BCCMT(attention=attention, **{**sizes, **options})

@@ -10,12 +10,12 @@ import torch
 from speechbrain.dataio.dataloader import LoopedLoader
 from speechbrain.nnet.losses import AdditiveAngularMargin
 from speechbrain.utils.logger import get_logger
-from speechbrain_bccmt.scoring.embeddings import embed_utterances
 from torch.utils.data import DataLoader
 
 from speechbrain_bccmt.losses import match_blocks
 from speechbrain_bccmt.schedules import linear_margin, warmup_cosine
 from speechbrain_bccmt.scoring import cosine_scores, equal_error_rate
+from speechbrain_bccmt.scoring.embeddings import embed_utterances
 from speechbrain_bccmt.teachers import FrozenTeacher
 
 logger = get_logger(__name__)
@@ -25,13 +25,13 @@ class SpeakerBrain(sb.core.Brain):
     """Trains an encoder to tell the training speakers apart, and judges it by the EER on held-out speakers.
 
     Modules: `compute_features`, `mean_var_norm`, `spec_augment`, `embedding_model`, `classifier`.
-    Hyperparameters: `compute_cost` (`LogSoftmaxWrapper` over `AdditiveAngularMargin`, whose margin is the final
-    one), `margin_start_epoch`, `margin_end_epoch`, `lr`, `lr_final`, `warmup_epochs`, `valid_interval`,
+    Hyperparameters: `compute_cost` (`LogSoftmaxWrapper` over `AdditiveAngularMargin`, whose margin is the
+    final one), `margin_start_epoch`, `margin_end_epoch`, `lr`, `lr_final`, `warmup_epochs`, `valid_interval`,
     `train_logger` and optionally `tensorboard_logger`.
 
     The learning rate follows `warmup_cosine` per optimiser step, the margin `linear_margin`. A checkpoint is
-    written at each epoch's end; the one with the lowest dev EER and the latest are kept. Resuming starts at the
-    step of the last checkpoint (run options `ckpt_interval_steps` and `ckpt_interval_minutes`).
+    written at each epoch's end; the one with the lowest dev EER and the latest are kept. Resuming starts at
+    the step of the last checkpoint (run options `ckpt_interval_steps` and `ckpt_interval_minutes`).
     """
 
     def fit(self, epoch_counter, train_set, valid_set=None, progressbar=None, train_loader_kwargs=None):
@@ -160,14 +160,15 @@ class SpeakerBrain(sb.core.Brain):
             where = f"loss {float(loss)} in epoch {self.epoch}, step {self.step}, learning rate {self.lr:.2e}"
             if self.nonfinite_count > self.nonfinite_patience:
                 raise ValueError(
-                    f"{where}: batch number {self.nonfinite_count} of this epoch that is not finite; use a lower "
-                    "lr, a longer warmup_epochs or --precision fp32, then start again to resume from the last "
+                    f"{where}: {self.nonfinite_count} batches of this epoch were not finite; use a lower lr, "
+                    "a longer warmup_epochs or --precision fp32; started again, it resumes from the last "
                     "checkpoint"
                 )
             logger.warning(f"{where}: batch skipped")
 
     def _fit_valid(self, valid_set, epoch, enable):
-        # SpeechBrain's own stage classifies batches; held-out speakers have no class, so that trials are scored.
+        # SpeechBrain's own stage classifies batches; held-out speakers have no class, so that trials are
+        # scored.
         due = epoch % self.hparams.valid_interval == 0 or epoch == self.last_epoch
         eer = self.dev_eer(progressbar=enable) if self.dev_set is not None and due else None
         self.on_stage_end(sb.Stage.VALID, eer, epoch)
@@ -217,10 +218,10 @@ class SpeakerBrain(sb.core.Brain):
 class DistillationBrain(SpeakerBrain):
     """Trains a student that also imitates a frozen teacher.
 
-    Student and teacher see the same crops, augmentation and masks. The loss is the speaker loss, plus `kd_weight`
-    times the divergence of the attention maps (`attention_loss`, an `AttentionMapLoss`), plus `embedding_weight`
-    times the distance of the embeddings (module `embedding_loss`). Blocks are matched by `match_blocks` unless the
-    loss has pairs of its own.
+    Student and teacher see the same crops, augmentation and masks. The loss is the speaker loss, plus
+    `kd_weight` times the divergence of the attention maps (`attention_loss`, an `AttentionMapLoss`), plus
+    `embedding_weight` times the distance of the embeddings (module `embedding_loss`). Blocks are matched by
+    `match_blocks` unless the loss has pairs of its own.
 
     Parameters
     ----------
@@ -232,8 +233,8 @@ class DistillationBrain(SpeakerBrain):
     Raises
     ------
     ValueError
-        If the student gives no attention maps, or they do not match the teacher's; checked on half a second of
-        noise before the first batch.
+        If the student gives no attention maps, or they do not match the teacher's; checked on half a second
+        of noise before the first batch.
     """
 
     def __init__(self, teacher: FrozenTeacher, **kwargs):

@@ -29,8 +29,8 @@ def read_train_log(path) -> list[dict[str, float]]:
     Returns
     -------
     list of dict
-        One per epoch in order, name to value. Where an epoch was repeated after an interruption, its last line
-        counts.
+        One per epoch in order, name to value. Where an epoch was repeated after an interruption, its last
+        line counts.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Distillation losses: what a small encoder learns from a large one beside the speaker labels.
 
-The idea of guiding the student's self-attention maps by the teacher's is the paper's (Choi, Yang, Chang, IEEE/ACM
-TASLP 32, 2024). The divergence, the matching of blocks and the weights are our reading.
+The idea of guiding the student's self-attention maps by the teacher's is the paper's (Choi, Yang, Chang,
+IEEE/ACM TASLP 32, 2024). The divergence, the matching of blocks and the weights are our reading.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 def match_blocks(student_depths: Sequence[int], teacher_depths: Sequence[int]) -> list[tuple[int, int]]:
     """Pair blocks of student and teacher, stage by stage.
 
-    Stages of equal depth are matched block by block, others by their last block (our reading: the last block's
-    map is the stage's result).
+    Stages of equal depth are matched block by block, others by their last block (our reading: the last
+    block's map is the stage's result).
 
     Parameters
     ----------
@@ -41,7 +41,8 @@ def match_blocks(student_depths: Sequence[int], teacher_depths: Sequence[int]) -
     """
     if len(student_depths) != len(teacher_depths):
         raise ValueError(
-            f"student has {len(student_depths)} stages and teacher {len(teacher_depths)}: give the pairs of blocks"
+            f"student has {len(student_depths)} stages and teacher {len(teacher_depths)}: "
+            "give the pairs of blocks"
         )
     pairs = []
     student_start = teacher_start = 0
@@ -58,9 +59,10 @@ def match_blocks(student_depths: Sequence[int], teacher_depths: Sequence[int]) -
 class AttentionMapLoss(nn.Module):
     """Kullback-Leibler divergence KL(teacher || student) of attention maps.
 
-    Each row of a map, the weights of one query frame over the key frames, is a distribution. The divergence is
-    averaged over valid queries, heads, utterances, and matched pairs of blocks. Where the numbers of heads differ,
-    both maps are averaged over their heads first. Padded keys have no weight in either map and add nothing.
+    Each row of a map, the weights of one query frame over the key frames, is a distribution. The divergence
+    is averaged over valid queries, heads, utterances, and matched pairs of blocks. Where the numbers of heads
+    differ, both maps are averaged over their heads first. Padded keys have no weight in either map and add
+    nothing.
 
     Parameters
     ----------
@@ -112,9 +114,10 @@ class AttentionMapLoss(nn.Module):
                 or (student.shape[-1] != teacher.shape[-1])
             ):
                 raise ValueError(
-                    f"map {student_block} of the student, {tuple(student.shape)}, does not match map {teacher_block} "
-                    f"of the teacher, {tuple(teacher.shape)}: both must be (batch, heads, queries, keys) and may "
-                    "differ in heads only; use the same attention, time strides and key reductions in both"
+                    f"map {student_block} of the student, {tuple(student.shape)}, does not match map "
+                    f"{teacher_block} of the teacher, {tuple(teacher.shape)}: both must be (batch, heads, "
+                    "queries, keys) and may differ in heads only; use the same attention, time strides and "
+                    "key reductions"
                 )
             losses.append(self._divergence(student, teacher.detach(), lengths))
         return torch.stack(losses).mean()
@@ -123,7 +126,7 @@ class AttentionMapLoss(nn.Module):
         if self.pairs is None:
             if n_student != n_teacher:
                 raise ValueError(
-                    f"student gives {n_student} maps and teacher {n_teacher}: give `pairs`, the blocks to match"
+                    f"student gives {n_student} maps and teacher {n_teacher}: give `pairs` of blocks"
                 )
             return [(block, block) for block in range(n_student)]
         for student_block, teacher_block in self.pairs:

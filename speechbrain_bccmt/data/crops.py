@@ -154,8 +154,8 @@ class CropReader:
 class TrainingCrops(DynamicItemDataset):
     """Training set of one random crop per utterance and epoch, with its speaker label.
 
-    Items: `id`, `sig` (samples,) and `spk_id_encoded` (1,). Speed perturbation makes new speakers, as usual in
-    the field: speed number k of speaker s has the label s + k * (number of speakers).
+    Items: `id`, `sig` (samples,) and `spk_id_encoded` (1,). Speed perturbation makes new speakers, as usual
+    in the field: speed number k of speaker s has the label s + k * (number of speakers).
 
     Parameters
     ----------

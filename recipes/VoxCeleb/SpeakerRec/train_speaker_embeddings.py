@@ -2,12 +2,14 @@
 """Trains speaker embeddings, with or without a teacher.
 
     python train_speaker_embeddings.py hparams/bccmt_tiny.yaml --data_folder=/data/VoxCeleb2 \
-        --verification_file=/data/meta/veri_test2.txt --noise_folder=/data/musan --rir_folder=/data/RIRS_NOISES
+        --verification_file=/data/meta/veri_test2.txt --noise_folder=/data/musan \
+        --rir_folder=/data/RIRS_NOISES
 
 Any key of the YAML can be set in this way. Started again, it resumes from the last checkpoint.
 """
 
 import csv
+import shutil
 import sys
 from pathlib import Path
 
@@ -23,20 +25,21 @@ from speechbrain_bccmt.curves import plot_training_curves
 from speechbrain_bccmt.data.crops import TrainingCrops
 from speechbrain_bccmt.data.trials import read_trials
 from speechbrain_bccmt.data.voxceleb import prepare_voxceleb
-from speechbrain_bccmt.pretrained import load_pretrained
+from speechbrain_bccmt.pretrained import find_checkpoint_file, load_pretrained
 from speechbrain_bccmt.teachers import load_teacher
-
-
-def as_list(value):
-    """Give one path or several as a list."""
-    return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
 
 
 def build_training_set(hparams):
     """Give the training crops, whose number of classes comes from the data."""
+    label_encoder_file = Path(hparams["save_folder"]) / "label_encoder.txt"
+    if "init_from" in hparams:
+        # The classifier goes on with the classes that it has learnt.
+        trained = find_checkpoint_file(hparams["init_from"]).parents[1] / "label_encoder.txt"
+        if trained.is_file():
+            shutil.copy(trained, label_encoder_file)
     return TrainingCrops(
         load_data_csv(Path(hparams["save_folder"]) / "train.csv"),
-        label_encoder_file=Path(hparams["save_folder"]) / "label_encoder.txt",
+        label_encoder_file=label_encoder_file,
         crop_seconds=hparams["crop_seconds"],
         sample_rate=hparams["sample_rate"],
         augment=hparams["augmentation"]["waveform"],
@@ -88,9 +91,9 @@ def train(hparams_file, run_opts, overrides):
     run_on_main(
         prepare_voxceleb,
         kwargs={
-            "data_folders": as_list(hparams["data_folder"]),
+            "data_folders": hparams["data_folder"],
             "save_folder": hparams["save_folder"],
-            "verification_files": as_list(hparams["verification_file"]),
+            "verification_files": hparams["verification_file"] or (),
             "dev_speakers": hparams["dev_speakers"],
             "dev_trials": hparams["dev_trials"],
         },

@@ -9,10 +9,10 @@ the sex, so that neither the channel nor the pitch range alone gives the answer.
 ::
 
     OUT/wav/id10001/s01/00001.wav  16 kHz, 16 bit, mono
-    OUT/meta/veri_test.txt         trials of the held-out speakers, label first:
-                                   1 id10061/s01/00001.wav id10061/s03/00002.wav
+    OUT/meta/demo_corpus.json      the settings
     OUT/meta/speakers.csv          what each speaker is made of
-    OUT/meta/demo_corpus.json      the settings, and the mark of a complete corpus
+    OUT/meta/veri_test.txt         trials of the held-out speakers, written last; label first:
+                                   1 id10061/s01/00001.wav id10061/s03/00002.wav
 
 Everything follows from the seed: the same settings give the same bytes, whatever the number of processes.
 """
@@ -20,8 +20,6 @@ Everything follows from the seed: the same settings give the same bytes, whateve
 from __future__ import annotations
 
 import argparse
-import csv
-import io
 import json
 import math
 import multiprocessing
@@ -39,6 +37,7 @@ from scipy.signal import resample_poly
 from tqdm import tqdm
 
 from speechbrain_bccmt.data import espeak
+from speechbrain_bccmt.data.atomic import write_together
 from speechbrain_bccmt.data.demo_channel import SAMPLE_RATE, Channel
 from speechbrain_bccmt.data.demo_speakers import Speaker, draw_speakers, sentence, voice_file
 
@@ -122,7 +121,8 @@ def make_demo_corpus(
     settings = settings or DemoCorpusSettings()
     folder = Path(folder)
     trial_list = folder / "meta" / "veri_test.txt"
-    if _is_complete(folder, settings):
+    _claim(folder, settings)
+    if trial_list.is_file():
         return trial_list
     speakers = draw_speakers(settings.speakers, settings.train_speakers, settings.seed)
     missing = [speaker for speaker in speakers if not (folder / "wav" / speaker.id).is_dir()]
@@ -138,43 +138,28 @@ def make_demo_corpus(
         for _ in tqdm(done, total=len(missing), desc="demo corpus", unit="speaker", disable=not progress):
             pass
     shutil.rmtree(folder / "partial", ignore_errors=True)
-    _write_speakers(folder / "meta" / "speakers.csv", speakers)
-    _write_trials(trial_list, speakers, settings)
-    _write_settings(folder, settings, complete=True)
+    write_together(
+        {folder / "meta" / "speakers.csv": _speaker_table(speakers)},
+        trial_list,
+        _trial_text(speakers, settings),
+    )
     return trial_list
 
 
-def _is_complete(folder: Path, settings: DemoCorpusSettings) -> bool:
-    """Tell a complete corpus from a new or interrupted one, and refuse a folder that holds something else."""
+def _claim(folder: Path, settings: DemoCorpusSettings) -> None:
+    """Note the settings in a new folder; refuse one that holds something else."""
     path = folder / "meta" / "demo_corpus.json"
-    if not path.is_file():
-        if folder.is_dir() and any(folder.iterdir()):
+    if path.is_file():
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if found != asdict(settings):
             raise FileExistsError(
-                f"{folder} holds other files: give an empty or new folder for the demo corpus"
+                f"{folder} holds a demo corpus of other settings ({found}): "
+                f"give another folder for {asdict(settings)}, or delete this one"
             )
-        _write_settings(folder, settings, complete=False)
-        return False
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found["settings"] != asdict(settings):
-        raise FileExistsError(
-            f"{folder} holds a demo corpus of other settings ({found['settings']}): "
-            f"give another folder for {asdict(settings)}, or delete this one"
-        )
-    return found["complete"]
-
-
-def _write_settings(folder: Path, settings: DemoCorpusSettings, complete: bool) -> None:
-    """Write the settings, and whether the corpus is complete."""
-    text = json.dumps({"settings": asdict(settings), "complete": complete}, indent=2) + "\n"
-    _write_atomically(folder / "meta" / "demo_corpus.json", text)
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    """Write a text file in one step, so that a kill leaves the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(path.name + ".partial")
-    partial_path.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(partial_path, path)
+    elif folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(f"{folder} holds other files: give an empty or new folder for the demo corpus")
+    else:
+        write_together({}, path, json.dumps(asdict(settings), indent=2) + "\n")
 
 
 def _make_speaker(speaker: Speaker, folder: Path, settings: DemoCorpusSettings) -> None:
@@ -198,18 +183,15 @@ def _make_speaker(speaker: Speaker, folder: Path, settings: DemoCorpusSettings) 
     os.replace(partial_folder, folder / "wav" / speaker.id)
 
 
-def _write_speakers(path: Path, speakers: list[Speaker]) -> None:
-    """Write a table of the speakers."""
+def _speaker_table(speakers: list[Speaker]) -> str:
+    """Give the table of the speakers as CSV."""
     columns = ("id", "sex", "split", "dialect", "variant", "pitch", "pitch_span", "rate")
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([getattr(speaker, column) for column in columns] for speaker in speakers)
-    _write_atomically(path, text.getvalue())
+    rows = [columns, *([str(getattr(speaker, column)) for column in columns] for speaker in speakers)]
+    return "".join(",".join(row) + "\n" for row in rows)
 
 
-def _write_trials(path: Path, speakers: list[Speaker], settings: DemoCorpusSettings) -> None:
-    """Write the held-out speakers' trials: targets across sessions, non-targets within a sex."""
+def _trial_text(speakers: list[Speaker], settings: DemoCorpusSettings) -> str:
+    """Draw the held-out speakers' trials: targets across sessions, non-targets within a sex."""
     rng = np.random.default_rng(settings.seed)
     utterances = [
         (speaker, session, f"{speaker.id}/s{session:02d}/{utterance:05d}.wav")
@@ -226,7 +208,7 @@ def _write_trials(path: Path, speakers: list[Speaker], settings: DemoCorpusSetti
     trials += [
         (0, *nontargets[i]) for i in rng.choice(len(nontargets), NONTARGETS_PER_TARGET * count, replace=False)
     ]
-    _write_atomically(path, "".join(f"{label} {enrol} {test}\n" for label, enrol, test in trials))
+    return "".join(f"{label} {enrol} {test}\n" for label, enrol, test in trials)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -19,7 +19,7 @@ def make_case(seed=0, n_embeddings=15, size=8, n_cohort=40, n_trials=60):
 
 
 def loop_s_norm(scores, embeddings, enrol, test, cohort, top_n=None):
-    """Normalise trial by trial with SpeechBrain's formulas (torch.topk, torch.std with Bessel's correction)."""
+    """Normalise trial by trial with SpeechBrain's formulas (torch.topk, torch.std)."""
     similarity = torch.nn.CosineSimilarity(dim=-1)
     embeddings, cohort = torch.tensor(embeddings), torch.tensor(cohort)
     normalised = []

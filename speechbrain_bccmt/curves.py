@@ -65,6 +65,7 @@ def plot_training_curves(train_log, picture) -> None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     epochs = read_train_log(train_log)
     names = [name for name in TITLES if any(name in epoch for epoch in epochs)]
@@ -78,6 +79,7 @@ def plot_training_curves(train_log, picture) -> None:
         axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 30 else None, markersize=3)
         axes.set_title(TITLES[name], fontsize=10)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
         if name == "valid eer":
             best = min(points, key=lambda point: point[1])

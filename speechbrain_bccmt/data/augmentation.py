@@ -101,7 +101,8 @@ class WaveformAugmentation:
     snr_low, snr_high : float
         Range of the signal-to-noise ratio in dB, drawn uniformly.
     rir_seconds : float
-        Impulse responses are cut to this length: what comes later hardly matters and costs time.
+        Impulse responses are cut to this length, from 5 ms before their peak, the direct sound: what comes
+        later hardly matters and costs time.
     sample_rate : int
         Rate of the waveforms in Hz.
 
@@ -130,6 +131,7 @@ class WaveformAugmentation:
         self.noise_probability = noise_probability
         self.reverb_probability = reverb_probability
         self.rir_samples = round(rir_seconds * sample_rate)
+        self.lead_samples = round(0.005 * sample_rate)
         self.rirs = AudioBank(rir_folder, sample_rate) if rir_folder else None
         self.add_noise = None
         if noise_folder:
@@ -154,7 +156,9 @@ class WaveformAugmentation:
             Same shape.
         """
         if self.rirs is not None and torch.rand(()) < self.reverb_probability:
-            wave = reverberate(wave, self.rirs.draw()[: self.rir_samples])
+            rir = self.rirs.draw()
+            direct = int(rir.abs().argmax())
+            wave = reverberate(wave, rir[max(0, direct - self.lead_samples) :][: self.rir_samples])
         if self.add_noise is not None and torch.rand(()) < self.noise_probability:
             wave = self.add_noise(wave, torch.ones(1))
         return wave

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from speechbrain.augment.time_domain import Resample, SpeedPerturb
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
+from tqdm import tqdm
 
 
 @functools.lru_cache(maxsize=16)
@@ -96,8 +98,8 @@ class CropReader:
     sample_rate : int
         Rate of the crops in Hz.
     cache_audio : bool
-        Keep each file's decoded audio in memory (16 bits per sample, 115 MB per hour at 16 kHz and per data
-        loader worker). Worth it for short corpora in compressed formats, where a seek costs milliseconds.
+        Keep the decoded audio of the utterances read in memory (16 bits per sample: 115 MB per hour at 16
+        kHz).
 
     Examples
     --------
@@ -136,14 +138,15 @@ class CropReader:
             If the file cannot be read (see `read_audio`).
         """
         if self.cache is not None:
-            utterance = self._cached(path, start, stop)
+            utterance = self.keep(path, start, stop)
             offset = int(torch.randint(max(1, len(utterance) - n_samples + 1), (1,)))
             return wrap(utterance[offset : offset + n_samples].float() / 32768, n_samples)
         needed = -(-n_samples * file_rate // self.sample_rate)
         offset = start + int(torch.randint(max(1, stop - start - needed + 1), (1,)))
         return wrap(read_audio(path, self.sample_rate, offset, min(needed, stop - start)), n_samples)
 
-    def _cached(self, path, start, stop):
+    def keep(self, path, start: int, stop: int) -> torch.Tensor:
+        """Give an utterance from memory, as 16-bit samples (samples,), reading it the first time."""
         key = (path, start)
         if key not in self.cache:
             wave = read_audio(path, self.sample_rate, start, stop - start)
@@ -174,7 +177,8 @@ class TrainingCrops(DynamicItemDataset):
     seed : int
         Seed of all draws.
     cache_audio : bool
-        See `CropReader`.
+        Decode all utterances now and keep them in memory, see `CropReader`; data loader workers share them.
+        Worth it for short corpora in compressed formats, where a seek costs milliseconds.
 
     Raises
     ------
@@ -222,6 +226,8 @@ class TrainingCrops(DynamicItemDataset):
         self.add_dynamic_item(lambda crop: crop[0], takes="crop", provides="sig")
         self.add_dynamic_item(self._label, takes=["spk_id", "crop"], provides="spk_id_encoded")
         self.set_output_keys(["id", "sig", "spk_id_encoded"])
+        if cache_audio:
+            self._preload()
 
     @property
     def n_classes(self) -> int:
@@ -231,6 +237,15 @@ class TrainingCrops(DynamicItemDataset):
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch whose crops are drawn next; call it before the data loader is iterated."""
         self.epoch = epoch
+
+    def _preload(self):
+        def keep(row):
+            self.read_crop.keep(row["wav"], int(row["start"]), int(row["stop"]))
+
+        # soundfile releases the interpreter lock while it decodes.
+        with ThreadPoolExecutor() as pool:
+            for _ in tqdm(pool.map(keep, self.data.values()), "Decoding", len(self.data), unit="utt"):
+                pass
 
     def _encode_speakers(self, label_encoder_file):
         speakers = sorted({row["spk_id"] for row in self.data.values()})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".m4a")
@@ -33,30 +33,25 @@ def _speaker_roots(data_folder: str) -> list[str]:
     return roots
 
 
-def _walk(root: str, extensions: frozenset[str]) -> Iterator[tuple[str, str, AudioFile]]:
+def _walk(root: str, extensions: Collection[str]) -> Iterator[tuple[str, str, AudioFile]]:
     """Yield utterance id, extension and file of each audio file inside the speakers' folders."""
     pending = [(root, "")]
     while pending:
         folder, prefix = pending.pop()
         with os.scandir(folder) as entries:
             for entry in entries:
-                name = entry.name
-                if name.startswith(
-                    "."
-                ):  # a hidden file: a macOS resource fork, or a an unfinished conversion
+                # Hidden: resource forks of macOS, and conversions that were cut off.
+                if entry.name.startswith("."):
                     continue
-                stem, extension = os.path.splitext(name)
-                extension = extension.lower()
+                stem, dot, ending = entry.name.rpartition(".")
+                extension = dot + ending.lower()
                 if extension in extensions and prefix:
                     if entry.is_file():
                         status = entry.stat()
-                        yield (
-                            prefix + stem,
-                            extension,
-                            AudioFile(entry.path, status.st_size, status.st_mtime_ns),
-                        )
+                        file = AudioFile(entry.path, status.st_size, status.st_mtime_ns)
+                        yield prefix + stem, extension, file
                 elif entry.is_dir():
-                    pending.append((entry.path, f"{prefix}{name}/"))
+                    pending.append((entry.path, f"{prefix}{entry.name}/"))
 
 
 def find_utterances(
@@ -87,21 +82,20 @@ def find_utterances(
     rank = {extension.lower(): i for i, extension in enumerate(extensions)}
     roots = dict.fromkeys(root for folder in data_folders for root in _speaker_roots(folder))
     found: dict[str, AudioFile] = {}
-    owner: dict[str, tuple[str, int]] = {}
     clashes = []
     for root in roots:
-        empty = True
-        for utterance, extension, file in _walk(root, frozenset(rank)):
-            empty = False
-            earlier, earlier_rank = owner.setdefault(utterance, (root, rank[extension]))
-            if utterance not in found or (earlier == root and rank[extension] < earlier_rank):
-                found[utterance], owner[utterance] = file, (root, rank[extension])
-            elif earlier != root:
-                clashes.append(f"{found[utterance].path} and {file.path}")
-        if empty:
+        here: dict[str, tuple[int, AudioFile]] = {}
+        for utterance, extension, file in _walk(root, rank):
+            if utterance not in here or rank[extension] < here[utterance][0]:
+                here[utterance] = rank[extension], file
+        if not here:
             raise FileNotFoundError(f"no audio ({', '.join(rank)}) in the speakers' folders of {root}")
+        clashes += [
+            f"{found[utterance].path} and {here[utterance][1].path}" for utterance in found.keys() & here
+        ]
+        found.update((utterance, file) for utterance, (_, file) in here.items())
     if clashes:
         raise ValueError(
-            f"{len(clashes)} utterances are in two data folders, as {clashes[0]}: leave out one folder"
+            f"{len(clashes)} utterances are in two data folders, as {min(clashes)}: leave out one folder"
         )
-    return dict(sorted(found.items()))
+    return {utterance: found[utterance] for utterance in sorted(found)}

@@ -132,8 +132,8 @@ def _held_out(utterances: Sequence[str], count: int, seed: int) -> set[str]:
     eligible.sort(key=lambda speaker: hashlib.blake2b(f"{seed}:{speaker}".encode()).digest())
     if count and (len(eligible) < count or len(spoken) <= count):
         raise ValueError(
-            f"no training speaker remains: dev_speakers={count} are to be held out of the {len(spoken)} speakers "
-            f"that the trial lists leave ({len(eligible)} with two utterances). Hold out fewer, or add data"
+            f"no training speaker remains: dev_speakers={count} are to be held out of the {len(spoken)} "
+            f"speakers that the trial lists leave ({len(eligible)} with two utterances). Hold out fewer"
         )
     return set(eligible[:count])
 
@@ -144,8 +144,8 @@ def _csv_text(utterances: Sequence[str], found: dict[str, AudioFile], headers: d
     writer.writerow(COLUMNS)
     for utterance in utterances:
         frames, rate = headers[utterance]
-        path = found[utterance].path
-        writer.writerow((utterance, round(frames / rate, 6), path, 0, frames, speaker_of(utterance), rate))
+        duration = f"{frames / rate:.4f}"
+        writer.writerow((utterance, duration, found[utterance].path, 0, frames, speaker_of(utterance), rate))
     return text.getvalue()
 
 
@@ -215,7 +215,7 @@ def prepare_voxceleb(
     converted_folder : str or Path, optional
         Where m4a files are converted to wav, once. Needed where there are any.
     workers : int, optional
-        Number of files read, or converted, at a time. Default: one per core.
+        Number of files read, or converted, at a time. Default: chosen by the number of cores.
     progress : bool
         Whether to show progress bars.
 

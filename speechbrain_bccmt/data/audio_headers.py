@@ -15,6 +15,8 @@ from tqdm import tqdm
 _CHUNK = 256  # files per task: handing over single files costs several times what reading their headers does
 _QUICK = 1e-4  # seconds a file; more than this, and threads shorten the wait
 _HEAD = 1024  # bytes read of a wav file; its samples nearly always begin within them
+_CHUNK_HEAD = struct.Struct("<4sI").unpack_from  # name, length
+_WAVE_FORMAT = struct.Struct("<HHIIHH").unpack_from  # tag, channels, rate, bytes a second, block, bits
 _OGG_PAGE = 65307  # bytes of the longest Ogg page
 
 
@@ -43,10 +45,10 @@ def _pcm_header(head: bytes, size: int) -> AudioHeader | None:
         return None
     position, block, rate = 12, 0, 0
     while position + 8 <= len(head):
-        name, length = struct.unpack_from("<4sI", head, position)
+        name, length = _CHUNK_HEAD(head, position)
         position += 8
         if name == b"fmt " and position + 16 <= len(head):
-            _, _, rate, _, block, bits = struct.unpack_from("<HHIIHH", head, position)
+            _, _, rate, _, block, bits = _WAVE_FORMAT(head, position)
             if bits % 8:  # compressed (ADPCM and others): bytes do not tell the number of samples
                 return None
         elif name == b"data":

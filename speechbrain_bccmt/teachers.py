@@ -86,6 +86,8 @@ def load_teacher(source, model: nn.Module, name: str = "embedding_model") -> Fro
         )
     try:
         load_pretrained(Pretrainer(loadables={name: model}), source)
+    except ValueError as error:
+        raise ValueError(f"teacher {source}: {str(error).splitlines()[0]}") from error
     except pickle.UnpicklingError as error:
         raise ValueError(f"teacher {source}: its {name}.ckpt is not a file of model weights") from error
     return FrozenTeacher(model)

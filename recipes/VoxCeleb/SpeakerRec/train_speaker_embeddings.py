@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 
 import speechbrain as sb
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.utils.distributed import ddp_init_group, run_on_main
 from speechbrain.utils.parameter_transfer import Pretrainer
@@ -25,6 +24,7 @@ from speechbrain_bccmt.curves import plot_training_curves
 from speechbrain_bccmt.data.crops import TrainingCrops
 from speechbrain_bccmt.data.trials import read_trials
 from speechbrain_bccmt.data.voxceleb import prepare_voxceleb
+from speechbrain_bccmt.hparams import load_hparams
 from speechbrain_bccmt.pretrained import find_checkpoint_file, load_pretrained
 from speechbrain_bccmt.teachers import load_teacher
 
@@ -34,9 +34,11 @@ def build_training_set(hparams):
     label_encoder_file = Path(hparams["save_folder"]) / "label_encoder.txt"
     if "init_from" in hparams:
         # The classifier goes on with the classes that it has learnt.
-        trained = find_checkpoint_file(hparams["init_from"]).parents[1] / "label_encoder.txt"
-        if trained.is_file():
-            shutil.copy(trained, label_encoder_file)
+        checkpoint = find_checkpoint_file(hparams["init_from"])
+        for folder in (checkpoint.parent, checkpoint.parents[1]):  # a flat folder, or save/CKPT+...
+            if (folder / "label_encoder.txt").is_file():
+                shutil.copy(folder / "label_encoder.txt", label_encoder_file)
+                break
     return TrainingCrops(
         load_data_csv(Path(hparams["save_folder"]) / "train.csv"),
         label_encoder_file=label_encoder_file,
@@ -84,8 +86,7 @@ def build_brain(hparams, run_opts, n_classes):
 
 def train(hparams_file, run_opts, overrides):
     """Prepare the data, train, and draw the curves."""
-    with open(hparams_file, encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, overrides)
+    hparams = load_hparams(hparams_file, overrides)
     ddp_init_group(run_opts)
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     run_on_main(
@@ -117,7 +118,7 @@ def main(arguments=None):
     """Run from the command line; give the exit code."""
     try:
         train(*sb.parse_arguments(sys.argv[1:] if arguments is None else arguments))
-    except (FileNotFoundError, ImportError, ValueError) as error:
+    except (OSError, ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0

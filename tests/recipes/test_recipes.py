@@ -1,0 +1,101 @@
+"""Runs every YAML of hparams/ as a user would, on a few seconds of audio."""
+
+import csv
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ROWS = [
+    row
+    for table in sorted(Path(__file__).parent.glob("*.csv"))
+    for row in csv.DictReader(table.open(encoding="utf-8"))
+]
+TRAINING = [row for row in ROWS if row["Script_file"].endswith("train_speaker_embeddings.py")]
+COMMON = "--device=cpu --noprogressbar --data_folder={corpus} --verification_file={trials} --output_folder={output}"
+# Tiny crops, two epochs, a few batches each.
+TRAINING_FLAGS = "--number_of_epochs=2 --batch_size=4 --crop_seconds=0.5 --dev_speakers=2 --dev_trials=8"
+
+
+def run_script(script, arguments):
+    """Run a script's main in this process; give its exit code."""
+    spec = importlib.util.spec_from_file_location(script.stem, script)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[script.stem] = module
+    spec.loader.exec_module(module)
+    return module.main(arguments)
+
+
+def run(row, output, extra="", **folders):
+    """Run a row's script on its YAML; give the exit code."""
+    flags = f"{COMMON} {TRAINING_FLAGS if row in TRAINING else ''} {row['test_debug_flags']} {extra}"
+    # SpeechBrain refuses an option that is given twice; the last one counts here.
+    flags = {flag.split("=")[0]: flag for flag in flags.format(output=output, **folders).split()}
+    return run_script(ROOT / row["Script_file"], [str(ROOT / row["Hparam_file"]), *flags.values()])
+
+
+def row_of(yaml):
+    return next(row for row in TRAINING if row["Hparam_file"] == f"hparams/{yaml}.yaml")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: Path(row["Hparam_file"]).stem)
+def test_every_experiment_runs(row, corpus, models, tmp_path):
+    assert run(row, tmp_path, **corpus, **models) == 0
+    expected = re.search(r"file_exists=\[(.*)\]", row["test_debug_checks"]).group(1).split(",")
+    assert [name for name in expected if not (tmp_path / name).is_file()] == []
+    if row in TRAINING:
+        log = (tmp_path / "train_log.txt").read_text()
+        assert "epoch: 2" in log and "eer" in log and "nan" not in log
+        assert ("attention_loss" in log) == ("teacher_source" in row["test_debug_flags"])
+        for name in ("embedding_model", "classifier", "optimizer"):
+            assert list(tmp_path.glob(f"save/CKPT+*/{name}.ckpt"))
+
+
+def test_every_yaml_is_listed():
+    listed = {row["Hparam_file"] for row in ROWS}
+    assert listed == {f"hparams/{path.name}" for path in (ROOT / "hparams").glob("*.yaml")}
+    for row in ROWS:
+        for column in ("Script_file", "Hparam_file", "Readme_file"):
+            assert (ROOT / row[column]).is_file(), row[column]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: Path(row["Hparam_file"]).stem)
+def test_every_key_is_used(row):
+    """As SpeechBrain's consistency test: a key is read by the script, or another key refers to it."""
+    yaml = (ROOT / row["Hparam_file"]).read_text()
+    code = (ROOT / row["Script_file"]).read_text()
+    if row in TRAINING:
+        code += (ROOT / "speechbrain_bccmt" / "brain.py").read_text()
+    unused = [
+        key
+        for key in re.findall(r"^(\w+):", yaml, re.MULTILINE)
+        if f"<{key}>" not in yaml
+        and f'"{key}"' not in code
+        and f"hparams.{key}" not in code
+        and key
+        not in ("__set_seed", "ckpt_interval_minutes")  # the second is an option of SpeechBrain's Brain
+    ]
+    assert unused == []
+
+
+@pytest.mark.parametrize(
+    ("yaml", "extra", "message"),
+    [
+        ("bccmt_tiny", "--data_folder=/no/such/folder", "/no/such/folder"),
+        ("bccmt_tiny", "--noise_folder=/no/such/noise", "/no/such/noise"),
+        ("bccmt_tiny", "--no_such_key=1", "no_such_key"),
+        ("bccmt_tiny", "--speeds=[90,100]", "100"),
+        ("bccmt_tiny", "--batch_size=1000", "batch_size"),
+        ("bccmt_tiny_kd", "--teacher_source=/no/such/teacher", "/no/such/teacher"),
+        ("bccmt_tiny_kd", "--teacher_source={student}", "do not fit"),
+        ("bccmt_tiny_kd", "--kd_blocks=[[0,99]]", "out of range"),
+        ("bccmt_tiny_lm", "--init_from=/no/such/model", "/no/such/model"),
+    ],
+)
+def test_user_mistakes_get_one_clear_message(yaml, extra, message, corpus, models, tmp_path, capsys):
+    assert run(row_of(yaml), tmp_path, extra, **corpus, **models) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("error: ") and message in error

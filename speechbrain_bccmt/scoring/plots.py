@@ -79,9 +79,11 @@ def plot_det(systems: dict, path: str | Path, title: str = "") -> None:
     """
     figure = Figure(figsize=(5.5, 5.5), layout="constrained")
     axes = figure.add_subplot()
+    highest = 0.0
     for name, (target_scores, nontarget_scores) in systems.items():
         p_miss, p_false_alarm, _ = det_curve(target_scores, nontarget_scores)
         eer, _ = equal_error_rate(target_scores, nontarget_scores)
+        highest = max(highest, eer)
         # Rates of 0 and 1 lie at infinity: they are drawn at the edge.
         miss, false_alarm = (ndtri(rate.clip(1e-7, 1 - 1e-7)) for rate in (p_miss, p_false_alarm))
         (line,) = axes.plot(false_alarm, miss, linewidth=1.5, label=f"{name} (EER {100 * eer:.2f} %)")
@@ -95,5 +97,5 @@ def plot_det(systems: dict, path: str | Path, title: str = "") -> None:
     axes.set(xlim=edges, ylim=edges, aspect="equal", title=title)
     axes.set(xlabel="false alarms in %", ylabel="misses in %")
     axes.grid(color="0.9", linewidth=0.6)
-    axes.legend(loc="upper right")
+    axes.legend(loc="upper right" if highest < 0.15 else "lower left")
     figure.savefig(path, dpi=150)

@@ -24,7 +24,8 @@ class MeanAndSpread(torch.nn.Module):
     def forward(self, feats, lengths=None):
         frames = torch.round(lengths * feats.shape[1]).long()
         stats = [
-            torch.cat([row[:n].mean(0), row[:n].std(0, False), row[n - 1]]) for row, n in zip(feats, frames)
+            torch.cat([row[:n].mean(0), row[:n].std(0, False), row[n - 1]])
+            for row, n in zip(feats, frames, strict=True)
         ]
         return torch.stack(stats).unsqueeze(1)
 

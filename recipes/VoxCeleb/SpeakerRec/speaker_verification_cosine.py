@@ -37,6 +37,15 @@ def read_rows(path):
         return list(csv.DictReader(file))
 
 
+def load_hparams(path, overrides):
+    """Read the YAML with what the command line sets."""
+    with open(path, encoding="utf-8") as file:
+        try:
+            return load_hyperpyyaml(file, overrides)
+        except KeyError as error:
+            raise ValueError(f"{path}: {error.args[0]}") from error
+
+
 def embed(hparams, rows, device, progress):
     """Embed utterances with the modules of the YAML."""
     return embed_utterances(
@@ -136,8 +145,7 @@ def main(arguments=None):
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
         hparams_file, run_opts, overrides = sb.parse_arguments(arguments)
-        with open(hparams_file, encoding="utf-8") as file:
-            hparams = load_hyperpyyaml(file, overrides)
+        hparams = load_hparams(hparams_file, overrides)
         sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
         files = load_pretrained(hparams["pretrainer"], hparams["pretrain_path"])
         logger.info(f"Embedding model: {files['embedding_model']}")

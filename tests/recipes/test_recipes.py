@@ -15,7 +15,10 @@ ROWS = [
     for row in csv.DictReader(table.open(encoding="utf-8"))
 ]
 TRAINING = [row for row in ROWS if row["Script_file"].endswith("train_speaker_embeddings.py")]
-COMMON = "--device=cpu --noprogressbar --data_folder={corpus} --verification_file={trials} --output_folder={output}"
+COMMON = (
+    "--device=cpu --noprogressbar --data_folder={corpus} --verification_file={trials} "
+    "--output_folder={output}"
+)
 # Tiny crops, two epochs, a few batches each.
 TRAINING_FLAGS = "--number_of_epochs=2 --batch_size=4 --crop_seconds=0.5 --dev_speakers=2 --dev_trials=8"
 

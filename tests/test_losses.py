@@ -1,0 +1,125 @@
+"""Distillation losses against a plain reference, padding, gradients, and a few steps of training."""
+
+import pytest
+import torch
+from scipy.stats import entropy
+
+from speechbrain_bccmt.lobes.bccmt import bccmt_tiny
+from speechbrain_bccmt.losses import AttentionMapLoss, EmbeddingDistillationLoss, match_blocks
+from speechbrain_bccmt.teachers import FrozenTeacher
+
+
+def maps(*shape, seed=0):
+    return torch.softmax(2 * torch.randn(shape, generator=torch.Generator().manual_seed(seed)), -1)
+
+
+def test_identical_maps_give_zero():
+    one = [maps(2, 4, 10, 5), maps(2, 2, 6, 6, seed=1)]
+    assert AttentionMapLoss()(one, one, torch.tensor([1.0, 0.4])) == 0
+
+
+def test_it_is_the_divergence_of_the_rows():
+    student, teacher = maps(2, 3, 4, 5), maps(2, 3, 4, 5, seed=1)
+    expected = entropy(teacher.numpy(), student.numpy(), axis=-1).mean()  # scipy: KL(teacher || student)
+    assert AttentionMapLoss()([student], [teacher]).item() == pytest.approx(expected, rel=1e-5)
+    other_way = entropy(student.numpy(), teacher.numpy(), axis=-1).mean()
+    assert abs(expected - other_way) > 0.01
+
+
+def test_pairs_are_averaged():
+    student = [maps(1, 1, 3, 3, seed=i) for i in range(3)]
+    teacher = [maps(1, 1, 3, 3, seed=5 + i) for i in range(4)]
+    single = [AttentionMapLoss([pair])(student, teacher) for pair in ((0, 1), (2, 3))]
+    assert torch.isclose(AttentionMapLoss([(0, 1), (2, 3)])(student, teacher), sum(single) / 2)
+
+
+def test_heads_are_averaged_when_their_number_differs():
+    student, teacher = maps(2, 2, 4, 5), maps(2, 4, 4, 5, seed=1)
+    expected = AttentionMapLoss()([student.mean(1, True)], [teacher.mean(1, True)])
+    assert torch.isclose(AttentionMapLoss()([student], [teacher]), expected)
+
+
+def test_padding_is_ignored():
+    """A padded batch has the loss of its utterances alone, whatever stands in the padded rows."""
+    long = [maps(1, 2, 20, 10, seed=i) for i in range(2)]
+    short = [maps(1, 2, 10, 5, seed=3 + i) for i in range(2)]
+    loss = AttentionMapLoss()
+    expected = (20 * loss([long[0]], [long[1]]) + 10 * loss([short[0]], [short[1]])) / 30
+    padded = []
+    for i in range(2):
+        filler = maps(1, 2, 20, 10, seed=7 + i)
+        filler[:, :, :10, :5], filler[:, :, :10, 5:] = short[i], 0
+        padded.append(torch.cat([long[i], filler]))
+    assert torch.isclose(loss([padded[0]], [padded[1]], torch.tensor([1.0, 0.5])), expected)
+    assert not torch.isclose(loss([padded[0]], [padded[1]]), expected)
+
+
+def test_gradients_reach_the_student_only():
+    student, teacher = maps(2, 2, 4, 5).requires_grad_(), maps(2, 2, 4, 5, seed=1).requires_grad_()
+    AttentionMapLoss()([student], [teacher]).backward()
+    assert student.grad.abs().sum() > 0 and teacher.grad is None
+    one, two = torch.randn(2, 1, 8, requires_grad=True), torch.randn(2, 1, 8, requires_grad=True)
+    EmbeddingDistillationLoss()(one, two).backward()
+    assert one.grad.abs().sum() > 0 and two.grad is None
+
+
+def test_zero_weights_stay_finite():
+    student = torch.tensor([[[[1.0, 0.0]]]], requires_grad=True)
+    loss = AttentionMapLoss()([student], [torch.tensor([[[[0.0, 1.0]]]])])
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(student.grad).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_is_finite(dtype):
+    student, teacher = maps(1, 2, 4, 5).to(dtype), maps(1, 2, 4, 5, seed=1).to(dtype)
+    assert torch.isfinite(AttentionMapLoss()([student], [teacher]))
+
+
+@pytest.mark.parametrize(
+    ("student", "teacher", "pairs", "message"),
+    [
+        ([maps(1, 2, 4, 5)], [maps(1, 2, 4, 6)], None, r"\(1, 2, 4, 6\)"),
+        ([maps(1, 2, 4, 5)], [maps(1, 2, 3, 5)], None, r"\(1, 2, 3, 5\)"),
+        ([maps(1, 2, 4, 5)], [maps(2, 2, 4, 5)], None, r"\(2, 2, 4, 5\)"),
+        ([maps(2, 4, 5)], [maps(2, 4, 5)], None, r"\(2, 4, 5\)"),
+        ([maps(1, 2, 4, 5)], [maps(1, 2, 4, 5)] * 2, None, "pairs"),
+        ([maps(1, 2, 4, 5)], [maps(1, 2, 4, 5)], [(0, 1)], "out of range"),
+    ],
+)
+def test_maps_that_do_not_match_are_refused(student, teacher, pairs, message):
+    with pytest.raises(ValueError, match=message):
+        AttentionMapLoss(pairs)(student, teacher)
+
+
+def test_blocks_are_matched_by_stage():
+    assert match_blocks((1, 1, 2, 1), (1, 2, 2, 3)) == [(0, 0), (1, 2), (2, 3), (3, 4), (4, 7)]
+    with pytest.raises(ValueError, match="3 stages"):
+        match_blocks((1, 1, 1), (1, 1))
+
+
+def test_embedding_loss_is_a_cosine_distance():
+    one = torch.randn(3, 1, 16)
+    assert EmbeddingDistillationLoss()(one, 2 * one).item() == pytest.approx(0, abs=1e-6)
+    assert EmbeddingDistillationLoss()(one, -one).item() == pytest.approx(2, abs=1e-6)
+    with pytest.raises(ValueError, match="student_size"):
+        EmbeddingDistillationLoss()(one, torch.randn(3, 1, 8))
+    assert len(list(EmbeddingDistillationLoss(16, 8).parameters())) == 1
+
+
+def test_training_brings_the_maps_closer():
+    torch.manual_seed(0)
+    student = bccmt_tiny()
+    teacher = FrozenTeacher(bccmt_tiny())
+    loss, optimiser = AttentionMapLoss(), torch.optim.AdamW(student.parameters(), lr=3e-3)
+    features = torch.randn(4, 60, 80)
+    _, target = teacher.forward_with_attention(features)
+    history = []
+    for _ in range(8):
+        value = loss(student.forward_with_attention(features)[1], target)
+        optimiser.zero_grad()
+        value.backward()
+        optimiser.step()
+        history.append(value.item())
+    assert history[-1] < 0.8 * history[0]
+    assert all(parameter.grad is None for parameter in teacher.parameters())

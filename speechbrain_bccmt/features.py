@@ -132,7 +132,7 @@ class KaldiFbank(torch.nn.Module):
             power = self._power_for_export(wavs)
         else:
             power = self._power(wavs)
-        energies = power @ self.filters
+        energies = power @ self.filters.to(power.device)
         return energies.clamp(min=torch.finfo(torch.float32).eps).log()
 
     def frame_count(self, n_samples):
@@ -151,7 +151,7 @@ class KaldiFbank(torch.nn.Module):
         frames = wavs.unfold(1, self.window_size, self.hop_size)
         frames = frames - frames.mean(dim=2, keepdim=True)
         previous = F.pad(frames, (1, 0), mode="replicate")[..., :-1]
-        frames = (frames - self.preemphasis * previous) * self.window
+        frames = (frames - self.preemphasis * previous) * self.window.to(wavs.device)
         return torch.fft.rfft(frames, self.n_fft)[..., :-1].abs().pow(2)
 
     def _power_for_export(self, wavs: torch.Tensor) -> torch.Tensor:

@@ -156,3 +156,9 @@ def test_onnx_export(tmp_path):
     # One convolution instead of an FFT: other rounding errors, seen where a bin is far below its frame's
     # loudest.
     assert torch.allclose(exported, front_end(wavs), atol=5e-3)
+
+
+def test_computes_where_the_input_is():
+    """Constants follow the input; the meta device stands for any other than the CPU."""
+    feats = KaldiFbank().forward(torch.zeros(2, 16000, device="meta"), force_allow_autocast=True)
+    assert feats.device.type == "meta" and feats.shape == (2, 98, 80)

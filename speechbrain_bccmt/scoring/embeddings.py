@@ -23,7 +23,7 @@ def embed_utterances(
     mean_var_norm: torch.nn.Module,
     embedding_model: torch.nn.Module,
     device: str | torch.device = "cpu",
-    batch_seconds: float = 160.0,
+    batch_seconds: float = 80.0,
     progress: bool = True,
 ) -> tuple[list[str], np.ndarray]:
     """Embed utterances, each as a whole and each once.

@@ -157,7 +157,7 @@ class SpeakerBrain(sb.core.Brain):
         self.skip_nonfinite_grads = not finite
         if not finite:
             self.nonfinite_count += 1
-            where = f"loss {float(loss)} in epoch {self.epoch}, step {self.step}, learning rate {self.lr:.2e}"
+            where = f"loss {loss.item()} in epoch {self.epoch}, step {self.step}, learning rate {self.lr:.2e}"
             if self.nonfinite_count > self.nonfinite_patience:
                 raise ValueError(
                     f"{where}: {self.nonfinite_count} batches of this epoch were not finite; use a lower lr, "

@@ -141,10 +141,11 @@ def test_relative_lengths_are_exact(front_end):
     assert torch.allclose(means, (frames - 1) / 2, rtol=1e-5)
 
 
-def test_onnx_export(tmp_path):
+@pytest.mark.parametrize("window", ["povey", "hamming"])
+def test_onnx_export(tmp_path, window):
     onnxruntime = pytest.importorskip("onnxruntime")
     path = tmp_path / "front_end.onnx"
-    front_end = KaldiFbank()
+    front_end = KaldiFbank(window=window)
     wav = synthetic_speech()[None]
     torch.onnx.export(
         front_end, (wav,), path, input_names=["wavs"], output_names=["feats"], opset_version=17, dynamo=False,

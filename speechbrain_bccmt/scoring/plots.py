@@ -49,7 +49,7 @@ def plot_score_histogram(
         # Each class has the same area: with many more non-targets the targets could not be seen.
         weights = np.full(scores.size, 100 / scores.size)
         axes.hist(scores, bins, weights=weights, color=colour, alpha=0.55, label=f"{name} ({scores.size:,})")
-    label = f"threshold {threshold:.3f}\n(EER {100 * eer:.2f} %)"
+    label = f"threshold {threshold:.4g}\n(EER {100 * eer:.2f} %)"
     axes.axvline(threshold, color="black", linestyle="--", linewidth=1, label=label)
     axes.set(xlabel="score", ylabel="share of trials in %", title=title)
     axes.spines[["top", "right"]].set_visible(False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 
 import numpy as np
 import speechbrain as sb
@@ -107,8 +108,22 @@ class SpeakerBrain(sb.core.Brain):
         }
 
     def on_fit_start(self):
-        """Set up the optimiser, resume from the last checkpoint, and remember the final margin."""
-        super().on_fit_start()
+        """Set up the optimiser, resume from the last checkpoint, and remember the final margin.
+
+        Raises
+        ------
+        ValueError
+            If the last checkpoint is that of another experiment.
+        """
+        try:
+            super().on_fit_start()
+        except RuntimeError as error:
+            if "state_dict" not in str(error):
+                raise
+            raise ValueError(
+                f"the checkpoint in {self.checkpointer.checkpoints_dir} is of another model or other data: "
+                f"{str(error).splitlines()[-1].strip()}; train into another output folder"
+            ) from error
         self.final_margin = self.hparams.compute_cost.loss_fn.margin
 
     def on_stage_start(self, stage, epoch=None):
@@ -116,6 +131,7 @@ class SpeakerBrain(sb.core.Brain):
         if stage == sb.Stage.TRAIN:
             self.epoch = epoch
             self.loss_sums, self.loss_count = {}, 0
+            self.started = time.monotonic()
             if hasattr(self.training_set, "set_epoch"):
                 self.training_set.set_epoch(epoch)
 
@@ -195,7 +211,7 @@ class SpeakerBrain(sb.core.Brain):
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log the epoch and write its checkpoint, after the dev trials are scored."""
         if stage == sb.Stage.TRAIN:
-            self.train_stats = {"loss": float(stage_loss)}
+            self.train_stats = {"loss": float(stage_loss), "seconds": time.monotonic() - self.started}
             if len(self.loss_sums) > 1:
                 self.train_stats |= {
                     name: float(total) / self.loss_count for name, total in self.loss_sums.items()

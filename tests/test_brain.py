@@ -51,6 +51,30 @@ def rows(tmp_path_factory):
     return rows
 
 
+class Toy(nn.Module):
+    """The smallest encoder with batch statistics and attention maps, for speed."""
+
+    depths = (1,)
+
+    def __init__(self, embedding_size=16, n_mels=80, heads=2):
+        super().__init__()
+        self.heads, self.norm = heads, nn.BatchNorm1d(n_mels)
+        self.query, self.key = nn.Linear(n_mels, 8 * heads), nn.Linear(n_mels, 8 * heads)
+        self.embedding = nn.Linear(2 * n_mels, embedding_size)
+
+    def forward(self, features, lengths=None):
+        return self.forward_with_attention(features, lengths)[0]
+
+    def forward_with_attention(self, features, lengths=None):
+        x = self.norm(features.transpose(1, 2)).transpose(1, 2)
+        query, key = (
+            layer(x).unflatten(-1, (self.heads, 8)).transpose(1, 2) for layer in (self.query, self.key)
+        )
+        weights = torch.softmax(query @ key.transpose(2, 3), -1)
+        attended = weights.mean(1) @ x
+        return self.embedding(torch.cat([x, attended], -1).mean(1, keepdim=True)), [weights]
+
+
 def make(
     folder, rows, brain_class=SpeakerBrain, epochs=2, options=None, run_opts=None, batch_size=3, **brain
 ):
@@ -61,7 +85,7 @@ def make(
         "compute_features": Fbank(n_mels=80),
         "mean_var_norm": InputNormalization(norm_type="sentence", std_norm=False),
         "spec_augment": SpecAugment(0, 1, 0, 1),
-        "embedding_model": bccmt_tiny(embedding_size=16),
+        "embedding_model": Toy(),
         "classifier": Classifier(16, out_neurons=crops.n_classes),
     }
     hparams = {
@@ -277,23 +301,27 @@ def test_distillation_brings_the_maps_closer(rows, tmp_path):
             tmp_path / str(weight),
             rows,
             DistillationBrain,
-            epochs=10,
+            epochs=30,
             batch_size=12,
-            options=distillation(weight) | {"lr": 3e-3},
-            teacher=FrozenTeacher(bccmt_tiny(embedding_size=24)),
+            options=distillation(weight) | {"lr": 0.03, "valid_interval": 99},
+            teacher=FrozenTeacher(Toy(embedding_size=24)),
         )
         fit()
         return read_train_log(tmp_path / str(weight) / "train_log.txt")[-1]["train attention_loss"]
 
-    assert final(300.0) < 0.9 * final(0.0)
+    assert final(1.0) < 0.5 * final(0.0)
 
 
 @pytest.mark.parametrize(
     ("teacher", "options", "message"),
     [
-        (partial(bccmt_tiny, "frequency_time"), {}, "does not match"),
-        (partial(bccmt_tiny, n_mels=40, subbands=1), {}, "does not take the student's features"),
-        (bccmt_tiny, {"pairs": [(0, 50)]}, "out of range"),
+        (bccmt_tiny, {"pairs": [(0, 0)]}, "does not match"),
+        (
+            partial(bccmt_tiny, n_mels=40, subbands=1),
+            {"pairs": [(0, 0)]},
+            "does not take the student's features",
+        ),
+        (Toy, {"pairs": [(0, 50)]}, "out of range"),
     ],
 )
 def test_a_teacher_that_does_not_fit_is_refused_before_the_first_batch(

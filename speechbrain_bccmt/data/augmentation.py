@@ -88,6 +88,10 @@ class AudioBank:
         read = self.read_short if frames <= self.cache_seconds * rate else self.read_long
         return read(path, 0, frames, n_samples or frames * self.sample_rate // rate, rate)
 
+    def draw_like(self, wave: torch.Tensor) -> torch.Tensor:
+        """Draw an excerpt of the shape of a waveform (1, samples)."""
+        return self.draw(wave.shape[1]).unsqueeze(0)
+
 
 class WaveformAugmentation:
     """Reverberation, then noise, each with its own probability.
@@ -136,11 +140,7 @@ class WaveformAugmentation:
         self.add_noise = None
         if noise_folder:
             noises = AudioBank(noise_folder, sample_rate)
-            self.add_noise = AddNoise(
-                snr_low=snr_low,
-                snr_high=snr_high,
-                noise_funct=lambda wave: noises.draw(wave.shape[1]).unsqueeze(0),
-            )
+            self.add_noise = AddNoise(snr_low=snr_low, snr_high=snr_high, noise_funct=noises.draw_like)
 
     def __call__(self, wave: torch.Tensor) -> torch.Tensor:
         """Augment one waveform.

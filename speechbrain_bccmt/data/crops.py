@@ -9,6 +9,7 @@ the interrupted one would have seen, whatever the number of workers.
 from __future__ import annotations
 
 import functools
+import operator
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -223,7 +224,7 @@ class TrainingCrops(DynamicItemDataset):
         self.add_dynamic_item(
             self._crop, takes=["id", "wav", "start", "stop", "sample_rate"], provides="crop"
         )
-        self.add_dynamic_item(lambda crop: crop[0], takes="crop", provides="sig")
+        self.add_dynamic_item(operator.itemgetter(0), takes="crop", provides="sig")
         self.add_dynamic_item(self._label, takes=["spk_id", "crop"], provides="spk_id_encoded")
         self.set_output_keys(["id", "sig", "spk_id_encoded"])
         if cache_audio:

@@ -1,9 +1,13 @@
 """Crops: position, wrapping, rates, channels, labels, determinism, and how much of a file is read."""
 
+import pickle
+
 import numpy as np
 import pytest
 import soundfile
 import torch
+from speechbrain.dataio.batch import PaddedBatch
+from torch.utils.data import DataLoader
 
 from speechbrain_bccmt.data.crops import CropReader, TrainingCrops, read_audio
 
@@ -124,6 +128,17 @@ def test_drawing_a_crop_leaves_the_generator_alone(rows, tmp_path):
     torch.manual_seed(5)
     crops[0]
     assert torch.equal(torch.rand(3), expected)
+
+
+def test_workers_give_the_same_crops(rows, tmp_path):
+    crops = TrainingCrops(rows, tmp_path / "labels.txt", 0.25, speeds=(100, 90), cache_audio=True)
+    crops = pickle.loads(pickle.dumps(crops))  # as where workers are not forked
+    crops.set_epoch(3)
+    alone, shared = (
+        torch.cat([batch.sig.data for batch in DataLoader(crops, 5, num_workers=n, collate_fn=PaddedBatch)])
+        for n in (0, 2)
+    )
+    assert torch.equal(alone, shared)
 
 
 def test_speakers_come_from_the_data(rows, tmp_path):

@@ -91,6 +91,7 @@ def test_every_key_is_used(row):
         ("bccmt_tiny", "--noise_folder=/no/such/noise", "/no/such/noise"),
         ("bccmt_tiny", "--no_such_key=1", "no_such_key"),
         ("bccmt_tiny", "--speeds=[90,100]", "100"),
+        ("bccmt_tiny", "--tensorboard=True", "pip install tensorboard"),
         ("bccmt_tiny", "--batch_size=1000", "batch_size"),
         ("bccmt_tiny_kd", "--teacher_source=/no/such/teacher", "/no/such/teacher"),
         ("bccmt_tiny_kd", "--teacher_source={student}", "do not fit"),
@@ -98,7 +99,18 @@ def test_every_key_is_used(row):
         ("bccmt_tiny_lm", "--init_from=/no/such/model", "/no/such/model"),
     ],
 )
-def test_user_mistakes_get_one_clear_message(yaml, extra, message, corpus, models, tmp_path, capsys):
+def test_user_mistakes_get_one_clear_message(
+    yaml, extra, message, corpus, models, tmp_path, capsys, monkeypatch
+):
+    if "tensorboard" in extra:
+        monkeypatch.setitem(sys.modules, "tensorboard", None)
+        monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
     assert run(row_of(yaml), tmp_path, extra, **corpus, **models) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
+
+
+def test_resuming_another_experiment_is_refused(corpus, models, tmp_path, capsys):
+    assert run(row_of("bccmt_tiny"), tmp_path, "--number_of_epochs=1", **corpus, **models) == 0
+    assert run(row_of("bccmt_tiny"), tmp_path, "--speeds=[100]", **corpus, **models) == 2
+    assert "another output folder" in capsys.readouterr().err

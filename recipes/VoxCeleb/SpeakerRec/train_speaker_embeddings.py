@@ -100,7 +100,10 @@ def train(hparams_file, run_opts, overrides):
         },
     )
     if hparams["tensorboard"]:
-        hparams["tensorboard_logger"] = TensorboardLogger(str(Path(hparams["output_folder"]) / "tensorboard"))
+        try:
+            hparams["tensorboard_logger"] = TensorboardLogger(Path(hparams["output_folder"]) / "tensorboard")
+        except ImportError as error:
+            raise ImportError("tensorboard=True needs the package: pip install tensorboard") from error
     training_set = build_training_set(hparams)
     brain = build_brain(hparams, run_opts, training_set.n_classes)
     brain.fit(

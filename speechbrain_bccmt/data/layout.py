@@ -78,6 +78,14 @@ def find_utterances(
         Where a folder is missing, is not in the layout, or holds no audio.
     ValueError
         Where two folders hold the same utterance: which of them is meant is not for a guess.
+
+    Examples
+    --------
+    >>> session = getfixture("tmp_path") / "wav" / "id1" / "session"
+    >>> session.mkdir(parents=True)
+    >>> (session / "00001.flac").touch()
+    >>> list(find_utterances([str(session.parents[2])]))
+    ['id1/session/00001']
     """
     rank = {extension.lower(): i for i, extension in enumerate(extensions)}
     roots = dict.fromkeys(root for folder in data_folders for root in _speaker_roots(folder))

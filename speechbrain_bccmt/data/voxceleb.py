@@ -13,7 +13,7 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -149,13 +149,29 @@ def _csv_text(utterances: Sequence[str], found: dict[str, AudioFile], headers: d
     return text.getvalue()
 
 
-def _check_unreadable(
-    reasons: dict[str, str], checked: int, allowed: float, named: set[str], report: Path
+def _read(
+    files: dict[str, AudioFile], failed: dict[str, str], workers: int | None, progress: bool
+) -> tuple[dict[str, AudioHeader], dict[str, str]]:
+    """Return the header of each readable utterance, and by path why others are not."""
+    paths = {utterance: file.path for utterance, file in files.items() if file.path not in failed}
+    read, reasons = read_headers(list(paths.values()), workers, progress)
+    headers = {utterance: header for utterance, header in zip(paths, read, strict=True) if header}
+    reasons |= {file.path: failed[file.path] for file in files.values() if file.path in failed}
+    return headers, dict(sorted(reasons.items()))
+
+
+def _report_unreadable(
+    reasons: dict[str, str],
+    files: dict[str, AudioFile],
+    tested: Collection[str],
+    allowed: float,
+    report: Path,
 ) -> str:
     """Return the report on unreadable files; raise where they are too many, or the trial lists name one."""
     text = "".join(f"{path}\t{reason}\n" for path, reason in reasons.items())
-    spoiled = [f"{path} ({reason})" for path, reason in reasons.items() if path in named]
-    if not spoiled and len(reasons) <= allowed * checked:
+    paths = (files[utterance].path for utterance in tested)
+    spoiled = [f"{path} ({reasons[path]})" for path in paths if path in reasons]
+    if not spoiled and len(reasons) <= allowed * len(files):
         return text
     with temporary_sibling(report) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -166,7 +182,7 @@ def _check_unreadable(
             f"Replace the files, or take their trials out of the lists. All unreadable files: {report}"
         )
     raise ValueError(
-        f"{len(reasons)} of {checked} files cannot be read, more than max_unreadable={allowed:g} allows; "
+        f"{len(reasons)} of {len(files)} files cannot be read, more than max_unreadable={allowed:g} allows; "
         f"{report} names each with its reason. Replace the files, or allow a larger share"
     )
 
@@ -233,6 +249,19 @@ def prepare_voxceleb(
         utterance is in two folders, too many files are unreadable, or no training speaker remains.
     OSError
         Where the disk is full.
+
+    Examples
+    --------
+    >>> import soundfile
+    >>> folder = getfixture("tmp_path")
+    >>> for speaker in ("id1", "id2", "id3"):
+    ...     session = folder / "corpus" / "wav" / speaker / "session"
+    ...     session.mkdir(parents=True)
+    ...     for name in ("00001.wav", "00002.wav"):
+    ...         soundfile.write(session / name, [0.1] * 800, 16000)
+    >>> result = prepare_voxceleb(folder / "corpus", folder / "save", dev_speakers=2, progress=False)
+    >>> result.n_speakers, result.n_utterances, result.n_dev_trials
+    (1, 2, 6)
     """
     folders = [data_folders] if isinstance(data_folders, (str, Path)) else list(data_folders)
     lists = [verification_files] if isinstance(verification_files, (str, Path)) else list(verification_files)
@@ -241,13 +270,15 @@ def prepare_voxceleb(
             raise FileNotFoundError(f"no trial list at {path}")
     if dev_speakers == 1 or dev_speakers < 0:
         raise ValueError(f"dev_speakers={dev_speakers}: give two or more, or 0 for no dev set")
+    if seed < 0:
+        raise ValueError(f"seed={seed}: it must not be negative")
     if dev_speakers and dev_trials < 2:
         raise ValueError(f"dev_trials={dev_trials}: one target and one non-target trial are the least")
     save = Path(os.path.abspath(os.path.expanduser(save_folder)))
     manifest, report = save / "preparation.json", save / "unreadable.txt"
 
     found = find_utterances([str(folder) for folder in folders], extensions)
-    found, reasons = _convert(found, converted_folder, workers, progress)
+    found, failed = _convert(found, converted_folder, workers, progress)
     options = {"dev": [dev_speakers, dev_trials, seed], "limits": [min_duration, max_unreadable]}
     fingerprint = _fingerprint(options, lists, found)
     if earlier := _still_valid(manifest, fingerprint):
@@ -259,25 +290,16 @@ def prepare_voxceleb(
         tested.update(dict.fromkeys(read_trials(path, known_ids=found.keys()).ids))
     excluded = {speaker_of(utterance) for utterance in tested}
     # Of the speakers tested, other utterances serve neither training nor test: their headers are not read.
-    wanted = [
-        utterance for utterance in found if utterance in tested or speaker_of(utterance) not in excluded
-    ]
-    readable = [utterance for utterance in wanted if found[utterance].path not in reasons]
-    read, bad = read_headers([found[utterance].path for utterance in readable], workers, progress)
-    wanted_paths = {found[utterance].path for utterance in wanted}
-    reasons = {path: reason for path, reason in (reasons | bad).items() if path in wanted_paths}
-    named = {found[utterance].path for utterance in tested}
-    unreadable_text = _check_unreadable(reasons, len(wanted), max_unreadable, named, report)
-
-    headers = {
-        utterance: header for utterance, header in zip(readable, read, strict=True) if header is not None
+    wanted = {
+        utterance: file
+        for utterance, file in found.items()
+        if utterance in tested or speaker_of(utterance) not in excluded
     }
+    headers, reasons = _read(wanted, failed, workers, progress)
+    unreadable_text = _report_unreadable(reasons, wanted, tested, max_unreadable, report)
     others = [utterance for utterance in headers if utterance not in tested]
-    long = [
-        utterance
-        for utterance in others
-        if headers[utterance].frames >= min_duration * headers[utterance].sample_rate
-    ]
+    seconds = {utterance: header.frames / header.sample_rate for utterance, header in headers.items()}
+    long = [utterance for utterance in others if seconds[utterance] >= min_duration]
     held_out = _held_out(long, dev_speakers, seed)
     train = [utterance for utterance in long if speaker_of(utterance) not in held_out]
     dev = [utterance for utterance in long if speaker_of(utterance) in held_out]
@@ -306,9 +328,7 @@ def prepare_voxceleb(
         unreadable=str(report),
         n_speakers=len({speaker_of(utterance) for utterance in train}),
         n_utterances=len(train),
-        n_hours=round(
-            sum(headers[utterance].frames / headers[utterance].sample_rate for utterance in train) / 3600, 4
-        ),
+        n_hours=round(sum(seconds[utterance] for utterance in train) / 3600, 4),
         n_dev_speakers=len(held_out),
         n_dev_utterances=len(dev),
         n_dev_trials=len(trials) if trials else 0,

@@ -1,0 +1,226 @@
+"""The demo's report: one table, its JSON and Markdown, and the pictures."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from hyperpyyaml import load_hyperpyyaml
+from tqdm import tqdm
+
+from speechbrain_bccmt.attention_plots import plot_attention_maps
+from speechbrain_bccmt.data.atomic import write_together
+from speechbrain_bccmt.features import sample_rate
+from speechbrain_bccmt.losses import AttentionMapLoss, match_blocks
+from speechbrain_bccmt.pretrained import load_pretrained
+from speechbrain_bccmt.profiling import FRAMES_PER_SECOND, count_macs, count_parameters, latency_ms
+from speechbrain_bccmt.scoring.embeddings import read_utterance
+from speechbrain_bccmt.scoring.plots import plot_det
+
+HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
+# Utterances whose maps are compared with the teacher's: enough for a steady mean, in a few seconds.
+COMPARED_UTTERANCES = 40
+
+
+@dataclass(frozen=True)
+class System:
+    """A model of the demo: its YAMLs, its teacher, and how long it is trained by default."""
+
+    name: str
+    title: str
+    training: str
+    verification: str
+    epochs: int
+    teacher: str | None = None
+
+
+SYSTEMS = (
+    System("base", "Base (teacher)", "bccmt_base", "verification_bccmt_base", epochs=12),
+    System("tiny", "Tiny", "bccmt_tiny", "verification_bccmt_tiny", epochs=12),
+    System("tiny_kd", "Tiny + KD", "bccmt_tiny_kd", "verification_bccmt_tiny", epochs=12, teacher="base"),
+)
+COLUMNS = {
+    "title": "system",
+    "parameters": "parameters",
+    "mmacs": "MMACs at 1 s",
+    "eer": "EER %",
+    "min_dcf": "minDCF",
+    "cpu_ms": "CPU ms at 1 s",
+    "map_divergence": "map divergence",
+    "epochs": "epochs",
+    "train_seconds": "training s",
+}
+
+
+def make_report(output: Path, epochs: dict[str, int], seconds: dict[str, float]) -> None:
+    """Measure the trained systems, print the table, and write results.json, results.md and the pictures.
+
+    Parameters
+    ----------
+    output : Path
+        The demo's folder, with a training and a verification folder for each system.
+    epochs, seconds : dict
+        Length of each system's training, by name.
+    """
+    models = {system.name: _load(output, system) for system in SYSTEMS}
+    divergences = _compare_maps(output, models)
+    rows = []
+    for system in SYSTEMS:
+        model = models[system.name]["embedding_model"]
+        found = json.loads(
+            (output / f"verification_{system.name}" / "results.json").read_text(encoding="utf-8")
+        )
+        rows.append(
+            {
+                "title": system.title,
+                "parameters": count_parameters(model),
+                "mmacs": round(count_macs(model) / 1e6, 2),
+                "eer": round(100 * found["scores"]["cosine"]["eer"], 2),
+                "min_dcf": round(found["scores"]["cosine"]["min_dcf"], 3),
+                "cpu_ms": round(latency_ms(model), 1),
+                "map_divergence": divergences.get(system.name),
+                "epochs": epochs[system.name],
+                "train_seconds": round(seconds[system.name]),
+            }
+        )
+    scores = {system.title: _read_scores(output, system) for system in SYSTEMS}
+    plot_det(scores, output / "det.png", title="Demo corpus, held-out speakers")
+    print("\n" + _table(rows, plain=True) + "\n\n" + _notes(found) + "\n")
+    results = {
+        "systems": rows,
+        "frames_at_1_s": FRAMES_PER_SECOND,
+        "trials": found["n_trials"],
+        "cpu": _cpu(),
+    }
+    markdown = f"# Demo\n\n{_table(rows)}\n\n{_notes(found)}\n\n{_pictures()}\n"
+    write_together(
+        {output / "results.md": markdown}, output / "results.json", json.dumps(results, indent=2) + "\n"
+    )
+    print(f"Table and pictures: {output / 'results.md'}")
+
+
+def _load(output: Path, system: System) -> dict[str, torch.nn.Module]:
+    """Load a trained system as the verification does; give its modules, in evaluation mode."""
+    overrides = {
+        "data_folder": str(output / "corpus"),
+        "verification_file": str(output / "corpus" / "meta" / "veri_test.txt"),
+        "pretrain_path": str(output / system.name),
+        "output_folder": str(output / f"verification_{system.name}"),
+    }
+    with open(HPARAMS / f"{system.verification}.yaml", encoding="utf-8") as file:
+        hparams = load_hyperpyyaml(file, overrides)
+    load_pretrained(hparams["pretrainer"], hparams["pretrain_path"])
+    return {name: module.eval() for name, module in hparams["modules"].items()}
+
+
+@torch.inference_mode()
+def _maps(modules: dict[str, torch.nn.Module], row: dict) -> list[torch.Tensor]:
+    """Give the attention maps of one utterance, a list with one for each block."""
+    wav = read_utterance(row, sample_rate(modules["compute_features"]))
+    features = modules["compute_features"](wav.reshape(1, -1))
+    features = modules["mean_var_norm"](features, torch.ones(1))
+    return modules["embedding_model"].forward_with_attention(features)[1]
+
+
+def _compare_maps(output: Path, models: dict[str, dict]) -> dict[str, float]:
+    """Draw the maps of one test utterance, and give each Tiny's divergence from the teacher on several."""
+    with open(output / "verification_base" / "save" / "test.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    rows = rows[:: max(1, len(rows) // COMPARED_UTTERANCES)][:COMPARED_UTTERANCES]
+    teacher = models["base"]["embedding_model"]
+    pairs = match_blocks(models["tiny"]["embedding_model"].depths, teacher.depths)
+    loss = AttentionMapLoss(pairs)
+    sums = {"tiny": 0.0, "tiny_kd": 0.0}
+    for row in tqdm(rows, desc="attention maps", unit="utt"):
+        maps = {name: _maps(modules, row) for name, modules in models.items()}
+        for name in sums:
+            sums[name] += float(loss(maps[name], maps["base"]))
+        if row is rows[0]:
+            blocks = {
+                system.title: [maps[system.name][pair[system.name == "base"]] for pair in pairs]
+                for system in SYSTEMS
+            }
+            plot_attention_maps(
+                blocks,
+                output / "attention_maps.png",
+                seconds=float(row["duration"]),
+                row_titles=[f"block {student + 1}" for student, _ in pairs],
+                title=f"{row['ID']}, blocks that the distillation matches, mean of heads",
+            )
+    return {name: round(value / len(rows), 4) for name, value in sums.items()}
+
+
+def _read_scores(output: Path, system: System) -> tuple[list[float], list[float]]:
+    """Give the scores of target and non-target trials."""
+    text = (output / f"verification_{system.name}" / "scores.txt").read_text(encoding="utf-8")
+    trials = [line.split() for line in text.splitlines()]
+    return tuple([float(score) for _, _, label, score in trials if label == kind] for kind in "10")
+
+
+def _table(rows: list[dict], plain: bool = False) -> str:
+    """Write the rows as a Markdown table, or as one for a screen."""
+    cells = [list(COLUMNS.values())]
+    cells += [["" if row[key] is None else _cell(row[key]) for key in COLUMNS] for row in rows]
+    widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
+    left = [True] + [False] * (len(widths) - 1)
+    lines = []
+    for line in cells:
+        padded = (
+            text.ljust(width) if to_left else text.rjust(width)
+            for text, width, to_left in zip(line, widths, left, strict=True)
+        )
+        lines.append("  ".join(padded) if plain else "| " + " | ".join(padded) + " |")
+    rule = "  ".join("-" * width for width in widths)
+    marks = (
+        "-" * width if to_left else "-" * (width - 1) + ":"
+        for width, to_left in zip(widths, left, strict=True)
+    )
+    lines.insert(1, rule if plain else "| " + " | ".join(marks) + " |")
+    return "\n".join(lines)
+
+
+def _cell(value: str | int | float) -> str:
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def _notes(found: dict) -> str:
+    """Say what the figures are of."""
+    return (
+        f"{found['n_trials']:,} trials of {found['n_utterances']} utterances of held-out synthetic speakers, "
+        f"cosine scores.\nCPU: one thread, batch of one, {FRAMES_PER_SECOND} frames, encoder only, median of "
+        f"50 runs, on {_cpu()}.\nMap divergence: mean KL(teacher || student) of the attention maps of "
+        f"{COMPARED_UTTERANCES} test utterances, in nats.\n"
+        "One seed, minutes of training and synthetic voices: differences of a few tenths of EER are chance."
+    )
+
+
+def _cpu() -> str:
+    """Name the processor as far as the system tells."""
+    info = Path("/proc/cpuinfo")
+    names = info.read_text().splitlines() if info.is_file() else []
+    name = next((line.split(":")[1].strip() for line in names if line.startswith("model name")), None)
+    return f"{name or platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
+def _pictures() -> str:
+    """List the pictures in Markdown."""
+    pictures = [
+        "## Attention maps",
+        "![attention maps](attention_maps.png)",
+        "## Error trade-off",
+        "![DET](det.png)",
+    ]
+    for heading, place in (
+        ("Training", "{}/training_curves.png"),
+        ("Scores", "verification_{}/score_histogram.png"),
+    ):
+        pictures.append(f"## {heading}")
+        pictures += [
+            f"{system.title}\n\n![{system.title}]({place.format(system.name)})" for system in SYSTEMS
+        ]
+    return "\n\n".join(pictures)

@@ -1,0 +1,191 @@
+#!/usr/bin/env python3
+"""Runs the main job from nothing on a small synthetic corpus: `make demo`.
+
+Makes the demo corpus; trains a Base teacher, Tiny alone, and Tiny guided by the teacher's attention maps,
+with the VoxCeleb recipe's scripts; verifies the held-out speakers with each; and reports. Started again, it reuses
+what is done. The corpus is synthetic and the budget is minutes, so the figures show that the machinery works,
+and not how good the models can be.
+
+    python run_demo.py [--output_folder=results/demo] [--epochs 12 12 12]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from demo_report import SYSTEMS, System, make_report
+
+from speechbrain_bccmt.data.atomic import write_together
+from speechbrain_bccmt.data.demo_corpus import DemoCorpusSettings, make_demo_corpus
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"
+# Short crops and small batches: many steps in the few minutes there are.
+TRAINING = {
+    "crop_seconds": 1.6,
+    "batch_size": 32,
+    "cache_audio": True,
+    "dev_speakers": 8,
+    "dev_trials": 2000,
+    "warmup_epochs": 1,
+    "valid_interval": 4,
+}
+
+
+class StepFailed(Exception):
+    """A script of the recipe ended with an error; holds its exit code."""
+
+    def __init__(self, title: str, code: int, log: Path):
+        super().__init__(f"{title} ended with exit code {code}; its messages are in {log}")
+        # A process that a signal ended has a negative code; shells add 128 to the signal's number.
+        self.code = code if code > 0 else 128 - code
+
+
+def run_step(title: str, arguments: list[str], folder: Path) -> float:
+    """Run a script of the recipe, unless it has finished in this folder before; give its time in seconds.
+
+    Its output goes to `folder`/console.txt; epochs, and on a terminal the progress bars, are shown as well.
+    """
+    record_file = folder / "demo_step.json"
+    record = {"arguments": arguments, "seconds": 0.0, "finished": False}
+    if record_file.is_file():
+        found = json.loads(record_file.read_text(encoding="utf-8"))
+        if found["arguments"] != arguments:
+            raise ValueError(
+                f"{folder} comes from other settings: delete it, or give another --output_folder"
+            )
+        record = found
+    if record["finished"]:
+        print(f"{title}: done before ({record['seconds']:.0f} s)")
+        return record["seconds"]
+    print(f"{title} ...")
+    folder.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    earlier_seconds = record["seconds"]
+    try:
+        code = _run(title, [sys.executable, *arguments], folder / "console.txt")
+        record["finished"] = code == 0
+    finally:
+        record["seconds"] = earlier_seconds + time.monotonic() - start
+        write_together({}, record_file, json.dumps(record, indent=2) + "\n")
+    if code != 0:
+        raise StepFailed(title, code, folder / "console.txt")
+    print(f"{title}: done in {record['seconds']:.0f} s")
+    return record["seconds"]
+
+
+def _run(title: str, command: list[str], log_file: Path) -> int:
+    """Run a command in the recipe's folder, log its output and show its progress; give its exit code."""
+    with (
+        open(log_file, "a", encoding="utf-8") as log,
+        # newline="" keeps the carriage returns that end each state of a progress bar.
+        subprocess.Popen(
+            command, cwd=RECIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0
+        ) as process,
+    ):
+        text = ""
+        while chunk := process.stdout.read(4096):
+            text += chunk.decode("utf-8", errors="replace").replace("\r", "\n")
+            *lines, text = text.split("\n")
+            for line in filter(None, lines):
+                log.write(line + "\n")
+                _show(title, line)
+            log.flush()
+        log.write(text)
+        return process.wait()
+
+
+def _show(title: str, line: str) -> None:
+    """Print the line of an epoch; on a terminal, also the state of a progress bar, in place."""
+    live = sys.stdout.isatty()
+    if "train_logger - " in line:
+        print(("\r\033[K" if live else "") + f"  {line.split('train_logger - ')[1]}", flush=True)
+    elif live and "%|" in line:
+        print(f"\r\033[K  {title}: {line[:100]}", end="", flush=True)
+    elif live and "error:" in line:
+        print(f"\r\033[K  {line}", flush=True)
+
+
+def train(system: System, epochs: int, corpus: Path, output: Path) -> float:
+    """Train a system with the recipe's training script; give its time in seconds."""
+    options = {
+        "data_folder": corpus,
+        "verification_file": corpus / "meta" / "veri_test.txt",
+        "output_folder": output / system.name,
+        "number_of_epochs": epochs,
+        "margin_start_epoch": epochs // 4,
+        "margin_end_epoch": epochs // 2,
+        **TRAINING,
+    }
+    if system.teacher:
+        options["teacher_source"] = output / system.teacher
+    arguments = ["train_speaker_embeddings.py", f"hparams/{system.training}.yaml"]
+    arguments += [f"--{key}={value}" for key, value in options.items()]
+    return run_step(f"training {system.title}", arguments, output / system.name)
+
+
+def verify(system: System, corpus: Path, output: Path) -> None:
+    """Verify the held-out speakers with the recipe's verification script."""
+    folder = output / f"verification_{system.name}"
+    options = {
+        "data_folder": corpus,
+        "verification_file": corpus / "meta" / "veri_test.txt",
+        "pretrain_path": output / system.name,
+        "output_folder": folder,
+    }
+    arguments = ["speaker_verification_cosine.py", f"hparams/{system.verification}.yaml"]
+    arguments += [f"--{key}={value}" for key, value in options.items()]
+    run_step(f"verifying {system.title}", arguments, folder)
+
+
+def run_demo(output: Path, settings: DemoCorpusSettings, epochs: list[int]) -> None:
+    """Make the corpus, train and verify each system, and report."""
+    start = time.monotonic()
+    output = output.resolve()
+    corpus = output / "corpus"
+    make_demo_corpus(corpus, settings)
+    seconds = {}
+    for system, count in zip(SYSTEMS, epochs, strict=True):
+        seconds[system.name] = train(system, count, corpus, output)
+        verify(system, corpus, output)
+    make_report(output, dict(zip(seconds, epochs, strict=True)), seconds)
+    print(f"\nThis call took {(time.monotonic() - start) / 60:.1f} minutes.")
+
+
+def main() -> int:
+    """Run from the command line; give the exit code."""
+    parser = argparse.ArgumentParser(description="The main job, from nothing, on a small synthetic corpus.")
+    parser.add_argument("--output_folder", type=Path, default=ROOT / "results" / "demo")
+    parser.add_argument("--seed", type=int, default=DemoCorpusSettings().seed, help="of the corpus")
+    parser.add_argument("--speakers", type=int, default=DemoCorpusSettings().speakers, help="of the corpus")
+    parser.add_argument(
+        "--epochs",
+        type=int,
+        nargs=len(SYSTEMS),
+        default=[system.epochs for system in SYSTEMS],
+        metavar=tuple(system.name.upper() for system in SYSTEMS),
+        help="length of each training",
+    )
+    options = parser.parse_args()
+    try:
+        settings = DemoCorpusSettings(speakers=options.speakers, seed=options.seed)
+        run_demo(options.output_folder, settings, options.epochs)
+    except StepFailed as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return error.code
+    except (ValueError, OSError, ImportError) as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nInterrupted. Started again, the demo goes on from here.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -110,14 +110,14 @@ def convert_m4a(
         return {}
     ffmpeg = find_ffmpeg()
     unreadable = {}
-    pool = ThreadPoolExecutor(workers or os.cpu_count() or 1)  # threads that wait for processes
-    try:
-        with tqdm(total=len(jobs), desc="Converting m4a", unit="file", disable=not progress) as bar:
-            reasons = pool.map(lambda job: _convert(ffmpeg, *job, sample_rate), jobs)
-            for (source, _), reason in zip(jobs, reasons, strict=True):
-                if reason is not None:
-                    unreadable[source] = reason
-                bar.update()
-    finally:
-        pool.shutdown(cancel_futures=True)  # after an error, do not go on with a million files
+    # Threads that wait for processes. After an error, `map` drops the files that are not begun.
+    with (
+        ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
+        tqdm(total=len(jobs), desc="Converting m4a", unit="file", disable=not progress) as bar,
+    ):
+        reasons = pool.map(lambda job: _convert(ffmpeg, *job, sample_rate), jobs)
+        for (source, _), reason in zip(jobs, reasons, strict=True):
+            if reason is not None:
+                unreadable[source] = reason
+            bar.update()
     return unreadable

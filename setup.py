@@ -27,6 +27,8 @@ setup(
         "hyperpyyaml",
         "matplotlib",
         "numpy",
+        "requests",
+        "ruamel.yaml",
         "scipy",
         "sentencepiece",
         "soundfile",

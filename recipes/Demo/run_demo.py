@@ -2,9 +2,9 @@
 """Runs the main job from nothing on a small synthetic corpus: `make demo`.
 
 Makes the demo corpus; trains a Base teacher, Tiny alone, and Tiny guided by the teacher's attention maps,
-with the VoxCeleb recipe's scripts; verifies the held-out speakers with each; and reports. Started again, it reuses
-what is done. The corpus is synthetic and the budget is minutes, so the figures show that the machinery works,
-and not how good the models can be.
+with the VoxCeleb recipe's scripts; verifies the held-out speakers with each; and reports. Started again, it
+reuses what is done. The corpus is synthetic and the budget is minutes, so the figures show that the machinery
+works, and not how good the models can be.
 
     python run_demo.py [--output_folder=results/demo] [--epochs 12 12 12]
 """

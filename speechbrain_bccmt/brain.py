@@ -260,6 +260,8 @@ class DistillationBrain(SpeakerBrain):
                 "distillation trains on one device: start it without torchrun and data_parallel_backend"
             )
         self.teacher = teacher.to(self.device)
+        if self.checkpointer is not None and any(True for _ in self.modules.embedding_loss.parameters()):
+            self.checkpointer.add_recoverable("embedding_loss", self.modules.embedding_loss)
         self._check_maps()
 
     def _check_maps(self):

@@ -10,12 +10,12 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain.processing.features import InputNormalization
-from speechbrain.utils.checkpoints import Checkpointer
 from speechbrain.utils.epoch_loop import EpochCounter
 from speechbrain.utils.train_logger import FileTrainLogger
 from torch import nn
 
 from speechbrain_bccmt.brain import DistillationBrain, SpeakerBrain
+from speechbrain_bccmt.checkpoints import AtomicCheckpointer
 from speechbrain_bccmt.curves import read_train_log
 from speechbrain_bccmt.data.augmentation import SpecAugment
 from speechbrain_bccmt.data.crops import TrainingCrops
@@ -106,7 +106,7 @@ def make(
         opt_class=partial(torch.optim.AdamW, lr=1e-3),
         hparams=hparams,
         run_opts={"device": "cpu", "noprogressbar": True, **(run_opts or {})},
-        checkpointer=Checkpointer(folder / "save", recoverables),
+        checkpointer=AtomicCheckpointer(folder / "save", recoverables),
         **brain,
     )
     ids = list(rows)

@@ -1,0 +1,71 @@
+"""Checkpoints that are whole or not there.
+
+SpeechBrain's `Checkpointer` writes the meta file first and the parameters after it: a kill in between leaves
+a checkpoint that looks like the newest one and cannot be loaded. Here the folder gets its name when it is
+complete.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+
+from speechbrain.utils.checkpoints import Checkpointer
+from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.logger import get_logger
+
+logger = get_logger(__name__)
+
+UNFINISHED = "unfinished-"
+
+
+class AtomicCheckpointer(Checkpointer):
+    """A SpeechBrain `Checkpointer` whose checkpoints survive a kill at any time.
+
+    Examples
+    --------
+    >>> import torch
+    >>> checkpointer = AtomicCheckpointer(getfixture("tmp_path"), {"model": torch.nn.Linear(2, 2)})
+    >>> checkpointer.save_checkpoint(meta={"eer": 0.05}).path.name.startswith("CKPT+")
+    True
+    """
+
+    def save_checkpoint(self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO):
+        """Save all recoverables.
+
+        Parameters
+        ----------
+        meta : dict, optional
+            Values to find the checkpoint by.
+        end_of_epoch : bool
+            Whether the epoch is over.
+        name : str, optional
+            Name instead of the time.
+        verbosity : int
+            Level of the log message.
+
+        Returns
+        -------
+        Checkpoint or None
+            None in the other processes of a distributed training.
+        """
+        if if_main_process():
+            for leftover in self.checkpoints_dir.glob(f"{UNFINISHED}*"):
+                shutil.rmtree(leftover)
+        saved = super().save_checkpoint(meta or {}, end_of_epoch, name, logging.DEBUG)
+        ddp_barrier()
+        if saved is None:
+            return None
+        path = saved.path.rename(saved.path.with_name(saved.path.name.removeprefix(UNFINISHED)))
+        logger.log(verbosity, f"Saved checkpoint {path}")
+        return saved._replace(
+            path=path, paramfiles={key: path / f.name for key, f in saved.paramfiles.items()}
+        )
+
+    def _new_checkpoint_dirpath(self):
+        path = super()._new_checkpoint_dirpath()
+        return path.with_name(UNFINISHED + path.name)
+
+    def _custom_checkpoint_dirpath(self, name):
+        path = super()._custom_checkpoint_dirpath(name)
+        return path.with_name(UNFINISHED + path.name)

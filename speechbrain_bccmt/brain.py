@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import time
 
 import numpy as np
 import speechbrain as sb
 import torch
-from speechbrain.dataio.dataloader import LoopedLoader
 from speechbrain.nnet.losses import AdditiveAngularMargin
 from speechbrain.utils.logger import get_logger
 from torch.utils.data import DataLoader
@@ -58,14 +56,14 @@ class SpeakerBrain(sb.core.Brain):
         """
         self.training_set = getattr(train_set, "dataset", train_set)
         self.dev_set = valid_set
-        if not isinstance(train_set, (DataLoader, LoopedLoader)):
+        if not isinstance(train_set, DataLoader):
             train_set = self.make_dataloader(train_set, sb.Stage.TRAIN, **(train_loader_kwargs or {}))
         if len(train_set) == 0:
             raise ValueError(
                 f"{len(self.training_set)} training utterances give no batch of {train_set.batch_size}: "
                 "use a smaller batch_size or more data"
             )
-        self.steps_per_epoch = math.ceil(len(train_set) / self.grad_accumulation_factor)
+        self.steps_per_epoch = max(1, len(train_set) // self.grad_accumulation_factor)
         self.last_epoch = epoch_counter.limit
         super().fit(epoch_counter, train_set, progressbar=progressbar)
 
@@ -93,9 +91,7 @@ class SpeakerBrain(sb.core.Brain):
     def compute_objectives(self, predictions, batch, stage):
         """Give the loss and remember its parts for the log."""
         losses = self.compute_losses(predictions, batch)
-        for name, (_, value) in losses.items():
-            self.loss_sums[name] = self.loss_sums.get(name, 0) + value.detach()
-        self.loss_count += 1
+        self.loss_parts = {name: value.detach() for name, (_, value) in losses.items()}
         return sum(weight * value for weight, value in losses.values())
 
     def compute_losses(self, predictions, batch):
@@ -134,9 +130,21 @@ class SpeakerBrain(sb.core.Brain):
             self.started = time.monotonic()
             if hasattr(self.training_set, "set_epoch"):
                 self.training_set.set_epoch(epoch)
+            # Also here: an epoch resumed after its last step has no batch left.
+            self._follow_schedules()
 
     def on_fit_batch_start(self, batch, should_step):
         """Set the learning rate and the margin of this step."""
+        self._follow_schedules()
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Sum up the parts of the loss for the log."""
+        if torch.isfinite(loss):
+            self.loss_count += 1
+            for name, value in self.loss_parts.items():
+                self.loss_sums[name] = self.loss_sums.get(name, 0) + value
+
+    def _follow_schedules(self):
         step, per_epoch = self.optimizer_step, self.steps_per_epoch
         self.lr = warmup_cosine(
             step,

@@ -131,6 +131,7 @@ class Recording(SpeakerBrain):
     kill_at = None
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        super().on_fit_batch_end(batch, outputs, loss, should_step)
         self.seen = [
             *getattr(self, "seen", []),
             (self.epoch, self.step, tuple(batch.id), self.lr, self.margin),
@@ -153,6 +154,27 @@ def test_a_killed_training_resumes_at_its_step_and_ends_the_same(rows, tmp_path)
     assert resumed.seen == brain.seen[6:]
     for name, value in weights(brain).items():
         assert torch.allclose(value, weights(resumed)[name], atol=1e-6), name
+
+
+def test_a_training_killed_between_the_last_step_and_the_dev_trials_resumes(rows, tmp_path):
+    def die(progressbar):
+        raise Killed
+
+    killed, fit = make(tmp_path, rows, run_opts={"ckpt_interval_steps": 2})
+    killed.dev_eer = die
+    with pytest.raises(Killed):
+        fit()
+    resumed, fit = make(tmp_path, rows, Recording, run_opts={"ckpt_interval_steps": 2})
+    fit()
+    assert [(epoch, step) for epoch, step, *_ in resumed.seen] == [(2, 1), (2, 2), (2, 3), (2, 4)]
+    assert [line["epoch"] for line in read_train_log(tmp_path / "train_log.txt")] == [1, 2]
+
+
+def test_gradients_are_accumulated(rows, tmp_path):
+    brain, fit = make(tmp_path, rows, Recording, run_opts={"grad_accumulation_factor": 2})
+    fit()
+    assert brain.optimizer_step == 4 and len(brain.seen) == 8
+    assert brain.seen[-1][3] < brain.seen[0][3]
 
 
 def test_a_finished_training_goes_on_with_more_epochs(rows, tmp_path):

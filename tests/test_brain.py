@@ -144,6 +144,7 @@ def test_a_killed_training_resumes_at_its_step_and_ends_the_same(rows, tmp_path)
     brain, fit = make(tmp_path / "whole", rows, Recording)
     fit()
     assert [step for _, step, *_ in brain.seen] == [1, 2, 3, 4, 1, 2, 3, 4]
+    assert brain.training_set.epoch == 2  # the second epoch has crops of its own
 
     killed, fit = make(tmp_path / "killed", rows, Recording, run_opts={"ckpt_interval_steps": 2})
     killed.kill_at = 7  # the last checkpoint is that of step 6, in the middle of the second epoch

@@ -26,7 +26,7 @@ from speechbrain_bccmt.data.trials import format_trials, make_trials, read_trial
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id", "sample_rate")
-_FORMAT = 1  # of the files written; raised when they change, so that older ones are rebuilt
+_FORMAT = 2  # of the files written; raised when they change, so that older ones are rebuilt
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,10 @@ class Preparation:
 
     Attributes
     ----------
-    train_csv, dev_csv, test_csv : str
-        Utterances to train on, of held-out speakers, and named by the verification lists.
+    test_csv : str
+        Utterances named by the verification lists.
+    train_csv, dev_csv : str or None
+        Utterances to train on, and of held-out speakers; None where only test data was prepared.
     dev_trials : str or None
         Trial list over `dev_csv`; None where no speakers are held out.
     unreadable : str
@@ -57,9 +59,9 @@ class Preparation:
         False where the files of an earlier run were still valid.
     """
 
-    train_csv: str
-    dev_csv: str
     test_csv: str
+    train_csv: str | None
+    dev_csv: str | None
     dev_trials: str | None
     unreadable: str
     n_speakers: int
@@ -193,6 +195,7 @@ def prepare_voxceleb(
     verification_files: str | Path | Sequence[str | Path] = (),
     dev_speakers: int = 40,
     dev_trials: int = 10000,
+    training: bool = True,
     seed: int = 1986,
     extensions: Sequence[str] = EXTENSIONS,
     min_duration: float = 0.0,
@@ -220,6 +223,9 @@ def prepare_voxceleb(
         Speakers held out of training for `dev.csv`; 0 for none.
     dev_trials : int
         Trials over them, half of them target trials, as far as there are so many pairs.
+    training : bool
+        False for `test.csv` alone: only utterances of the trial lists are converted and read, no others
+        need be there, and `dev_speakers` and `dev_trials` do not count.
     seed : int
         Of the choice of speakers and trials.
     extensions : sequence of str
@@ -268,6 +274,10 @@ def prepare_voxceleb(
     for path in lists:
         if not Path(path).is_file():
             raise FileNotFoundError(f"no trial list at {path}")
+    if not training:
+        dev_speakers = 0
+        if not lists:
+            raise ValueError("training=False prepares the utterances of trial lists: give verification_files")
     if dev_speakers == 1 or dev_speakers < 0:
         raise ValueError(f"dev_speakers={dev_speakers}: give two or more, or 0 for no dev set")
     if seed < 0:
@@ -278,23 +288,23 @@ def prepare_voxceleb(
     manifest, report = save / "preparation.json", save / "unreadable.txt"
 
     found = find_utterances([str(folder) for folder in folders], extensions)
-    found, failed = _convert(found, converted_folder, workers, progress)
-    options = {"dev": [dev_speakers, dev_trials, seed], "limits": [min_duration, max_unreadable]}
-    fingerprint = _fingerprint(options, lists, found)
-    if earlier := _still_valid(manifest, fingerprint):
-        logger.info("The data in %s is up to date.", save)
-        return earlier
-
     tested: dict[str, None] = {}
     for path in lists:
         tested.update(dict.fromkeys(read_trials(path, known_ids=found.keys()).ids))
     excluded = {speaker_of(utterance) for utterance in tested}
-    # Of the speakers tested, other utterances serve neither training nor test: their headers are not read.
+    # Of the speakers tested, other utterances serve neither training nor test: they are not read.
     wanted = {
         utterance: file
         for utterance, file in found.items()
-        if utterance in tested or speaker_of(utterance) not in excluded
+        if utterance in tested or (training and speaker_of(utterance) not in excluded)
     }
+    wanted, failed = _convert(wanted, converted_folder, workers, progress)
+    options = {"dev": [dev_speakers, dev_trials, seed], "limits": [min_duration, max_unreadable]}
+    fingerprint = _fingerprint(options | {"training": training}, lists, wanted)
+    if earlier := _still_valid(manifest, fingerprint):
+        logger.info("The data in %s is up to date.", save)
+        return earlier
+
     headers, reasons = _read(wanted, failed, workers, progress)
     unreadable_text = _report_unreadable(reasons, wanted, tested, max_unreadable, report)
     others = [utterance for utterance in headers if utterance not in tested]
@@ -303,27 +313,25 @@ def prepare_voxceleb(
     held_out = _held_out(long, dev_speakers, seed)
     train = [utterance for utterance in long if speaker_of(utterance) not in held_out]
     dev = [utterance for utterance in long if speaker_of(utterance) in held_out]
-    if not train:
+    if training and not train:
         raise ValueError(
             f"no training speaker remains: the trial lists name {len(excluded)} speakers, all of those found "
             f"with utterances of {min_duration:g} s or more. Add data folders with other speakers"
         )
 
-    contents = {
-        save / "train.csv": _csv_text(train, found, headers),
-        save / "dev.csv": _csv_text(dev, found, headers),
-        save / "test.csv": _csv_text(list(tested), found, headers),
-        report: unreadable_text,
-    }
+    parts = {"train": train, "dev": dev, "test": list(tested)} if training else {"test": list(tested)}
+    written = {name: save / f"{name}.csv" for name in parts}
+    contents = {written[name]: _csv_text(part, wanted, headers) for name, part in parts.items()}
+    contents[report] = unreadable_text
     trials = None
     if held_out:
         half = dev_trials // 2
         trials = make_trials(dev, [speaker_of(utterance) for utterance in dev], half, dev_trials - half, seed)
         contents[save / "dev_trials.txt"] = format_trials(trials)
     result = Preparation(
-        train_csv=str(save / "train.csv"),
-        dev_csv=str(save / "dev.csv"),
-        test_csv=str(save / "test.csv"),
+        test_csv=str(written["test"]),
+        train_csv=str(written["train"]) if training else None,
+        dev_csv=str(written["dev"]) if training else None,
         dev_trials=str(save / "dev_trials.txt") if held_out else None,
         unreadable=str(report),
         n_speakers=len({speaker_of(utterance) for utterance in train}),
@@ -341,9 +349,10 @@ def prepare_voxceleb(
     sizes = {str(path): len(text.encode()) for path, text in contents.items()}
     seal = {"fingerprint": fingerprint, "sizes": sizes, "result": asdict(result)}
     write_together(contents, manifest, json.dumps(seal, indent=1))
-    if not held_out:
-        (save / "dev_trials.txt").unlink(missing_ok=True)  # of an earlier run
-    logger.info("Prepared %d utterances of %d speakers in %s.", result.n_utterances, result.n_speakers, save)
+    for name in ("train.csv", "dev.csv", "dev_trials.txt"):
+        if save / name not in contents:
+            (save / name).unlink(missing_ok=True)  # of an earlier run
+    logger.info("Prepared %d utterances to train on and %d to test in %s.", len(train), len(tested), save)
     if reasons:
         logger.warning("%d unreadable files are left out; %s names them.", len(reasons), report)
     return result

@@ -230,6 +230,41 @@ def test_all_speakers_tested_leaves_none(corpus, tmp_path):
         prepare(corpus, tmp_path / "save", tmp_path / "all.txt", dev_speakers=0)
 
 
+def test_test_data_alone(corpus, trial_list, tmp_path, monkeypatch):
+    """A folder of test speakers serves verification, though none is left to train on."""
+    for speaker in range(2, 10):
+        shutil.rmtree(corpus / "wav" / f"id{speaker:02d}")
+    with pytest.raises(ValueError, match="no training speaker remains"):
+        prepare(corpus, tmp_path / "save", trial_list)
+    (corpus / "wav" / "id01" / "x.y" / "00000.wav").write_bytes(b"damaged, but in no trial")
+    asked = []
+    monkeypatch.setattr(
+        voxceleb, "read_headers", lambda paths, *args: asked.extend(paths) or read_headers(paths, *args)
+    )
+    result = prepare(corpus, tmp_path / "save", trial_list, training=False)
+    tested = ["id00/abc/00000", "id01/abc/00001", "id00/x.y/00003"]
+    assert sorted(row["ID"] for row in rows(result.test_csv)) == sorted(tested)
+    assert sorted(asked) == sorted(str(corpus / "wav" / f"{utterance}.wav") for utterance in tested)
+    assert sorted(os.listdir(tmp_path / "save")) == ["preparation.json", "test.csv", "unreadable.txt"]
+    assert (result.train_csv, result.dev_csv, result.dev_trials) == (None, None, None)
+    assert (result.n_utterances, result.n_test_utterances, result.n_unreadable) == (0, 3, 0)
+    assert not prepare(corpus, tmp_path / "save", trial_list, training=False).rebuilt
+
+
+def test_test_data_and_training_data_follow_each_other(corpus, trial_list, tmp_path):
+    """What is asked for is what lies in the folder, whatever lay there before."""
+    with_training = prepare(corpus, tmp_path / "save", trial_list)
+    prepare(corpus, tmp_path / "save", trial_list, training=False)
+    assert sorted(os.listdir(tmp_path / "save")) == ["preparation.json", "test.csv", "unreadable.txt"]
+    assert prepare(corpus, tmp_path / "save", trial_list) == with_training
+    assert sorted(os.listdir(tmp_path / "save")) == OUTPUTS
+
+
+def test_test_data_alone_needs_a_list(corpus, tmp_path):
+    with pytest.raises(ValueError, match="training=False .* give verification_files"):
+        prepare(corpus, tmp_path / "save", training=False)
+
+
 def test_wrong_folders_and_lists(corpus, tmp_path):
     with pytest.raises(FileNotFoundError, match="no data folder .*nowhere"):
         prepare(tmp_path / "nowhere", tmp_path / "save")

@@ -57,6 +57,19 @@ def test_every_experiment_runs(row, corpus, models, tmp_path):
             assert list(tmp_path.glob(f"save/CKPT+*/{name}.ckpt"))
 
 
+def test_verification_needs_no_training_speakers_without_cohort(corpus, models, tmp_path, capsys):
+    (row,) = (row for row in ROWS if row["Hparam_file"] == "hparams/verification_bccmt_tiny.yaml")
+    for speaker in ("id06", "id07"):  # those of the trial list
+        (tmp_path / "wav").mkdir(exist_ok=True)
+        (tmp_path / "wav" / speaker).symlink_to(corpus["corpus"] / "wav" / speaker)
+    folders = {**models, "trials": corpus["trials"], "corpus": tmp_path}
+    assert run(row, tmp_path / "out", "--score_norm=null", **folders) == 0
+    assert (tmp_path / "out" / "scores.txt").is_file()
+    assert not (tmp_path / "out" / "scores_norm.txt").is_file()
+    assert run(row, tmp_path / "out", **folders) == 2
+    assert "no training speaker remains" in capsys.readouterr().err
+
+
 def test_every_yaml_is_listed():
     listed = {row["Hparam_file"] for row in ROWS}
     assert listed == {f"hparams/{path.name}" for path in (ROOT / "hparams").glob("*.yaml")}

@@ -15,12 +15,12 @@ import time
 from pathlib import Path
 
 import speechbrain as sb
-from hyperpyyaml import load_hyperpyyaml
 from speechbrain.utils.distributed import infer_device
 from speechbrain.utils.logger import get_logger
 
 from speechbrain_bccmt.data.trials import read_trials
 from speechbrain_bccmt.data.voxceleb import prepare_voxceleb
+from speechbrain_bccmt.hparams import load_hparams
 from speechbrain_bccmt.pretrained import load_pretrained
 from speechbrain_bccmt.scoring import cosine_scores, s_norm
 from speechbrain_bccmt.scoring.embeddings import embed_utterances
@@ -35,15 +35,6 @@ def read_rows(path):
     """Read the rows of a CSV of utterances."""
     with open(path, newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
-
-
-def load_hparams(path, overrides):
-    """Read the YAML with what the command line sets."""
-    with open(path, encoding="utf-8") as file:
-        try:
-            return load_hyperpyyaml(file, overrides)
-        except KeyError as error:
-            raise ValueError(f"{path}: {error.args[0]}") from error
 
 
 def embed(hparams, rows, device, progress):
@@ -70,6 +61,7 @@ def verify(hparams, device, progress):
         hparams["save_folder"],
         hparams["verification_file"],
         dev_speakers=0,
+        training=hparams["score_norm"] is not None,  # the cohort are training speakers
         progress=progress,
     )
 

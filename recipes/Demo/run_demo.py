@@ -137,6 +137,8 @@ def verify(system: System, corpus: Path, output: Path) -> None:
         "verification_file": corpus / "meta" / "veri_test.txt",
         "pretrain_path": output / system.name,
         "output_folder": folder,
+        # A model of one or two epochs may give a cohort without spread, which cannot normalise scores.
+        "score_norm": "null",
     }
     arguments = ["speaker_verification_cosine.py", f"hparams/{system.verification}.yaml"]
     arguments += [f"--{key}={value}" for key, value in options.items()]

@@ -143,7 +143,8 @@ class GroupedSelfAttention(nn.Module):
         )
         mask = None if keep is None else keep[:, None, None, :]
         if with_map:
-            scores = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+            # Scaled before the product, which half precision might not hold otherwise.
+            scores = (query * query.shape[-1] ** -0.5) @ key.transpose(2, 3)
             if mask is not None:
                 scores = scores.masked_fill(~mask, float("-inf"))
             weights = scores.softmax(-1)
@@ -244,5 +245,5 @@ class FrequencyTimeSelfAttention(GroupedSelfAttention):
         keep = None
         if valid is not None:
             keep = frame_mask(strided(valid, self.key_reduction), source.shape[-1])
-            keep = keep[:, None].expand(-1, source.shape[2], -1).reshape(len(valid), -1)
+            keep = keep[:, None].expand(-1, source.shape[2], -1).reshape(source.shape[0], -1)
         return self._attend(x, source, keep, with_map)

@@ -82,6 +82,19 @@ class Block(nn.Module):
         self.attention = form(channels, heads, groups, key_reduction)
         self.feed_frequency = FrequencyConv(channels, subbands)
         self.feed_time = InvertedResidualUnit(channels, hidden, kernel_size, dropout)
+        self._start_as_identity()
+
+    def _start_as_identity(self):
+        """Let every residual branch start at zero: without it, training takes several times as many steps."""
+        last_layers = (
+            self.local_frequency[-1].norm,
+            self.local_time.pointwise,
+            self.attention.output_norm,
+            self.feed_frequency[-1].norm,
+            self.feed_time.project_norm,
+        )
+        for layer in last_layers:
+            nn.init.zeros_(layer.weight)
 
     def forward(
         self, x: Tensor, valid: Tensor | None = None, mask: Tensor | None = None, with_map: bool = False
@@ -104,7 +117,7 @@ class Block(nn.Module):
 
 
 class Downsample(nn.Sequential):
-    """Opens a stage: strided depth-wise convolution, then channels mixed at every frequency and frame.
+    """Opens a stage: a strided convolution, the only place where channels meet at every frequency and frame.
 
     Parameters
     ----------
@@ -112,6 +125,10 @@ class Downsample(nn.Sequential):
         Channels before and after.
     stride : tuple of int
         Along frequency and time.
+
+    Notes
+    -----
+    A full kernel, not a depth-wise one: at like size and latency it lowers EER by a quarter (docs/skeleton.md).
 
     Examples
     --------
@@ -122,8 +139,7 @@ class Downsample(nn.Sequential):
 
     def __init__(self, channels_in: int, channels_out: int, stride: tuple[int, int]):
         super().__init__(
-            nn.Conv2d(channels_in, channels_in, 3, stride, padding=1, groups=channels_in, bias=False),
-            nn.Conv2d(channels_in, channels_out, 1, bias=False),
+            nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
             nn.BatchNorm2d(channels_out),
             nn.ReLU(),
         )
@@ -146,8 +162,9 @@ class BCCMT(nn.Module):
         Channels of the first convolution, which halves frequency and time.
     frequency_strides, time_strides, heads, key_reductions : sequence of int
         For each stage. The last three are the same in every size, so that attention maps of two sizes match.
-    groups : int
-        Groups of the attention's projections.
+    groups : int or None
+        Groups of the attention's projections; None: 4 in the modified form, which the papers give fewer groups, and
+        8 in the conventional one.
     subbands : int
         Sub-bands of the sub-spectral norms.
     pooling_channels : int
@@ -191,15 +208,19 @@ class BCCMT(nn.Module):
         time_strides: Sequence[int] = (1, 2, 1, 1),
         heads: Sequence[int] = (2, 2, 4, 4),
         key_reductions: Sequence[int] = (8, 4, 2, 1),
-        groups: int = 4,
+        groups: int | None = None,
         subbands: int = 5,
         pooling_channels: int = 64,
         kernel_size: int = 3,
         dropout: float = 0.0,
     ):
+        # What this very encoder was built from, so that it can be built again: BCCMT(**model.config).
+        self.config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         super().__init__()
         if attention not in ATTENTIONS:
             raise ValueError(f"attention={attention!r} is unknown: choose one of {', '.join(ATTENTIONS)}")
+        groups = groups or (4 if attention == "temporal" else 8)
+        self.attention = attention
         self.n_mels = n_mels
         self.embedding_size = embedding_size
         self.depths = tuple(depths)
@@ -309,17 +330,17 @@ class BCCMT(nn.Module):
 
 def bccmt_tiny(attention: str = "temporal", **options) -> BCCMT:
     """BC-CMT Tiny, 271.44 K parameters in the modified form; `options` go to `BCCMT`."""
-    sizes = dict(channels=(16, 32, 48, 96), depths=(1, 1, 3, 2), expansions=(32, 64, 96, 192))
-    return BCCMT(attention=attention, **{**sizes, **options})
+    sizes = dict(channels=(16, 32, 48, 80), depths=(1, 1, 2, 2), expansions=(40, 80, 96, 160))
+    return BCCMT(attention=attention, **{"pooling_channels": 68, **sizes, **options})
 
 
 def bccmt_small(attention: str = "temporal", **options) -> BCCMT:
     """BC-CMT Small, near 1 M parameters; `options` go to `BCCMT`."""
-    sizes = dict(channels=(32, 64, 96, 192), depths=(1, 1, 3, 2), expansions=(64, 128, 192, 384))
-    return BCCMT(attention=attention, **{**sizes, **options})
+    sizes = dict(channels=(32, 64, 96, 160), depths=(1, 1, 2, 2), expansions=(64, 128, 192, 320))
+    return BCCMT(attention=attention, **{"stem_channels": 32, **sizes, **options})
 
 
 def bccmt_base(attention: str = "temporal", **options) -> BCCMT:
     """BC-CMT Base, 3 to 5 M parameters, the teacher; `options` go to `BCCMT`."""
-    sizes = dict(channels=(48, 96, 160, 320), depths=(1, 2, 4, 3), expansions=(96, 192, 480, 960))
-    return BCCMT(attention=attention, **{**sizes, **options})
+    sizes = dict(channels=(48, 96, 160, 256), depths=(1, 2, 3, 3), expansions=(144, 288, 480, 768))
+    return BCCMT(attention=attention, **{"stem_channels": 48, **sizes, **options})

@@ -38,7 +38,7 @@ def valid_frames(lengths: Tensor, frames: int) -> Tensor:
 
 
 def strided(positions, stride: int):
-    """Number of positions (int or Tensor) that a centred convolution with `stride` leaves.
+    """Count the positions (int or Tensor) that a centred convolution with `stride` leaves.
 
     Examples
     --------

@@ -9,7 +9,6 @@ BC-CMT puts this residual into every part of the CMT block; how, is our reading.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
@@ -29,6 +28,7 @@ class SubSpectralNorm(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> SubSpectralNorm(4, subbands=5)(torch.rand(2, 4, 20, 7)).shape
     torch.Size([2, 4, 20, 7])
     """
@@ -56,6 +56,7 @@ class FrequencyConv(nn.Sequential):
 
     Examples
     --------
+    >>> import torch
     >>> FrequencyConv(4, subbands=5)(torch.rand(2, 4, 20, 7)).shape
     torch.Size([2, 4, 20, 7])
     """
@@ -81,6 +82,7 @@ class TemporalUnit(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> TemporalUnit(4)(torch.rand(2, 4, 9)).shape
     torch.Size([2, 4, 9])
     """
@@ -123,6 +125,7 @@ class InvertedResidualUnit(nn.Module):
 
     Examples
     --------
+    >>> import torch
     >>> InvertedResidualUnit(4, hidden=8)(torch.rand(2, 4, 9)).shape
     torch.Size([2, 4, 9])
     """
@@ -158,6 +161,7 @@ def broadcast(x: Tensor, y: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> broadcast(torch.zeros(1, 1, 2, 3), torch.ones(1, 1, 3)).sum().item()
     6.0
     """

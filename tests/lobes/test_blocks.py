@@ -19,7 +19,7 @@ def randomise(module):
     torch.manual_seed(0)
     for parameter in module.parameters():
         torch.nn.init.normal_(parameter, 0.2, 0.3)
-    for name, buffer in module.named_buffers():
+    for buffer in module.buffers():
         if buffer.is_floating_point():
             buffer.copy_(torch.rand_like(buffer) + 0.5)
     return module.eval()

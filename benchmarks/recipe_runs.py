@@ -1,0 +1,78 @@
+"""Runs the VoxCeleb recipe's scripts for the benchmarks, and reuses what an earlier call has finished."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+ROOT = Path(__file__).resolve().parents[1]
+RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"
+SPEECH = Path(os.environ.get("SPEECH_DATA", ROOT.parent / "shared" / "speech"))
+
+
+def describe_machine(threads: int) -> str:
+    """Name the processor, its cores and the versions that a figure depends on."""
+    model = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.is_file():
+        lines = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        model = lines[0].split(":")[1].strip() if lines else model
+    return (
+        f"{model}, {os.cpu_count()} cores, {threads} thread(s) a run, Python {platform.python_version()}, "
+        f"torch {torch.__version__}"
+    )
+
+
+def run_script(script: str, hparams: str, options: dict, folder: Path, threads: int = 1) -> float:
+    """Run a script of the recipe, log into `folder`, and give its seconds; 0 where it was done before.
+
+    Raises
+    ------
+    SystemExit
+        With the script's exit code, if it fails; the log's place is printed.
+    """
+    done = folder / f"{Path(script).stem}.done.json"
+    words = [script, f"hparams/{hparams}.yaml"]
+    words += [
+        f"--{key}={json.dumps(value) if isinstance(value, (dict, list)) else value}"
+        for key, value in options.items()
+    ]
+    if done.is_file():
+        if json.loads(done.read_text())["command"] == words:
+            return json.loads(done.read_text())["seconds"]
+        raise SystemExit(f"{folder} holds a run with other settings: delete it or choose another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    print("python " + " ".join(words), flush=True)
+    start = time.monotonic()
+    log = folder / "console.txt"
+    with open(log, "a", encoding="utf-8") as file:
+        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        code = subprocess.run(
+            [sys.executable, *words], cwd=RECIPE, env=environment, stdout=file, stderr=file, check=False
+        ).returncode
+    if code:
+        raise SystemExit(f"{script} ended with exit code {code}: see {log}")
+    seconds = time.monotonic() - start
+    done.write_text(json.dumps({"command": words, "seconds": seconds}))
+    return seconds
+
+
+def train(hparams: str, options: dict, folder: Path) -> float:
+    """Train into `folder`; give the seconds."""
+    options = {**options, "output_folder": str(folder), "device": "cpu"}
+    return run_script("train_speaker_embeddings.py", hparams, options, folder)
+
+
+def verify(model: Path, options: dict, hparams: str = "verification_bccmt_tiny") -> dict:
+    """Verify with the model of a training folder; give the content of its results.json."""
+    folder = model / "verification"
+    options = {**options, "pretrain_path": str(model), "output_folder": str(folder), "device": "cpu"}
+    run_script("speaker_verification_cosine.py", hparams, options, folder)
+    return json.loads((folder / "results.json").read_text())

@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Trains and verifies every system on real speech: Base, conventional Tiny, Tiny, and Tiny with distillation.
+
+    python benchmarks/speechocean762.py [--epochs 10] [--seeds 1 2] [--jobs 2]
+
+All systems get the same budget. Runs on speechocean762 in the folder SPEECH_DATA; finished runs are reused. Prints
+a table of EER and minDCF, with mean and spread over the seeds, and of the divergence between student's and
+teacher's attention maps on the test utterances; writes results/speechocean762/results.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from recipe_runs import ROOT, SPEECH, describe_machine, train, verify
+from speechbrain.lobes.features import Fbank
+from speechbrain.processing.features import InputNormalization
+
+from speechbrain_bccmt import bccmt_base, bccmt_tiny
+from speechbrain_bccmt.losses import AttentionMapLoss, match_blocks
+from speechbrain_bccmt.pretrained import find_checkpoint_file
+from speechbrain_bccmt.scoring.embeddings import read_utterance
+
+SAMPLE_RATE = 16000
+SYSTEMS = {
+    "base": ("Base, modified", "bccmt_base", "verification_bccmt_base", {}),
+    "tiny_2d": (
+        "Tiny, conventional",
+        "bccmt_tiny_2d",
+        "verification_bccmt_tiny",
+        {"attention": "frequency_time"},
+    ),
+    "tiny": ("Tiny, modified", "bccmt_tiny", "verification_bccmt_tiny", {}),
+    "tiny_kd": ("Tiny, modified, distilled", "bccmt_tiny_kd", "verification_bccmt_tiny", {}),
+}
+
+
+def load(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
+    """Load the checkpoint of a training folder that has the lowest dev EER."""
+    model.load_state_dict(torch.load(find_checkpoint_file(folder), map_location="cpu", weights_only=True))
+    return model.eval()
+
+
+@torch.no_grad()
+def map_divergence(student_folder: Path, teacher_folder: Path, test_csv: Path, every: int = 8) -> float:
+    """Average divergence KL(teacher || student) of the attention maps over test utterances, in nats."""
+    student, teacher = load(bccmt_tiny(), student_folder), load(bccmt_base(), teacher_folder)
+    front_end, norm = Fbank(n_mels=80), InputNormalization(norm_type="sentence", std_norm=False)
+    loss = AttentionMapLoss(match_blocks(student.depths, teacher.depths))
+    with open(test_csv, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[::every]
+    values = []
+    for row in rows:
+        wav = torch.as_tensor(read_utterance(row, SAMPLE_RATE))[None]
+        features = norm(front_end(wav), torch.ones(1))
+        maps = [model.forward_with_attention(features)[1] for model in (student, teacher)]
+        values.append(float(loss(*maps)))
+    return statistics.mean(values)
+
+
+def main() -> None:
+    """Train, verify, compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument(
+        "--kd_weight", type=float, default=None, help="by default, what bccmt_tiny_kd.yaml says"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "speechocean762")
+    arguments = parser.parse_args()
+    if not SPEECH.is_dir():
+        parser.error(f"no speech at {SPEECH}: set SPEECH_DATA")
+    corpus = SPEECH / "speechocean762"
+    data = {"data_folder": str(corpus), "verification_file": str(corpus / "meta" / "veri_test.txt")}
+    budget = {
+        "number_of_epochs": arguments.epochs,
+        "batch_size": 32,
+        "crop_seconds": 1.6,
+        "warmup_epochs": 1,
+        "margin_start_epoch": 1,
+        "margin_end_epoch": arguments.epochs // 2,
+        "weight_decay": 0.05,
+        "valid_interval": 2,
+        "cache_audio": True,
+    }
+    teacher = arguments.output / f"base_{arguments.seeds[0]}"
+
+    def run(system: str, seed: int) -> dict:
+        title, hparams, verification, options = SYSTEMS[system]
+        folder = arguments.output / f"{system}_{seed}"
+        extra = {"teacher_source": str(teacher)} if system == "tiny_kd" else {}
+        if extra and arguments.kd_weight is not None:
+            extra["kd_weight"] = arguments.kd_weight
+        seconds = train(hparams, {**data, **budget, "seed": seed, **extra}, folder)
+        results = verify(folder, {**data, **options}, verification)
+        row = {"system": title, "seed": seed, "train_seconds": seconds, "parameters": results["n_parameters"]}
+        for name, summary in results["scores"].items():
+            row[name] = {key: summary[key] for key in ("eer", "min_dcf")}
+        if system in ("tiny", "tiny_kd"):
+            row["map_divergence"] = map_divergence(
+                folder, teacher, folder / "verification" / "save" / "test.csv"
+            )
+        return row
+
+    rows = [run("base", arguments.seeds[0])]
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        rest = [(system, seed) for system in SYSTEMS if system != "base" for seed in arguments.seeds]
+        rows += pool.map(lambda job: run(*job), rest)
+    machine = describe_machine(threads=1)
+    report = {"machine": machine, "budget": budget, "runs": rows}
+    (arguments.output / "results.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(f"{machine}\n")
+    print(
+        "| system | parameters | EER % | minDCF | EER %, s-norm | minDCF, s-norm | map divergence | training, min |"
+    )
+    print("|---|---|---|---|---|---|---|---|")
+    for title, *_ in SYSTEMS.values():
+        print(table_row(title, [row for row in rows if row["system"] == title]))
+
+
+def table_row(title: str, runs: list[dict]) -> str:
+    """One line of the table: mean and spread (half the range) over the seeds."""
+
+    def cell(values, digits, scale=1.0):
+        values = [scale * value for value in values]
+        spread = f" ± {(max(values) - min(values)) / 2:.{digits}f}" if len(values) > 1 else ""
+        return f"{statistics.mean(values):.{digits}f}{spread}"
+
+    cells = [title, f"{runs[0]['parameters']:,}"]
+    for norm in ("cosine", "s-norm"):
+        cells.append(cell([run[norm]["eer"] for run in runs], 2, 100))
+        cells.append(cell([run[norm]["min_dcf"] for run in runs], 3))
+    has_maps = "map_divergence" in runs[0]
+    cells.append(cell([run["map_divergence"] for run in runs], 3) if has_maps else "")
+    cells.append(cell([run["train_seconds"] / 60 for run in runs], 0))
+    return "| " + " | ".join(cells) + " |"
+
+
+if __name__ == "__main__":
+    main()

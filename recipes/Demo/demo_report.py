@@ -40,9 +40,9 @@ class System:
 
 
 SYSTEMS = (
-    System("base", "Base (teacher)", "bccmt_base", "verification_bccmt_base", epochs=12),
-    System("tiny", "Tiny", "bccmt_tiny", "verification_bccmt_tiny", epochs=12),
-    System("tiny_kd", "Tiny + KD", "bccmt_tiny_kd", "verification_bccmt_tiny", epochs=12, teacher="base"),
+    System("base", "Base (teacher)", "bccmt_base", "verification_bccmt_base", epochs=8),
+    System("tiny", "Tiny", "bccmt_tiny", "verification_bccmt_tiny", epochs=10),
+    System("tiny_kd", "Tiny + KD", "bccmt_tiny_kd", "verification_bccmt_tiny", epochs=10, teacher="base"),
 )
 COLUMNS = {
     "title": "system",
@@ -152,7 +152,7 @@ def _compare_maps(output: Path, models: dict[str, dict]) -> dict[str, float]:
                 row_titles=[f"block {student + 1}" for student, _ in pairs],
                 title=f"{row['ID']}, blocks that the distillation matches, mean of heads",
             )
-    return {name: round(value / len(rows), 4) for name, value in sums.items()}
+    return {name: float(f"{value / len(rows):.3g}") for name, value in sums.items()}
 
 
 def _read_scores(output: Path, system: System) -> tuple[list[float], list[float]]:

@@ -127,11 +127,11 @@ def make_demo_corpus(
     speakers = draw_speakers(settings.speakers, settings.train_speakers, settings.seed)
     missing = [speaker for speaker in speakers if not (folder / "wav" / speaker.id).is_dir()]
     # The library keeps state between sentences, so each speaker gets a process of its own. A fork server does
-    # the imports once; where there is none (Windows), each process imports for itself.
+    # the imports once, the caller's script included; where there is none (Windows), each process imports for itself.
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload([__spec__.name])
+        context.set_forkserver_preload(["__main__", __spec__.name])
     work = partial(_make_speaker, folder=folder, settings=settings)
     with context.Pool(processes or os.cpu_count(), maxtasksperchild=1) as pool:
         done = pool.imap_unordered(work, missing)

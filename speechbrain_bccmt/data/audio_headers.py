@@ -73,13 +73,15 @@ def _check_ogg_end(path: str, size: int) -> None:
         raise ValueError("truncated: the file ends in the middle of an Ogg page")
 
 
-def read_header(path: str) -> AudioHeader:
+def read_header(path: str, size: int | None = None) -> AudioHeader:
     """Read length and sample rate of one file without decoding it.
 
     Parameters
     ----------
     path : str
         A wav, flac, ogg or opus file, or another that libsndfile reads.
+    size : int, optional
+        Of the file in bytes, where it is known already.
 
     Returns
     -------
@@ -102,7 +104,8 @@ def read_header(path: str) -> AudioHeader:
     """
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        size = os.fstat(descriptor).st_size
+        if size is None:
+            size = os.fstat(descriptor).st_size
         head = os.read(descriptor, _HEAD)
     finally:
         os.close(descriptor)
@@ -125,18 +128,21 @@ def read_header(path: str) -> AudioHeader:
     return header
 
 
-def _read_chunk(paths: Sequence[str]) -> list[AudioHeader | str]:
+def _read_chunk(files: Sequence[tuple[str, int | None]]) -> list[AudioHeader | str]:
     headers = []
-    for path in paths:
+    for path, size in files:
         try:
-            headers.append(read_header(path))
+            headers.append(read_header(path, size))
         except (OSError, ValueError, soundfile.SoundFileError) as error:
             headers.append(f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error))
     return headers
 
 
 def read_headers(
-    paths: Sequence[str], workers: int | None = None, progress: bool = True
+    paths: Sequence[str],
+    workers: int | None = None,
+    progress: bool = True,
+    sizes: Sequence[int] | None = None,
 ) -> tuple[list[AudioHeader | None], dict[str, str]]:
     """Read the headers of many files in parallel, with a progress bar.
 
@@ -149,6 +155,8 @@ def read_headers(
         where a distant disk answers slowly. Processes were measured to be no quicker.
     progress : bool
         Whether to show the progress bar.
+    sizes : sequence of int, optional
+        Of the files in bytes, where they are known already.
 
     Returns
     -------
@@ -168,7 +176,8 @@ def read_headers(
     """
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers}: at least one is needed")
-    chunks = iter([paths[i : i + _CHUNK] for i in range(0, len(paths), _CHUNK)])
+    files = list(zip(paths, [None] * len(paths) if sizes is None else sizes, strict=True))
+    chunks = iter([files[i : i + _CHUNK] for i in range(0, len(files), _CHUNK)])
     found: list[AudioHeader | str] = []
     with tqdm(total=len(paths), desc="Reading headers", unit="file", disable=not progress) as bar:
         # Files the system has in memory are read one by one quicker than threads can take turns.

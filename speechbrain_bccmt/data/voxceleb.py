@@ -6,14 +6,14 @@ arranged so are all prepared by `prepare_voxceleb`.
 
 from __future__ import annotations
 
-import csv
+import contextlib
+import gc
 import hashlib
-import io
 import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -22,10 +22,10 @@ from speechbrain_bccmt.data.audio_headers import AudioHeader, read_headers
 from speechbrain_bccmt.data.layout import EXTENSIONS, AudioFile, find_utterances
 from speechbrain_bccmt.data.m4a import convert_m4a
 from speechbrain_bccmt.data.trials import format_trials, make_trials, read_trials, speaker_of
+from speechbrain_bccmt.data.utterance_csv import format_utterances
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("ID", "duration", "wav", "start", "stop", "spk_id", "sample_rate")
 _FORMAT = 2  # of the files written; raised when they change, so that older ones are rebuilt
 
 
@@ -125,12 +125,10 @@ def _still_valid(manifest: Path, fingerprint: str) -> Preparation | None:
     return replace(result, rebuilt=False)
 
 
-def _held_out(utterances: Sequence[str], count: int, seed: int) -> set[str]:
+def _held_out(spoken: Counter[str], count: int, seed: int) -> set[str]:
     """Choose speakers by a hash of their name, so that adding data does not deal all of them anew."""
-    spoken = Counter(map(speaker_of, utterances))
-    eligible = [
-        speaker for speaker, number in spoken.items() if number > 1
-    ]  # one utterance makes no target trial
+    # One utterance makes no target trial.
+    eligible = [speaker for speaker, utterances in spoken.items() if utterances > 1]
     eligible.sort(key=lambda speaker: hashlib.blake2b(f"{seed}:{speaker}".encode()).digest())
     if count and (len(eligible) < count or len(spoken) <= count):
         raise ValueError(
@@ -140,24 +138,26 @@ def _held_out(utterances: Sequence[str], count: int, seed: int) -> set[str]:
     return set(eligible[:count])
 
 
-def _csv_text(utterances: Sequence[str], found: dict[str, AudioFile], headers: dict[str, AudioHeader]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for utterance in utterances:
-        frames, rate = headers[utterance]
-        duration = f"{frames / rate:.4f}"
-        writer.writerow((utterance, duration, found[utterance].path, 0, frames, speaker_of(utterance), rate))
-    return text.getvalue()
+@contextlib.contextmanager
+def _collector_paused() -> Iterator[None]:
+    """Keep the garbage collector from walking all of torch for the sake of many small records."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 def _read(
     files: dict[str, AudioFile], failed: dict[str, str], workers: int | None, progress: bool
 ) -> tuple[dict[str, AudioHeader], dict[str, str]]:
     """Return the header of each readable utterance, and by path why others are not."""
-    paths = {utterance: file.path for utterance, file in files.items() if file.path not in failed}
-    read, reasons = read_headers(list(paths.values()), workers, progress)
-    headers = {utterance: header for utterance, header in zip(paths, read, strict=True) if header}
+    whole = {utterance: file for utterance, file in files.items() if file.path not in failed}
+    paths, sizes = [file.path for file in whole.values()], [file.size for file in whole.values()]
+    read, reasons = read_headers(paths, workers, progress, sizes)
+    headers = {utterance: header for utterance, header in zip(whole, read, strict=True) if header}
     reasons |= {file.path: failed[file.path] for file in files.values() if file.path in failed}
     return headers, dict(sorted(reasons.items()))
 
@@ -287,16 +287,18 @@ def prepare_voxceleb(
     save = Path(os.path.abspath(os.path.expanduser(save_folder)))
     manifest, report = save / "preparation.json", save / "unreadable.txt"
 
-    found = find_utterances([str(folder) for folder in folders], extensions)
+    with _collector_paused():
+        found = find_utterances([str(folder) for folder in folders], extensions)
     tested: dict[str, None] = {}
     for path in lists:
         tested.update(dict.fromkeys(read_trials(path, known_ids=found.keys()).ids))
-    excluded = {speaker_of(utterance) for utterance in tested}
+    speaker = {utterance: speaker_of(utterance) for utterance in found}
+    excluded = {speaker[utterance] for utterance in tested}
     # Of the speakers tested, other utterances serve neither training nor test: they are not read.
     wanted = {
         utterance: file
         for utterance, file in found.items()
-        if utterance in tested or (training and speaker_of(utterance) not in excluded)
+        if utterance in tested or (training and speaker[utterance] not in excluded)
     }
     wanted, failed = _convert(wanted, converted_folder, workers, progress)
     options = {"dev": [dev_speakers, dev_trials, seed], "limits": [min_duration, max_unreadable]}
@@ -305,14 +307,16 @@ def prepare_voxceleb(
         logger.info("The data in %s is up to date.", save)
         return earlier
 
-    headers, reasons = _read(wanted, failed, workers, progress)
+    with _collector_paused():
+        headers, reasons = _read(wanted, failed, workers, progress)
     unreadable_text = _report_unreadable(reasons, wanted, tested, max_unreadable, report)
     others = [utterance for utterance in headers if utterance not in tested]
     seconds = {utterance: header.frames / header.sample_rate for utterance, header in headers.items()}
     long = [utterance for utterance in others if seconds[utterance] >= min_duration]
-    held_out = _held_out(long, dev_speakers, seed)
-    train = [utterance for utterance in long if speaker_of(utterance) not in held_out]
-    dev = [utterance for utterance in long if speaker_of(utterance) in held_out]
+    spoken = Counter([speaker[utterance] for utterance in long])
+    held_out = _held_out(spoken, dev_speakers, seed)
+    train = [utterance for utterance in long if speaker[utterance] not in held_out]
+    dev = [utterance for utterance in long if speaker[utterance] in held_out]
     if training and not train:
         raise ValueError(
             f"no training speaker remains: the trial lists name {len(excluded)} speakers, all of those found "
@@ -321,12 +325,14 @@ def prepare_voxceleb(
 
     parts = {"train": train, "dev": dev, "test": list(tested)} if training else {"test": list(tested)}
     written = {name: save / f"{name}.csv" for name in parts}
-    contents = {written[name]: _csv_text(part, wanted, headers) for name, part in parts.items()}
+    contents = {
+        written[name]: format_utterances(part, wanted, headers, speaker) for name, part in parts.items()
+    }
     contents[report] = unreadable_text
     trials = None
     if held_out:
         half = dev_trials // 2
-        trials = make_trials(dev, [speaker_of(utterance) for utterance in dev], half, dev_trials - half, seed)
+        trials = make_trials(dev, [speaker[utterance] for utterance in dev], half, dev_trials - half, seed)
         contents[save / "dev_trials.txt"] = format_trials(trials)
     result = Preparation(
         test_csv=str(written["test"]),
@@ -334,7 +340,7 @@ def prepare_voxceleb(
         dev_csv=str(written["dev"]) if training else None,
         dev_trials=str(save / "dev_trials.txt") if held_out else None,
         unreadable=str(report),
-        n_speakers=len({speaker_of(utterance) for utterance in train}),
+        n_speakers=len(spoken) - len(held_out),
         n_utterances=len(train),
         n_hours=round(sum(seconds[utterance] for utterance in train) / 3600, 4),
         n_dev_speakers=len(held_out),

@@ -5,11 +5,13 @@ to a few dozen distinct files to save disk. So all of them are in the system's m
 as it gets, which favours the preparation that decodes.
 
 SpeechBrain's own is `recipes/VoxCeleb/voxceleb_prepare.py` of its repository (not in the package): give it
-with --speechbrain-recipe. Without it, its work is restated here: list the files with glob, decode each with
-`speechbrain.dataio.audio_io.load` to learn its length, take the mean amplitude of each 3 s piece, write CSV.
-"Whole files" is the same without the pieces (its option random_segment=True): little more than decoding.
+with --speechbrain-recipe. Without it, a stand-in restates its work and the output says so: list the files
+with glob, decode each with `speechbrain.dataio.audio_io.load` to learn its length, take the mean amplitude
+of each 3 s piece, write CSV. Both with their default settings.
 
-CPU seconds stand beside wall-clock seconds, as they hardly depend on what else the machine does.
+Every run is a new process, and the contenders take turns. What is timed is the call alone, without start and
+imports, in wall-clock and CPU seconds; the latter hardly depend on what else the machine does. The whole
+process is in the JSON file, results/preparation/preparation.json.
 
     python benchmarks/preparation.py --speechbrain-recipe speechbrain/recipes/VoxCeleb/voxceleb_prepare.py
 """
@@ -24,29 +26,28 @@ import importlib.util
 import io
 import json
 import os
-import platform
 import random
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import torch
-from speechbrain.dataio import audio_io
-
-from speechbrain_bccmt.data.voxceleb import prepare_voxceleb
+from recipe_runs import ROOT, describe_machine
 
 VOXCELEB2_DEV = 1_092_009  # files
 UTTERANCES, SESSIONS, TEST_SPEAKERS = 20, 5, 4  # a session, a speaker, in the trial list
+# "unchanged" finds the output of "ours" before it; the others start from an empty folder.
+CONTENDERS = ("ours", "unchanged", "speechbrain")
 
 
-def make_corpus(folder: Path, files: int, sources: int = 48) -> Path:
-    """Write `files` wav files in VoxCeleb's layout and a trial list; return the trial list."""
+def make_corpus(folder: Path, files: int, sources: int = 48) -> None:
+    """Write `files` wav files in VoxCeleb's layout and a trial list."""
     rng = np.random.default_rng(1)
     (folder / "sources").mkdir(parents=True)
     for i in range(sources):
@@ -59,100 +60,105 @@ def make_corpus(folder: Path, files: int, sources: int = 48) -> Path:
         if utterance == 0:
             target.parent.mkdir(parents=True)
         os.link(folder / "sources" / f"{n % sources}.wav", target)
-    trials = folder / "veri_test.txt"
-    with open(trials, "w") as file:
-        for i in range(200):
-            enrol, test = i % TEST_SPEAKERS, (i + i // 100) % TEST_SPEAKERS
-            name = f"{i // TEST_SPEAKERS % UTTERANCES:05d}.wav"
-            file.write(f"{int(enrol == test)} id{enrol:05d}/session0/{name} id{test:05d}/session1/{name}\n")
-    trials.write_text("".join(dict.fromkeys(trials.read_text().splitlines(keepends=True))))
-    return trials
+    lines = []
+    for i in range(200):
+        enrol, test = i % TEST_SPEAKERS, (i + i // 100) % TEST_SPEAKERS
+        name = f"{i // TEST_SPEAKERS % UTTERANCES:05d}.wav"
+        lines.append(f"{int(enrol == test)} id{enrol:05d}/session0/{name} id{test:05d}/session1/{name}\n")
+    (folder / "veri_test.txt").write_text("".join(dict.fromkeys(lines)))
 
 
-def restated_preparation(data_folder: str, save_folder: str, trials: str, amplitudes: bool = True) -> None:
+def stand_in(data_folder: str, save_folder: str, trials: str, splits: list[str]) -> None:
     """Do what SpeechBrain's recipe does for the splits train and dev, with its default settings."""
+    from speechbrain.dataio import audio_io
+
     with open(trials) as file:
         tested = {line.split()[1].split("/")[0] for line in file}
     paths = glob.glob(os.path.join(data_folder, "wav", "**", "*.wav"), recursive=True)
     paths = [path for path in paths if path.split("/wav/")[1].split("/")[0] not in tested]
     random.shuffle(paths)
-    rows = []
-    for path in paths:
-        speaker, session, name = path.split("/")[-3:]
-        signal = audio_io.load(path)[0].squeeze(0)
-        duration = len(signal) / 16000
-        if not amplitudes:
-            rows.append([f"{speaker}--{session}--{name}", duration, path, 0, len(signal), speaker])
-            continue
-        for i in range(int(duration / 3.0)):
-            piece = slice(i * 48000, (i + 1) * 48000)
-            if torch.mean(np.abs(signal[piece])) >= 5e-4:
-                rows.append(
-                    [f"{speaker}--{session}--{name}_{i}", duration, path, piece.start, piece.stop, speaker]
-                )
     os.makedirs(save_folder, exist_ok=True)
-    with open(os.path.join(save_folder, "train.csv"), "w", newline="") as file:
-        csv.writer(file).writerows(rows)
+    first = int(0.9 * len(paths))
+    for split, part in zip(splits, (paths[:first], paths[first:]), strict=True):
+        rows = []
+        for path in part:
+            speaker, session, name = path.split("/")[-3:]
+            signal = audio_io.load(path)[0].squeeze(0)
+            duration = len(signal) / 16000
+            for i in range(int(duration / 3.0)):
+                piece = slice(i * 48000, (i + 1) * 48000)
+                if torch.mean(np.abs(signal[piece])) >= 5e-4:
+                    key = f"{speaker}--{session}--{name}_{i}"
+                    rows.append([key, duration, path, piece.start, piece.stop, speaker])
+        with open(os.path.join(save_folder, f"{split}.csv"), "w", newline="") as file:
+            csv.writer(file).writerows(rows)
 
 
-def load_recipe(path: str) -> Callable:
-    """Return SpeechBrain's `prepare_voxceleb` from its file."""
-    specification = importlib.util.spec_from_file_location("speechbrain_voxceleb_prepare", path)
-    if specification is None or not os.path.isfile(path):
-        sys.exit(f"error: no recipe at {path}")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module.prepare_voxceleb
+def run_contender(contender: str, corpus: str, recipe: str | None) -> None:
+    """Prepare the corpus once in this process and print wall-clock and CPU seconds of the call."""
+    torch.set_num_threads(1)
+    data, save, trials = corpus, os.path.join(corpus, "save"), os.path.join(corpus, "veri_test.txt")
+    options = {"splits": ["train", "dev"]}
+    if contender != "speechbrain":
+        from speechbrain_bccmt.data.voxceleb import prepare_voxceleb as prepare
 
+        options = {"dev_speakers": 2}
+    elif recipe is None:
+        import speechbrain.dataio.audio_io  # noqa: F401  (not to be timed)
 
-def timed(prepare: Callable[[], object]) -> tuple[float, float]:
-    """Return wall-clock and CPU seconds of one call; progress bars are not shown."""
+        prepare = stand_in
+    else:
+        specification = importlib.util.spec_from_file_location("speechbrain_recipe", recipe)
+        module = importlib.util.module_from_spec(specification)
+        specification.loader.exec_module(module)
+        prepare = module.prepare_voxceleb
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         wall, cpu = time.perf_counter(), time.process_time()
-        prepare()
-        return time.perf_counter() - wall, time.process_time() - cpu
+        prepare(data, save, trials, **options)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(json.dumps({"wall": wall, "cpu": cpu}))
 
 
-def measure(corpus: Path, files: int, repeats: int, recipe: Callable | None) -> dict:
-    """Time all preparations, taking turns, on a corpus of `files` files; return medians in seconds."""
-    trials = str(make_corpus(corpus, files))
-    data, save = str(corpus), str(corpus / "save")
+def timed(contender: str, corpus: Path, recipe: str | None) -> dict[str, float]:
+    """Run a contender in a new process; return its seconds: of the call, and of the whole process."""
+    if contender != "unchanged":
+        shutil.rmtree(corpus / "save", ignore_errors=True)
+    command = [sys.executable, __file__, "--contender", contender, "--corpus", str(corpus)]
+    command += ["--speechbrain-recipe", recipe] if recipe else []
+    wall, before = time.perf_counter(), os.times()
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    wall, after = time.perf_counter() - wall, os.times()
+    if run.returncode:
+        sys.exit(f"{run.stderr}error: {contender} ended with exit code {run.returncode}")
+    seconds = json.loads(run.stdout.splitlines()[-1])
+    spent = after.children_user + after.children_system - before.children_user - before.children_system
+    return seconds | {"process_wall": wall, "process_cpu": spent}
 
-    def ours() -> object:
-        return prepare_voxceleb(data, save, trials, dev_speakers=2)
 
-    def stock(whole_files: bool) -> None:
-        if recipe is None:
-            restated_preparation(data, save, trials, amplitudes=not whole_files)
-        else:
-            recipe(data, save, trials, splits=["train", "dev"], random_segment=whole_files)
-
-    # "again" keeps the output of "ours", the others start from an empty folder.
-    contenders = {
-        "speechbrain": lambda: stock(False),
-        "whole files": lambda: stock(True),
-        "ours": ours,
-        "again": ours,
-    }
-    seconds = {name: [] for name in contenders}
+def measure(corpus: Path, files: int, repeats: int, recipe: str | None, peer: bool) -> dict:
+    """Time the contenders, taking turns, on a corpus of `files` files; return all runs and their medians."""
+    make_corpus(corpus, files)
+    runs: dict[str, list[dict[str, float]]] = {name: [] for name in CONTENDERS[: 3 if peer else 2]}
     for _ in range(repeats):
-        for name, prepare in contenders.items():
-            if name != "again":
-                shutil.rmtree(save, ignore_errors=True)
-            seconds[name].append(timed(prepare))
+        for name in runs:
+            runs[name].append(timed(name, corpus, recipe))
     shutil.rmtree(corpus)
-    row = {"files": files}
-    for name, pairs in seconds.items():
-        row[name], row[f"{name}, CPU"] = (statistics.median(column) for column in zip(*pairs, strict=True))
-    for name in ("speechbrain", "whole files"):
-        row[f"{name} / ours"] = row[name] / row["ours"]
-        row[f"{name} / ours, CPU"] = row[f"{name}, CPU"] / row["ours, CPU"]
+    median = {
+        name: {key: statistics.median(run[key] for run in several) for key in several[0]}
+        for name, several in runs.items()
+    }
+    row = {"files": files, "median_seconds": median, "runs": runs}
+    if peer:
+        row["speechbrain / ours"] = {
+            key: median["speechbrain"][key] / median["ours"][key] for key in median["ours"]
+        }
     return row
 
 
-def project(rows: list[dict], name: str) -> float:
+def project(rows: list[dict], name: str, key: str) -> float:
     """Extend the straight line through the measured times to VoxCeleb2's dev part, in seconds."""
-    slope, offset = np.polyfit([row["files"] for row in rows], [row[name] for row in rows], 1)
+    seconds = [row["median_seconds"][name][key] for row in rows]
+    slope, offset = np.polyfit([row["files"] for row in rows], seconds, 1)
     return float(slope * VOXCELEB2_DEV + offset)
 
 
@@ -162,54 +168,49 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--files", type=int, default=20000, help="the largest corpus")
-    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--speechbrain-recipe", metavar="PATH", help="SpeechBrain's voxceleb_prepare.py")
-    parser.add_argument("--output", type=Path, help="write the figures to this JSON file")
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "preparation")
+    parser.add_argument("--contender", choices=CONTENDERS, help=argparse.SUPPRESS)
+    parser.add_argument("--corpus", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    recipe = arguments.speechbrain_recipe
+    if arguments.contender:
+        return run_contender(arguments.contender, arguments.corpus, recipe)
     least = 8 * (TEST_SPEAKERS + 3) * UTTERANCES * SESSIONS
     if arguments.files < least or arguments.repeats < 1:
         parser.error(f"--files must be {least} or more, --repeats 1 or more")
-    recipe = load_recipe(arguments.speechbrain_recipe) if arguments.speechbrain_recipe else None
-    torch.set_num_threads(1)
+    if recipe and not os.path.isfile(recipe):
+        parser.error(f"no recipe at {recipe}")
 
-    rows = []
-    print("Seconds, wall-clock (CPU); ratio to ours")
-    names = ("ours", "unchanged", "SpeechBrain", "ratio", "whole files", "ratio")
-    print(f"{'files':>7}" + "".join(f"{name:>17}" for name in names))
+    load, rows = os.getloadavg()[0], []
+    peer = "SpeechBrain's recipe" if recipe else "a stand-in for SpeechBrain's recipe, which was not given"
+    machine = describe_machine(1)
+    print(f"{machine}; load {load:.1f} at the start\nThe peer is {peer}.")
+    print("Seconds of the call, wall-clock (CPU), and how often ours fits into the peer's")
+    print(f"{'files':>7}" + "".join(f"{name:>18}" for name in ("ours", "unchanged", "peer", "ratio")))
     with tempfile.TemporaryDirectory() as folder:
         for part in (8, 4, 2, 1):
-            row = measure(Path(folder) / "corpus", arguments.files // part, arguments.repeats, recipe)
+            size = arguments.files // part
+            row = measure(Path(folder) / "corpus", size, arguments.repeats, recipe, peer=part in (4, 1))
             rows.append(row)
-            text = f"{row['files']:>7,}"
-            for name in (
-                "ours",
-                "again",
-                "speechbrain",
-                "speechbrain / ours",
-                "whole files",
-                "whole files / ours",
-            ):
-                text += f"{row[name]:.2f} ({row[name + ', CPU']:.2f})".rjust(17)
-            print(text, flush=True)
-    projected = {name: project(rows, name) for name in ("ours", "again", "speechbrain")}
-    print(
-        f"Projected to VoxCeleb2 dev, {VOXCELEB2_DEV:,} files, in memory: ours {projected['ours']:.0f} s, "
-        f"unchanged {projected['again']:.0f} s, SpeechBrain {projected['speechbrain'] / 60:.0f} min"
-    )
-    if arguments.output:
-        report = {
-            "machine": platform.platform(),
-            "processor": platform.processor() or platform.machine(),
-            "cores": os.cpu_count(),
-            "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
-            "python": platform.python_version(),
-            "speechbrain": "its own recipe" if recipe else "restated recipe",
-            "repeats": arguments.repeats,
-            "median_seconds": rows,
-            "projected_seconds_voxceleb2_dev": projected,
-        }
-        arguments.output.parent.mkdir(parents=True, exist_ok=True)
-        arguments.output.write_text(json.dumps(report, indent=1) + "\n")
+            cells = [row["median_seconds"].get(name) for name in CONTENDERS] + [row.get("speechbrain / ours")]
+            text = [f"{cell['wall']:.2f} ({cell['cpu']:.2f})" if cell else "-" for cell in cells]
+            print(f"{size:>7,}" + "".join(f"{cell:>18}" for cell in text), flush=True)
+    projected = {
+        name: {key: project(rows, name, key) for key in ("wall", "cpu")} for name in ("ours", "unchanged")
+    }
+    texts = [f"{name} {seconds['wall']:.0f} s ({seconds['cpu']:.0f} s)" for name, seconds in projected.items()]
+    print(f"Projected to VoxCeleb2 dev, {VOXCELEB2_DEV:,} files in memory: {', '.join(texts)}")
+    report = {
+        "machine": machine,
+        "load": [load, os.getloadavg()[0]],
+        "peer": peer,
+        "rows": rows,
+        "projected_seconds_voxceleb2_dev": projected,
+    }
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    (arguments.output / "preparation.json").write_text(json.dumps(report, indent=1) + "\n")
 
 
 if __name__ == "__main__":

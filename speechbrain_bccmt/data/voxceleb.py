@@ -13,12 +13,12 @@ import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from speechbrain_bccmt.data.atomic import temporary_sibling, write_together
-from speechbrain_bccmt.data.audio_headers import AudioHeader, read_headers
+from speechbrain_bccmt.data.atomic import write_together
+from speechbrain_bccmt.data.audio_headers import read_utterances, report_unreadable
 from speechbrain_bccmt.data.layout import EXTENSIONS, AudioFile, find_utterances
 from speechbrain_bccmt.data.m4a import convert_m4a
 from speechbrain_bccmt.data.trials import format_trials, make_trials, read_trials, speaker_of
@@ -150,45 +150,6 @@ def _collector_paused() -> Iterator[None]:
             gc.enable()
 
 
-def _read(
-    files: dict[str, AudioFile], failed: dict[str, str], workers: int | None, progress: bool
-) -> tuple[dict[str, AudioHeader], dict[str, str]]:
-    """Return the header of each readable utterance, and by path why others are not."""
-    whole = {utterance: file for utterance, file in files.items() if file.path not in failed}
-    paths, sizes = [file.path for file in whole.values()], [file.size for file in whole.values()]
-    read, reasons = read_headers(paths, workers, progress, sizes)
-    headers = {utterance: header for utterance, header in zip(whole, read, strict=True) if header}
-    reasons |= {file.path: failed[file.path] for file in files.values() if file.path in failed}
-    return headers, dict(sorted(reasons.items()))
-
-
-def _report_unreadable(
-    reasons: dict[str, str],
-    files: dict[str, AudioFile],
-    tested: Collection[str],
-    allowed: float,
-    report: Path,
-) -> str:
-    """Return the report on unreadable files; raise where they are too many, or the trial lists name one."""
-    text = "".join(f"{path}\t{reason}\n" for path, reason in reasons.items())
-    paths = (files[utterance].path for utterance in tested)
-    spoiled = [f"{path} ({reasons[path]})" for path in paths if path in reasons]
-    if not spoiled and len(reasons) <= allowed * len(files):
-        return text
-    with temporary_sibling(report) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, report)
-    if spoiled:
-        raise ValueError(
-            f"{len(spoiled)} utterances of the trial lists cannot be read: {'; '.join(spoiled[:3])}. "
-            f"Replace the files, or take their trials out of the lists. All unreadable files: {report}"
-        )
-    raise ValueError(
-        f"{len(reasons)} of {len(files)} files cannot be read, more than max_unreadable={allowed:g} allows; "
-        f"{report} names each with its reason. Replace the files, or allow a larger share"
-    )
-
-
 def prepare_voxceleb(
     data_folders: str | Path | Sequence[str | Path],
     save_folder: str | Path,
@@ -308,8 +269,8 @@ def prepare_voxceleb(
         return earlier
 
     with _collector_paused():
-        headers, reasons = _read(wanted, failed, workers, progress)
-    unreadable_text = _report_unreadable(reasons, wanted, tested, max_unreadable, report)
+        headers, reasons = read_utterances(wanted, failed, workers, progress)
+    unreadable_text = report_unreadable(reasons, wanted, tested, max_unreadable, report)
     others = [utterance for utterance in headers if utterance not in tested]
     seconds = {utterance: header.frames / header.sample_rate for utterance, header in headers.items()}
     long = [utterance for utterance in others if seconds[utterance] >= min_duration]

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from speechbrain_bccmt.data import atomic, voxceleb
+from speechbrain_bccmt.data import atomic, audio_headers
 from speechbrain_bccmt.data.audio_headers import read_header, read_headers
 from speechbrain_bccmt.data.trials import read_trials, speaker_of
 from speechbrain_bccmt.data.voxceleb import prepare_voxceleb
@@ -239,7 +239,7 @@ def test_test_data_alone(corpus, trial_list, tmp_path, monkeypatch):
     (corpus / "wav" / "id01" / "x.y" / "00000.wav").write_bytes(b"damaged, but in no trial")
     asked = []
     monkeypatch.setattr(
-        voxceleb, "read_headers", lambda paths, *args: asked.extend(paths) or read_headers(paths, *args)
+        audio_headers, "read_headers", lambda paths, *args: asked.extend(paths) or read_headers(paths, *args)
     )
     result = prepare(corpus, tmp_path / "save", trial_list, training=False)
     tested = ["id00/abc/00000", "id01/abc/00001", "id00/x.y/00003"]
@@ -288,7 +288,7 @@ def test_short_utterances_are_left_out(corpus, tmp_path):
 def test_unchanged_inputs_are_not_prepared_again(corpus, trial_list, tmp_path, monkeypatch):
     first = prepare(corpus, tmp_path / "save", trial_list)
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "save").iterdir()}
-    monkeypatch.setattr(voxceleb, "read_headers", lambda *args: pytest.fail("headers are read again"))
+    monkeypatch.setattr(audio_headers, "read_headers", lambda *args: pytest.fail("headers are read again"))
     again = prepare(corpus, tmp_path / "save", trial_list)
     assert first.rebuilt and not again.rebuilt
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "save").iterdir()} == times

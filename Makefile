@@ -12,7 +12,8 @@ help:
 	@echo "make demo   the main job on a small synthetic corpus, under 15 minutes on 2 cores"
 	@echo "make test   lint and all tests, with the examples of the documentation"
 	@echo "make lint   ruff only"
-	@echo "make bench  every benchmark: prints a table each and writes JSON under results/"
+	@echo "make bench  preparation, sizes and skeletons: prints a table each and writes JSON under results/"
+	@echo "            (benchmarks/speechocean762.py is run by hand: needs SPEECH_DATA and an hour or more)"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 to 3.13)."
 
 demo: $(READY)
@@ -25,7 +26,7 @@ lint: $(READY)
 	$(BIN)/ruff check .
 
 bench: $(READY)
-	@set -e; for script in benchmarks/*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	@set -e; for name in preparation sizes skeleton; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done
 
 $(READY): setup.py
 	@$(PYTHON) -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))" || { \

@@ -5,16 +5,43 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import platform
 from collections.abc import Iterator
 from pathlib import Path
+
+
+def _is_alive(process_id: int) -> bool:
+    """Tell whether this machine runs a process of that id."""
+    try:
+        os.kill(process_id, 0)  # sends nothing, but checks
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is someone else's
+        pass
+    return True
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Remove temporary files of processes that were killed. On Windows none: `os.kill` is a real kill there.
+
+    Only those of this machine, as in a shared folder another one may be writing.
+    """
+    if os.name == "nt":
+        return
+    prefix = f".{platform.node()}-"
+    for name in os.listdir(folder):
+        process_id, partial, _ = name.removeprefix(prefix).partition(".partial.")
+        if name.startswith(prefix) and partial and process_id.isdecimal() and not _is_alive(int(process_id)):
+            (folder / name).unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def temporary_sibling(path: Path) -> Iterator[Path]:
     """Yield a name in the folder of `path` to write to; removed at the end where it still exists.
 
-    The same folder means the same file system, so `os.replace` from it is atomic. The process id in the
-    name keeps two runs from writing into one file. The ending stays, as ffmpeg and soundfile judge by it.
+    The same folder means the same file system, so `os.replace` from it is atomic. Machine and process id in
+    the name keep two runs from writing into one file, and tell the next run which files in the folder nobody
+    will finish: it removes them. The ending stays, as ffmpeg and soundfile judge by it.
 
     Parameters
     ----------
@@ -33,7 +60,8 @@ def temporary_sibling(path: Path) -> Iterator[Path]:
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.partial.{path.name}")
+    _remove_leftovers(path.parent)
+    temporary = path.with_name(f".{platform.node()}-{os.getpid()}.partial.{path.name}")
     try:
         yield temporary
     except OSError as error:

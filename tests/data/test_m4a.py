@@ -3,8 +3,11 @@
 import errno
 import os
 import shutil
+import signal
 import stat
 import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -89,6 +92,37 @@ def test_a_failed_run_leaves_no_half_file(tmp_path, monkeypatch):
     failed = convert_m4a([str(tmp_path / "a.m4a")], [str(tmp_path / "out" / "a.wav")], progress=False)
     assert list(failed) == [str(tmp_path / "a.m4a")]
     assert os.listdir(tmp_path / "out") == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL and a shell")
+def test_killed_run_leaves_nothing_under_the_final_name_and_is_tidied_up(tmp_path, monkeypatch):
+    """The kill comes when ffmpeg has written half; the next run removes that half."""
+    out, source = tmp_path / "out", tmp_path / "a.m4a"
+    source.write_bytes(b"x")
+    # Kills the converting process, its parent, as soon as half the file is there.
+    half = 'printf half > "$out"; kill -9 $PPID'
+    monkeypatch.setenv("PATH", fake_ffmpeg(tmp_path / "killing", half))
+    script = (
+        "import sys\nfrom speechbrain_bccmt.data.m4a import convert_m4a\n"
+        "convert_m4a(sys.argv[1:2], sys.argv[2:])\n"
+    )
+    command = [sys.executable, "-c", script, str(source), str(out / "a.wav")]
+    killed = subprocess.run(command, capture_output=True, cwd=Path(__file__).parents[2])
+    assert killed.returncode == -signal.SIGKILL
+    (leftover,) = os.listdir(out)
+    assert leftover.startswith(".") and ".partial." in leftover
+    monkeypatch.setenv("PATH", fake_ffmpeg(tmp_path / "whole", 'printf whole > "$out"'))
+    assert convert_m4a([str(source)], [str(out / "a.wav")], progress=False) == {}
+    assert {path.name: path.read_text() for path in out.iterdir()} == {"a.wav": "whole"}
+
+
+def test_the_final_name_only_ever_shows_the_whole_file(tmp_path, monkeypatch):
+    """A rename takes over the very file that ffmpeg wrote; a copy is another one, half of it at first."""
+    script = 'printf whole > "$out"; ls -i "$out" | cut -d " " -f 1 > "$(dirname $0)/inode"'
+    monkeypatch.setenv("PATH", fake_ffmpeg(tmp_path / "bin", script))
+    (tmp_path / "a.m4a").write_bytes(b"x")
+    assert convert_m4a([str(tmp_path / "a.m4a")], [str(tmp_path / "a.wav")], progress=False) == {}
+    assert (tmp_path / "a.wav").stat().st_ino == int((tmp_path / "bin" / "inode").read_text())
 
 
 def test_full_disk_stops_the_run(tmp_path, monkeypatch):

@@ -10,8 +10,8 @@ with glob, decode each with `speechbrain.dataio.audio_io.load` to learn its leng
 of each 3 s piece, write CSV. Both with their default settings.
 
 Every run is a new process, and the contenders take turns. What is timed is the call alone, without start and
-imports, in wall-clock and CPU seconds; the latter hardly depend on what else the machine does. The whole
-process is in the JSON file, results/preparation/preparation.json.
+imports, in wall-clock and CPU seconds; the latter depend less on what else the machine does. The whole
+process is in the JSON file, results/preparation/preparation.json. Takes three to five minutes.
 
     python benchmarks/preparation.py --speechbrain-recipe speechbrain/recipes/VoxCeleb/voxceleb_prepare.py
 """
@@ -200,7 +200,9 @@ def main() -> None:
     projected = {
         name: {key: project(rows, name, key) for key in ("wall", "cpu")} for name in ("ours", "unchanged")
     }
-    texts = [f"{name} {seconds['wall']:.0f} s ({seconds['cpu']:.0f} s)" for name, seconds in projected.items()]
+    texts = [
+        f"{name} {seconds['wall']:.0f} s ({seconds['cpu']:.0f} s)" for name, seconds in projected.items()
+    ]
     print(f"Projected to VoxCeleb2 dev, {VOXCELEB2_DEV:,} files in memory: {', '.join(texts)}")
     report = {
         "machine": machine,

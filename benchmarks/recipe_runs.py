@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import torch
@@ -15,6 +15,29 @@ import torch
 ROOT = Path(__file__).resolve().parents[1]
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"
 SPEECH = Path(os.environ.get("SPEECH_DATA", ROOT.parent / "shared" / "speech"))
+
+
+def short_budget(epochs: int) -> dict:
+    """Give the options of the trainings that are compared on speechocean762: minutes to an hour on one thread."""
+    return {
+        "number_of_epochs": epochs,
+        "batch_size": 32,
+        "crop_seconds": 1.6,
+        "warmup_epochs": 1,
+        "margin_start_epoch": 1,
+        "margin_end_epoch": epochs // 2,
+        "weight_decay": 0.05,
+        "valid_interval": 2,
+        "cache_audio": True,
+    }
+
+
+def speechocean762() -> dict:
+    """Give the options that name the corpus and its trial list; exit with a hint where it is not there."""
+    corpus = SPEECH / "speechocean762"
+    if not corpus.is_dir():
+        raise SystemExit(f"no speech at {corpus}: set SPEECH_DATA to the folder that holds speechocean762")
+    return {"data_folder": str(corpus), "verification_file": str(corpus / "meta" / "veri_test.txt")}
 
 
 def describe_machine(threads: int) -> str:
@@ -30,8 +53,8 @@ def describe_machine(threads: int) -> str:
     )
 
 
-def run_script(script: str, hparams: str, options: dict, folder: Path, threads: int = 1) -> float:
-    """Run a script of the recipe, log into `folder`, and give its seconds; 0 where it was done before.
+def run_script(script: str, hparams: str, options: dict, folder: Path, threads: int = 1) -> None:
+    """Run a script of the recipe and log into `folder`; nothing to do where it was done before.
 
     Raises
     ------
@@ -46,11 +69,10 @@ def run_script(script: str, hparams: str, options: dict, folder: Path, threads: 
     ]
     if done.is_file():
         if json.loads(done.read_text())["command"] == words:
-            return json.loads(done.read_text())["seconds"]
+            return
         raise SystemExit(f"{folder} holds a run with other settings: delete it or choose another folder")
     folder.mkdir(parents=True, exist_ok=True)
     print("python " + " ".join(words), flush=True)
-    start = time.monotonic()
     log = folder / "console.txt"
     with open(log, "a", encoding="utf-8") as file:
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -59,15 +81,14 @@ def run_script(script: str, hparams: str, options: dict, folder: Path, threads: 
         ).returncode
     if code:
         raise SystemExit(f"{script} ended with exit code {code}: see {log}")
-    seconds = time.monotonic() - start
-    done.write_text(json.dumps({"command": words, "seconds": seconds}))
-    return seconds
+    done.write_text(json.dumps({"command": words}))
 
 
 def train(hparams: str, options: dict, folder: Path) -> float:
-    """Train into `folder`; give the seconds."""
+    """Train into `folder`, or go on there; give the seconds that its epochs took, from its log."""
     options = {**options, "output_folder": str(folder), "device": "cpu"}
-    return run_script("train_speaker_embeddings.py", hparams, options, folder)
+    run_script("train_speaker_embeddings.py", hparams, options, folder)
+    return sum(map(float, re.findall(r"train seconds: ([\d.e+]+)", (folder / "train_log.txt").read_text())))
 
 
 def verify(model: Path, options: dict, hparams: str = "verification_bccmt_tiny") -> dict:

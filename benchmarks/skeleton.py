@@ -15,7 +15,7 @@ import json
 import statistics
 from pathlib import Path
 
-from recipe_runs import ROOT, SPEECH, describe_machine, train, verify
+from recipe_runs import ROOT, describe_machine, short_budget, speechocean762, train, verify
 
 from speechbrain_bccmt import bccmt_tiny
 from speechbrain_bccmt.profiling import count_macs, count_parameters, latency_ms
@@ -51,20 +51,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "skeleton")
     arguments = parser.parse_args()
-    if arguments.train and not SPEECH.is_dir():
-        parser.error(f"no speech at {SPEECH}: set SPEECH_DATA")
-    corpus = SPEECH / "speechocean762"
-    data = {"data_folder": str(corpus), "verification_file": str(corpus / "meta" / "veri_test.txt")}
-    budget = {
-        "number_of_epochs": arguments.epochs,
-        "batch_size": 32,
-        "crop_seconds": 1.6,
-        "warmup_epochs": 1,
-        "margin_start_epoch": 1,
-        "margin_end_epoch": arguments.epochs // 2,
-        "valid_interval": arguments.epochs,
-        "cache_audio": True,
-    }
+    data = speechocean762() if arguments.train else {}
+    budget = short_budget(arguments.epochs)
     machine = describe_machine(threads=1)
     print(machine)
     rows = []

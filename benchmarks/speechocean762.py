@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains and verifies every system on real speech: Base, conventional Tiny, Tiny, and Tiny with distillation.
 
-    python benchmarks/speechocean762.py [--epochs 10] [--seeds 1 2] [--jobs 2]
+    python benchmarks/speechocean762.py [--epochs 10] [--runs base_1 tiny_1 ...] [--jobs 2]
 
 All systems get the same budget. Runs on speechocean762 in the folder SPEECH_DATA; finished runs are reused. Prints
 a table of EER and minDCF, with mean and spread over the seeds, and of the divergence between student's and
@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
-from recipe_runs import ROOT, SPEECH, describe_machine, train, verify
+from recipe_runs import ROOT, describe_machine, short_budget, speechocean762, train, verify
 from speechbrain.lobes.features import Fbank
 from speechbrain.processing.features import InputNormalization
 
@@ -39,6 +39,7 @@ SYSTEMS = {
     "tiny": ("Tiny, modified", "bccmt_tiny", "verification_bccmt_tiny", {}),
     "tiny_kd": ("Tiny, modified, distilled", "bccmt_tiny_kd", "verification_bccmt_tiny", {}),
 }
+RUNS = ["base_1", "tiny_2d_1", "tiny_2d_2", "tiny_1", "tiny_2", "tiny_kd_1", "tiny_kd_2"]
 
 
 def load(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
@@ -70,51 +71,42 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--runs", nargs="+", default=RUNS, help="system and seed; base_1 is the teacher")
     parser.add_argument(
         "--kd_weight", type=float, default=None, help="by default, what bccmt_tiny_kd.yaml says"
     )
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "speechocean762")
     arguments = parser.parse_args()
-    if not SPEECH.is_dir():
-        parser.error(f"no speech at {SPEECH}: set SPEECH_DATA")
-    corpus = SPEECH / "speechocean762"
-    data = {"data_folder": str(corpus), "verification_file": str(corpus / "meta" / "veri_test.txt")}
-    budget = {
-        "number_of_epochs": arguments.epochs,
-        "batch_size": 32,
-        "crop_seconds": 1.6,
-        "warmup_epochs": 1,
-        "margin_start_epoch": 1,
-        "margin_end_epoch": arguments.epochs // 2,
-        "weight_decay": 0.05,
-        "valid_interval": 2,
-        "cache_audio": True,
-    }
-    teacher = arguments.output / f"base_{arguments.seeds[0]}"
+    data, budget = speechocean762(), short_budget(arguments.epochs)
+    teacher = arguments.output / "base_1"
 
-    def run(system: str, seed: int) -> dict:
+    def run(name: str) -> dict:
+        system, seed = name.rsplit("_", 1)
         title, hparams, verification, options = SYSTEMS[system]
-        folder = arguments.output / f"{system}_{seed}"
+        folder = arguments.output / name
         extra = {"teacher_source": str(teacher)} if system == "tiny_kd" else {}
         if extra and arguments.kd_weight is not None:
             extra["kd_weight"] = arguments.kd_weight
-        seconds = train(hparams, {**data, **budget, "seed": seed, **extra}, folder)
+        seconds = train(hparams, {**data, **budget, "seed": int(seed), **extra}, folder)
         results = verify(folder, {**data, **options}, verification)
-        row = {"system": title, "seed": seed, "train_seconds": seconds, "parameters": results["n_parameters"]}
-        for name, summary in results["scores"].items():
-            row[name] = {key: summary[key] for key in ("eer", "min_dcf")}
+        row = {
+            "system": title,
+            "seed": int(seed),
+            "train_seconds": seconds,
+            "parameters": results["n_parameters"],
+        }
+        for norm, summary in results["scores"].items():
+            row[norm] = {key: summary[key] for key in ("eer", "min_dcf")}
         if system in ("tiny", "tiny_kd"):
             row["map_divergence"] = map_divergence(
                 folder, teacher, folder / "verification" / "save" / "test.csv"
             )
         return row
 
-    rows = [run("base", arguments.seeds[0])]
+    rows = [run("base_1")]
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        rest = [(system, seed) for system in SYSTEMS if system != "base" for seed in arguments.seeds]
-        rows += pool.map(lambda job: run(*job), rest)
+        rows += pool.map(run, [name for name in arguments.runs if name != "base_1"])
     machine = describe_machine(threads=1)
     report = {"machine": machine, "budget": budget, "runs": rows}
     (arguments.output / "results.json").write_text(json.dumps(report, indent=2) + "\n")
@@ -124,7 +116,8 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|")
     for title, *_ in SYSTEMS.values():
-        print(table_row(title, [row for row in rows if row["system"] == title]))
+        if runs := [row for row in rows if row["system"] == title]:
+            print(table_row(title, runs))
 
 
 def table_row(title: str, runs: list[dict]) -> str:

@@ -1,8 +1,8 @@
 """What is written in several places agrees, and the Makefile does what it says."""
 
 import ast
-import re
 import os
+import re
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version

@@ -128,7 +128,7 @@ class Downsample(nn.Sequential):
 
     Notes
     -----
-    A full kernel, not a depth-wise one: at like size and latency it lowers EER by a quarter (docs/skeleton.md).
+    A full kernel, not a depth-wise one: at like size its EER was clearly lower (docs/skeleton.md).
 
     Examples
     --------

@@ -7,6 +7,8 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).resolve().parent
 README = HERE / "README.md"
 
+ONNX = ["onnx", "onnxruntime"]
+
 setup(
     name="speechbrain_bccmt",
     version="0.1.0",
@@ -23,20 +25,25 @@ setup(
         # SpeechBrain with it. torchaudio ends at 2.11, so the same upper bound stands on both.
         "torch>=2.7.1,<2.12",
         "torchaudio>=2.7.1,<2.12",
+        "click>=8.1",
         "huggingface_hub",
         "hyperpyyaml",
         "matplotlib",
         "numpy",
         "requests",
         "ruamel.yaml",
-        "scipy",
+        "safetensors",
+        "scikit-learn",
+        "scipy>=1.12",
         "sentencepiece",
         "soundfile",
         "tqdm",
     ],
+    entry_points={"console_scripts": ["bccmt=speechbrain_bccmt.cli:main"]},
     extras_require={
         "demo": ["espeakng-loader>=0.2.4", "rich"],
+        "onnx": ONNX,
         "tensorboard": ["tensorboard"],
-        "test": ["espeakng-loader>=0.2.4", "onnx", "onnxruntime", "pytest", "rich", "ruff"],
+        "test": ["espeakng-loader>=0.2.4", *ONNX, "hypothesis", "pytest", "rich", "ruff", "sherpa-onnx"],
     },
 )

@@ -1,0 +1,77 @@
+"""The `bccmt` command.
+
+Each command is a module of `speechbrain_bccmt.commands`, imported when it is called: `bccmt --help` has no need of
+torch. Exit codes: 0 done (or same speaker), 1 different or unknown speaker, 2 misuse or input that can't be used.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import sys
+import warnings
+
+import click
+
+COMMANDS = {
+    "embed": "Embed recordings and store their embeddings.",
+    "verify": "Tell whether two recordings hold the same speaker.",
+    "enroll": "Enrol speakers by name.",
+    "identify": "Tell which enrolled speaker talks.",
+    "evaluate": "Judge scores or embeddings by a trial list.",
+    "export": "Turn a trained model into a hub folder or an ONNX file.",
+    "info": "Tell a model's size, operations and latency here.",
+    "demo": "Open a local page that compares two recordings.",
+}
+
+
+class LazyGroup(click.Group):
+    """Imports a command when it is called, and turns its expected errors into one line and exit code 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands, in the order in which people meet them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import the command of this name."""
+        if name not in COMMANDS:
+            return None
+        return getattr(importlib.import_module(f"speechbrain_bccmt.commands.{name}"), name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context):
+        """Run the command; what the user can mend is told in a line."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # The reader of our output has gone, as in `bccmt embed ... | head`: nothing is left to say to it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            ctx.exit(0)
+        except (OSError, ImportError, ValueError) as error:
+            if os.environ.get("BCCMT_DEBUG"):
+                raise
+            click.echo(f"error: {' '.join(str(error).split())}", err=True)
+            ctx.exit(2)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="speechbrain_bccmt")
+def main() -> None:
+    """Lightweight speaker verification.
+
+    A MODEL is a hub folder, the output folder of a training, or a HuggingFace hub id (owner/model). BCCMT_DEBUG=1
+    shows where an error came from.
+    """
+    # Only what concerns the user reaches the screen; results go to standard output, the rest to standard error.
+    if not os.environ.get("BCCMT_DEBUG"):
+        warnings.filterwarnings("ignore", module=r"(torch|torchaudio|speechbrain|huggingface_hub)(\..*)?")
+        logging.getLogger("speechbrain").setLevel(logging.WARNING)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The demo, from corpus to pictures, with the shortest trainings there are."""
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from speechbrain_bccmt.data.demo_corpus import DemoCorpusSettings
+
+pytest.importorskip("espeakng_loader", reason="the demo's synthesiser comes with the extra 'demo'")
+DEMO = Path(__file__).resolve().parents[2] / "recipes" / "Demo"
+PICTURES = ["det.png", "attention_maps.png", "base/training_curves.png"]
+
+
+@pytest.fixture(scope="module")
+def run_demo():
+    """Give the module of the demo's script."""
+    sys.path.insert(0, str(DEMO))  # where it finds demo_report, as a script does
+    try:
+        spec = importlib.util.spec_from_file_location("run_demo", DEMO / "run_demo.py")
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        yield module
+    finally:
+        sys.path.remove(str(DEMO))
+
+
+@pytest.fixture(scope="module")
+def finished(run_demo, tmp_path_factory):
+    """Give the demo's folder and settings after one run."""
+    output = tmp_path_factory.mktemp("demo")
+    settings = DemoCorpusSettings(speakers=16, sessions=2, utterances=2)
+    # Half of the training speakers are otherwise held out, and a batch would not fill.
+    run_demo.TRAINING |= {"dev_speakers": 4, "dev_trials": 40, "batch_size": 4, "valid_interval": 1}
+    run_demo.run_demo(output, settings, [1, 1, 1])
+    return output, settings
+
+
+def test_the_table_holds_every_system(finished):
+    folder, _ = finished
+    results = json.loads((folder / "results.json").read_text())
+    assert [row["title"] for row in results["systems"]] == ["Base (teacher)", "Tiny", "Tiny + KD"]
+    for row in results["systems"]:
+        assert 0 <= row["eer"] <= 100 and row["cpu_ms"] > 0 and row["epochs"] == 1
+        assert row["title"] in (folder / "results.md").read_text()
+    assert results["systems"][0]["map_divergence"] is None
+    assert results["systems"][1]["map_divergence"] > 0
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_it_draws(finished, name):
+    assert (finished[0] / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_picture_of_the_report_exists(finished):
+    folder = finished[0]
+    places = [part.split(")")[0] for part in (folder / "results.md").read_text().split("](")[1:]]
+    assert len(places) == 8
+    assert [place for place in places if not (folder / place).is_file()] == []
+
+
+def test_a_second_run_trains_nothing(run_demo, finished, capsys):
+    run_demo.run_demo(*finished, [1, 1, 1])
+    assert capsys.readouterr().out.count("done before") == 6
+
+
+def test_other_settings_do_not_mix_with_a_finished_run(run_demo, finished):
+    with pytest.raises(ValueError, match="comes from other settings"):
+        run_demo.run_demo(*finished, [2, 1, 1])
+
+
+def test_a_failing_step_names_its_log(run_demo, tmp_path):
+    with pytest.raises(run_demo.StepFailed, match="console.txt"):
+        run_demo.run_step("broken", ["no_such_script.py"], tmp_path)

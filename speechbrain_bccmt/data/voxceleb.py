@@ -6,21 +6,19 @@ arranged so are all prepared by `prepare_voxceleb`.
 
 from __future__ import annotations
 
-import contextlib
-import gc
-import hashlib
 import json
 import logging
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from speechbrain_bccmt.data.atomic import write_together
 from speechbrain_bccmt.data.audio_headers import read_utterances, report_unreadable
 from speechbrain_bccmt.data.layout import EXTENSIONS, AudioFile, find_utterances
 from speechbrain_bccmt.data.m4a import convert_m4a
+from speechbrain_bccmt.data.preparation import choose_held_out, collector_paused, earlier_result, fingerprint
 from speechbrain_bccmt.data.trials import format_trials, make_trials, read_trials, speaker_of
 from speechbrain_bccmt.data.utterance_csv import format_utterances
 
@@ -99,55 +97,6 @@ def _convert(
             status = os.stat(targets[utterance])
             converted[utterance] = AudioFile(targets[utterance], status.st_size, status.st_mtime_ns)
     return converted, failed
-
-
-def _fingerprint(options: dict, lists: Sequence[str], found: dict[str, AudioFile]) -> str:
-    """Digest of what the outputs depend on: options, the lists' contents, each file's path, size and time."""
-    digest = hashlib.blake2b(json.dumps([_FORMAT, options], sort_keys=True).encode(), digest_size=16)
-    for path in lists:
-        digest.update(hashlib.blake2b(Path(path).read_bytes()).digest())
-    digest.update(
-        "\n".join([f"{u}\t{path}\t{size}\t{time}" for u, (path, size, time) in found.items()]).encode()
-    )
-    return digest.hexdigest()
-
-
-def _still_valid(manifest: Path, fingerprint: str) -> Preparation | None:
-    """Return the earlier run's result where its inputs were the same and its files are untouched."""
-    try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-        result = Preparation(**content["result"])
-        sizes = {path: os.stat(path).st_size for path in content["sizes"]}
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if content.get("fingerprint") != fingerprint or sizes != content["sizes"]:
-        return None
-    return replace(result, rebuilt=False)
-
-
-def _held_out(spoken: Counter[str], count: int, seed: int) -> set[str]:
-    """Choose speakers by a hash of their name, so that adding data does not deal all of them anew."""
-    # One utterance makes no target trial.
-    eligible = [speaker for speaker, utterances in spoken.items() if utterances > 1]
-    eligible.sort(key=lambda speaker: hashlib.blake2b(f"{seed}:{speaker}".encode()).digest())
-    if count and (len(eligible) < count or len(spoken) <= count):
-        raise ValueError(
-            f"no training speaker remains: dev_speakers={count} are to be held out of the {len(spoken)} "
-            f"speakers that the trial lists leave ({len(eligible)} with two utterances). Hold out fewer"
-        )
-    return set(eligible[:count])
-
-
-@contextlib.contextmanager
-def _collector_paused() -> Iterator[None]:
-    """Keep the garbage collector from walking all of torch for the sake of many small records."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def prepare_voxceleb(
@@ -248,7 +197,7 @@ def prepare_voxceleb(
     save = Path(os.path.abspath(os.path.expanduser(save_folder)))
     manifest, report = save / "preparation.json", save / "unreadable.txt"
 
-    with _collector_paused():
+    with collector_paused():
         found = find_utterances([str(folder) for folder in folders], extensions)
     tested: dict[str, None] = {}
     for path in lists:
@@ -263,19 +212,21 @@ def prepare_voxceleb(
     }
     wanted, failed = _convert(wanted, converted_folder, workers, progress)
     options = {"dev": [dev_speakers, dev_trials, seed], "limits": [min_duration, max_unreadable]}
-    fingerprint = _fingerprint(options | {"training": training}, lists, wanted)
-    if earlier := _still_valid(manifest, fingerprint):
+    current = fingerprint([_FORMAT, options | {"training": training}], lists, wanted)
+    if earlier := earlier_result(manifest, current):
         logger.info("The data in %s is up to date.", save)
-        return earlier
+        return Preparation(**earlier | {"rebuilt": False})
 
-    with _collector_paused():
+    with collector_paused():
         headers, reasons = read_utterances(wanted, failed, workers, progress)
     unreadable_text = report_unreadable(reasons, wanted, tested, max_unreadable, report)
     others = [utterance for utterance in headers if utterance not in tested]
     seconds = {utterance: header.frames / header.sample_rate for utterance, header in headers.items()}
     long = [utterance for utterance in others if seconds[utterance] >= min_duration]
     spoken = Counter([speaker[utterance] for utterance in long])
-    held_out = _held_out(spoken, dev_speakers, seed)
+    # One utterance makes no target trial.
+    eligible = [name for name, utterances in spoken.items() if utterances > 1]
+    held_out = choose_held_out(eligible, spoken, dev_speakers, seed)
     train = [utterance for utterance in long if speaker[utterance] not in held_out]
     dev = [utterance for utterance in long if speaker[utterance] in held_out]
     if training and not train:
@@ -314,7 +265,7 @@ def prepare_voxceleb(
         rebuilt=True,
     )
     sizes = {str(path): len(text.encode()) for path, text in contents.items()}
-    seal = {"fingerprint": fingerprint, "sizes": sizes, "result": asdict(result)}
+    seal = {"fingerprint": current, "sizes": sizes, "result": asdict(result)}
     write_together(contents, manifest, json.dumps(seal, indent=1))
     for name in ("train.csv", "dev.csv", "dev_trials.txt"):
         if save / name not in contents:

@@ -3,14 +3,12 @@
 import os
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numpy as np
-import soundfile
 import torch
-from torchaudio.functional import resample
 from tqdm import tqdm
 
+from speechbrain_bccmt.audio import read_mono
 from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
 
 # Decoding runs in threads beside the network (soundfile lets go of Python's lock); this many batches ahead.
@@ -69,6 +67,7 @@ def embed_utterances(
     --------
     >>> from speechbrain.lobes.features import Fbank
     >>> from speechbrain.processing.features import InputNormalization
+    >>> import soundfile
     >>> folder = getfixture("tmp_path")
     >>> soundfile.write(folder / "a.wav", np.random.randn(16000) / 10, 16000)
     >>> rows = [{"ID": "a", "wav": str(folder / "a.wav"), "duration": "1.0"}]
@@ -127,20 +126,16 @@ def read_utterance(row: dict, rate: int) -> torch.Tensor:
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If it cannot be decoded or holds no sample.
+        If it cannot be decoded, holds no sample, or holds NaN or infinite ones.
     """
     start = int(row.get("start") or 0)
     stop = int(row["stop"]) if row.get("stop") else None
     try:
-        wav, file_rate = soundfile.read(row["wav"], start=start, stop=stop, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError, ValueError) as error:
-        if not Path(row["wav"]).is_file():
-            raise FileNotFoundError(f"utterance '{row['ID']}': there is no file {row['wav']}") from error
-        raise ValueError(f"utterance '{row['ID']}': {row['wav']} cannot be read: {error}") from error
-    if len(wav) == 0:
-        raise ValueError(f"utterance '{row['ID']}': {row['wav']} holds no audio, read from {start} to {stop}")
-    wav = torch.from_numpy(wav.mean(axis=1))
-    return wav if file_rate == rate else resample(wav, file_rate, rate)
+        return read_mono(row["wav"], rate, start, stop)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"utterance '{row['ID']}': there is no file {row['wav']}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"utterance '{row['ID']}': {error}") from error
 
 
 def _batches(rows: list[dict], batch_seconds: float) -> list[list[int]]:
@@ -183,14 +178,39 @@ def _read_ahead(rows: list[dict], batches: list[list[int]], front_end: torch.nn.
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def _embed_batch(wavs: list[torch.Tensor], modules: list[torch.nn.Module], device) -> np.ndarray:
-    compute_features, mean_var_norm, embedding_model = modules
+def embed_waveforms(
+    wavs: list[torch.Tensor],
+    compute_features: torch.nn.Module,
+    mean_var_norm: torch.nn.Module,
+    embedding_model: torch.nn.Module,
+    device: str | torch.device = "cpu",
+) -> torch.Tensor:
+    """Embed waveforms as one padded batch; padding has no part in any embedding.
+
+    Parameters
+    ----------
+    wavs : list of torch.Tensor
+        (samples,) each, float32, at the front end's sample rate, at least one frame long.
+    compute_features, mean_var_norm, embedding_model : torch.nn.Module
+        As in `embed_utterances`; run in the mode they are in.
+    device : str or torch.device
+        Where the three modules are.
+
+    Returns
+    -------
+    torch.Tensor
+        (batch, D), float32, on `device`.
+    """
     lengths = relative_lengths(compute_features, torch.tensor([len(wav) for wav in wavs])).to(device)
     padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True).to(device)
+    feats = mean_var_norm(compute_features(padded), lengths)
+    return embedding_model(feats, lengths).squeeze(1).float()
+
+
+def _embed_batch(wavs: list[torch.Tensor], modules: list[torch.nn.Module], device) -> np.ndarray:
     # Not inference_mode: what a module caches here must serve in training as well.
     with torch.no_grad():
-        feats = mean_var_norm(compute_features(padded), lengths)
-        return embedding_model(feats, lengths).squeeze(1).float().cpu().numpy()
+        return embed_waveforms(wavs, *modules, device).cpu().numpy()
 
 
 def _check_finite(vectors: np.ndarray, ids: list[str]) -> None:

@@ -116,13 +116,13 @@ def test_batches_hold_what_they_may(tmp_path):
 
 def test_each_file_is_read_once(tmp_path, monkeypatch):
     reads = Counter()
-    read = soundfile.read
+    read = module.read_mono
 
-    def counting(path, **options):
+    def counting(path, *options):
         reads[path] += 1
-        return read(path, **options)
+        return read(path, *options)
 
-    monkeypatch.setattr(module.soundfile, "read", counting)
+    monkeypatch.setattr(module, "read_mono", counting)
     rows = write_rows(tmp_path)
     embed_utterances(rows, KaldiFbank(), norm(), MeanAndSpread(), batch_seconds=1, progress=False)
     assert set(reads.values()) == {1} and len(reads) == len(rows)
@@ -165,6 +165,11 @@ def test_segments_of_a_file(tmp_path):
     assert np.array_equal(a, b) and not np.allclose(a, whole)
 
 
+class NotANumber(torch.nn.Module):
+    def forward(self, feats, lengths=None):
+        return feats[:, :1] * torch.nan
+
+
 def test_errors_name_the_utterance(tmp_path):
     rows = write_rows(tmp_path, lengths=[1.0, 0.5])
     parts = KaldiFbank(), norm(), MeanAndSpread()
@@ -175,16 +180,19 @@ def test_errors_name_the_utterance(tmp_path):
     with pytest.raises(FileNotFoundError, match="utterance 'u1': there is no file .*gone.wav"):
         embed_with(wav=str(tmp_path / "gone.wav"))
     (tmp_path / "text.wav").write_text("no audio")
-    with pytest.raises(ValueError, match="utterance 'u1': .*text.wav cannot be read"):
+    with pytest.raises(ValueError, match="utterance 'u1': .*text.wav: cannot be read"):
         embed_with(wav=str(tmp_path / "text.wav"))
     with pytest.raises(ValueError, match="utterance 'u1'.*100 samples at 16000 Hz, too short for one frame"):
         embed_with(stop="100")
     soundfile.write(tmp_path / "empty.wav", np.zeros(0), 16000)
-    with pytest.raises(ValueError, match="utterance 'u1': .*empty.wav holds no audio"):
+    with pytest.raises(ValueError, match="utterance 'u1': .*empty.wav: cannot be read: holds no samples"):
         embed_with(wav=str(tmp_path / "empty.wav"), stop="")
     soundfile.write(tmp_path / "nan.wav", np.full(16000, np.nan), 16000, subtype="FLOAT")
-    with pytest.raises(ValueError, match="1 utterances are NaN or infinite, first 'u1'"):
+    with pytest.raises(ValueError, match="utterance 'u1': .*nan.wav: holds NaN or infinite samples"):
         embed_with(wav=str(tmp_path / "nan.wav"), stop="16000")
+    parts = KaldiFbank(), norm(), NotANumber()
+    with pytest.raises(ValueError, match="2 utterances are NaN or infinite, first 'u0'"):
+        embed_with()
     with pytest.raises(ValueError, match="'u0' occurs more than once"):
         embed_with(ID="u0")
     with pytest.raises(ValueError, match="no utterances"):

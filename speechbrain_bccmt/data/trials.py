@@ -1,84 +1,54 @@
 """Trial lists: which pairs of utterances to compare, and which of them share a speaker.
 
-The format is VoxCeleb's: one trial a line, `label enrolment test`, label 1 for a target trial (one speaker)
-and 0 for a non-target trial (two speakers):
+Reads and writes the formats of the field, see `trial_formats`; what a list is, is in `trial_list`, and lists
+are drawn in `trial_generator`. VoxCeleb's format, for one: a trial a line, `label enrolment test`, label 1 for
+a target trial (one speaker) and 0 for a non-target trial (two speakers):
 
     1 id10270/5r0dWxy17C8/00001.wav id10270/8jEAjG6SegY/00008.wav
 """
 
 from __future__ import annotations
 
-import gzip
 import logging
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from speechbrain_bccmt.data.atomic import temporary_sibling
+from speechbrain_bccmt.data.trial_formats import (
+    parse_label,
+    read_blocks,
+    read_models,
+)
+from speechbrain_bccmt.data.trial_generator import make_trials, make_trials_from_csv
+from speechbrain_bccmt.data.trial_list import (
+    AUDIO_EXTENSIONS,
+    EnrolmentModel,
+    Trials,
+    speaker_of,
+    utterance_id,
+)
+from speechbrain_bccmt.data.trial_writer import format_trials, write_models, write_trials
+
+__all__ = [
+    "AUDIO_EXTENSIONS",
+    "EnrolmentModel",
+    "Trials",
+    "format_trials",
+    "make_trials",
+    "make_trials_from_csv",
+    "read_trials",
+    "speaker_of",
+    "utterance_id",
+    "write_models",
+    "write_trials",
+]
 
 logger = logging.getLogger(__name__)
 
-AUDIO_EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".m4a", ".mp3", ".aac", ".sph")
-_LABELS = {"1": True, "0": False}
 _SHOWN = 5  # lines or names given in a message before it only counts
-
-
-def utterance_id(name: str) -> str:
-    r"""Return the id of an utterance: its path inside the wav folder, with "/" and without the extension.
-
-    Only known audio extensions are removed, as an id may contain dots.
-
-    Examples
-    --------
-    >>> utterance_id("id10270/5r0dWxy17C8/00001.wav")
-    'id10270/5r0dWxy17C8/00001'
-    >>> utterance_id(r"id10270\5r0dWxy17C8\00001.FLAC")
-    'id10270/5r0dWxy17C8/00001'
-    """
-    name = name.replace("\\", "/").removeprefix("./")
-    stem, dot, extension = name.rpartition(".")
-    return stem if dot and "." + extension.lower() in AUDIO_EXTENSIONS else name
-
-
-def speaker_of(utterance: str) -> str:
-    """Return the speaker of an utterance id: its first folder.
-
-    Examples
-    --------
-    >>> speaker_of("id10270/5r0dWxy17C8/00001")
-    'id10270'
-    """
-    return utterance.split("/", 1)[0]
-
-
-@dataclass(frozen=True)
-class Trials:
-    """Pairs of utterances to compare.
-
-    Attributes
-    ----------
-    ids : list of str
-        The utterances named, each once, in order of first appearance.
-    enrol, test : numpy.ndarray
-        (trials,) integers: the enrolment and the test utterance of each trial as indices into `ids`.
-    target : numpy.ndarray
-        (trials,) booleans: True where both utterances are of one speaker.
-    """
-
-    ids: list[str]
-    enrol: np.ndarray
-    test: np.ndarray
-    target: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.target)
-
-    @property
-    def speakers(self) -> set[str]:
-        """Every speaker named, in either column."""
-        return {speaker_of(utterance) for utterance in self.ids}
 
 
 def _shorten(complaints: list[str]) -> str:
@@ -86,20 +56,163 @@ def _shorten(complaints: list[str]) -> str:
     return "\n".join(["", *complaints[:_SHOWN]]) + (f"\n... and {rest} more" if rest > 0 else "")
 
 
-def _numbered_lines(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """Yield line number (from 1) and fields of each line that is not blank; reads .gz too."""
-    opener = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opener(path, "rt", encoding="utf-8-sig") as file:
-            for number, line in enumerate(file, 1):
-                if fields := line.split():
-                    yield number, fields
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not a text file: {error}") from error
+class _Names(dict):
+    """Name as spelled in a file to index of its id; a name that is new gets one when it is looked up."""
+
+    def __init__(self, to_id=utterance_id):
+        super().__init__()
+        self.ids: dict[str, int] = {}
+        self.to_id = to_id
+
+    def __missing__(self, name: str) -> int:
+        index = self[name] = self.ids.setdefault(self.to_id(name), len(self.ids))
+        return index
+
+    def indices(self, names) -> np.ndarray:
+        return np.fromiter(map(self.__getitem__, names), np.int64)
 
 
-def read_trials(path: str | Path, known_ids: Collection[str] | None = None) -> Trials:
-    """Read a trial list in VoxCeleb's format, plain or gzipped.
+class _Columns(NamedTuple):
+    """A trial list as numbers, one element a line; `labels` are what `codes` point into."""
+
+    numbers: np.ndarray
+    enrol: np.ndarray
+    test: np.ndarray
+    codes: np.ndarray
+    labels: list[tuple[bool, str | None]]
+
+    def take(self, rows: np.ndarray) -> _Columns:
+        return _Columns(*(column[rows] for column in self[:4]), self.labels)
+
+
+def _read_columns(path: Path, enrolled: _Names, tested: _Names) -> _Columns:
+    """Read a trial list; where both columns are utterances, `enrolled` is `tested`."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no trial list at {path}")
+    parts, malformed, labels = [], [], {}
+
+    def complain(number: int, text: str, expected: str) -> None:
+        malformed.append(f"{path}:{number}: expected `{expected}`: {text:.120}")
+
+    for block in read_blocks(path, complain):
+        for label in set(block.labels).difference(labels):
+            try:
+                labels[label] = len(labels), parse_label(label, block.layout.format)
+            except KeyError:
+                rows = zip(block.numbers, block.enrol, block.test, block.labels, strict=True)
+                for number, enrol, test, text in rows:
+                    if text == label:
+                        complain(number, f"{enrol} {test} {text}", block.layout.expected)
+        if malformed:
+            continue  # there will be no list, but all its lines are looked at
+        if enrolled is tested:
+            both = tested.indices(chain.from_iterable(zip(block.enrol, block.test, strict=True)))
+            enrol, test = both[0::2], both[1::2]
+        else:
+            enrol, test = enrolled.indices(block.enrol), tested.indices(block.test)
+        codes = np.fromiter((labels[label][0] for label in block.labels), np.uint8)
+        parts.append((np.asarray(block.numbers, np.int64), enrol, test, codes))
+    if malformed:
+        raise ValueError(f"{len(malformed)} malformed lines in a trial list:{_shorten(malformed)}")
+    if not parts:
+        raise ValueError(
+            f"the trial list {path} holds no trials: expected lines such as `0|1 enrolment test`"
+        )
+    return _Columns(
+        *map(np.concatenate, zip(*parts, strict=True)), [meaning for _, meaning in labels.values()]
+    )
+
+
+def _refuse_unknown(path: Path, columns: _Columns, side: str, ids, known, what: str) -> None:
+    """Raise where a column names ids that are not known, with the first line of each."""
+    unknown = np.array([index for index, name in enumerate(ids) if name not in known], np.int64)
+    sides = {"enrol": [columns.enrol], "test": [columns.test], "both": [columns.enrol, columns.test]}[side]
+    rows = np.flatnonzero(np.logical_or.reduce([np.isin(column, unknown) for column in sides]))
+    if not rows.size:
+        return
+    names, lines = list(ids), {}
+    strange = set(unknown.tolist())
+    for row in rows.tolist():
+        for column in sides:
+            if (index := int(column[row])) in strange:
+                lines.setdefault(index, f"{path}:{columns.numbers[row]}: no {what} {names[index]}")
+    raise ValueError(f"{len(lines)} {what}s of a trial list do not exist:{_shorten(list(lines.values()))}")
+
+
+def _without_repeats(path: Path, columns: _Columns) -> _Columns:
+    """Keep the first of equal trials with a warning; refuse a pair that has two labels."""
+    pairs = columns.enrol * (int(columns.test.max()) + 1) + columns.test
+    ordered = np.sort(pairs)
+    if not (ordered[1:] == ordered[:-1]).any():
+        return columns
+    _, first, which = np.unique(pairs, return_index=True, return_inverse=True)
+    original = first[which]
+    repeats = np.flatnonzero(original != np.arange(len(pairs)))
+    meanings = np.array([columns.labels.index(label) for label in columns.labels] or [0])
+    lines = columns.numbers.tolist()
+    other = meanings[columns.codes[repeats]] != meanings[columns.codes[original[repeats]]]
+    contradictory = [
+        f"{path}:{lines[row]}: the pair of line {lines[original[row]]} again, with the other label"
+        for row in repeats[other]
+    ]
+    if contradictory:
+        raise ValueError(f"{len(contradictory)} malformed lines in a trial list:{_shorten(contradictory)}")
+    shown = [f"{path}:{lines[row]}: repeats line {lines[original[row]]}" for row in repeats]
+    logger.warning("%d repeated trials are counted once:%s", len(shown), _shorten(shown))
+    return columns.take(np.sort(first))
+
+
+def _read_enrolment(path: Path) -> dict[str, tuple[int, str | None, list[str]]]:
+    """Read an enrolment file: model to line number, phrase and ids of its utterances."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no enrolment file at {path}")
+    models, malformed = {}, []
+    for number, model, phrase, names in read_models(path):
+        utterances = [utterance_id(name) for name in names]
+        if model in models:
+            malformed.append(f"{path}:{number}: model {model} of line {models[model][0]} again")
+        elif not utterances:
+            malformed.append(f"{path}:{number}: model {model} has no utterance")
+        elif len(set(utterances)) < len(utterances):
+            malformed.append(f"{path}:{number}: model {model} has an utterance twice")
+        else:
+            models[model] = number, phrase, utterances
+    if malformed:
+        raise ValueError(f"{len(malformed)} malformed lines in an enrolment file:{_shorten(malformed)}")
+    if not models:
+        raise ValueError(
+            f"the enrolment file {path} holds no models: expected `model-id phrase-id utterance ...`"
+        )
+    return models
+
+
+def _apply_key(path: Path, columns: _Columns, enrolled: _Names, tested: _Names) -> _Columns:
+    """Take the labels from a key: a trial list, in any order, whose trials include these."""
+    size = len(tested.ids)
+    key = _without_repeats(path, _read_columns(path, enrolled, tested))
+    if not len(key.codes):
+        raise ValueError(
+            f"the key {path} has no labels: expected `model test target-correct|...` on each line"
+        )
+    size = max(size, len(tested.ids))
+    wanted, there = columns.enrol * size + columns.test, key.enrol * size + key.test
+    order = np.argsort(there)
+    place = np.minimum(np.searchsorted(there, wanted, sorter=order), len(there) - 1)
+    rows = order[place]
+    missing = np.flatnonzero(there[rows] != wanted)
+    if missing.size:
+        lines = [f"trial of line {columns.numbers[row]}" for row in missing[:_SHOWN]]
+        raise ValueError(f"{missing.size} trials are not in the key {path}: {', '.join(lines)}")
+    return columns._replace(codes=key.codes[rows], labels=key.labels)
+
+
+def read_trials(
+    path: str | Path,
+    known_ids: Collection[str] | None = None,
+    enrolment: str | Path | None = None,
+    key: str | Path | None = None,
+) -> Trials:
+    """Read a trial list of any format in `trial_formats`, told by its content, plain or gzipped.
 
     A trial given twice counts once, with a warning that names the lines.
 
@@ -109,6 +222,11 @@ def read_trials(path: str | Path, known_ids: Collection[str] | None = None) -> T
         The list. Extensions of audio files are removed from the names, either path separator is read.
     known_ids : collection of str, optional
         The utterances there are. A line that names another one is an error.
+    enrolment : str or Path, optional
+        An enrolment file, `model-id phrase-id utterance utterance ...`: the enrolment column of the list then
+        names models, each of several utterances. Models without trials are left out.
+    key : str or Path, optional
+        A file that has the labels, where the list itself has none: a list of the same trials, in any order.
 
     Returns
     -------
@@ -120,8 +238,9 @@ def read_trials(path: str | Path, known_ids: Collection[str] | None = None) -> T
     FileNotFoundError
         Where there is no such file.
     ValueError
-        For malformed lines, labels other than 0 and 1, a pair given both labels, utterances not in
-        `known_ids` (each with file and line number), and for a list without trials.
+        For malformed lines, labels of no known kind, a pair given both labels, utterances not in `known_ids`
+        and models not in `enrolment` (each with file and line number), for a list of no known format, without
+        trials or labels, and for a file that is cut off or no text.
 
     Examples
     --------
@@ -132,169 +251,44 @@ def read_trials(path: str | Path, known_ids: Collection[str] | None = None) -> T
     (['a/s/1', 'a/s/2', 'b/s/1'], [0, 0], [1, 2], [True, False])
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no trial list at {path}")
     known = None if known_ids is None else frozenset(known_ids)
-    index_of_name: dict[str, int] = {}  # as spelled in the file, so that each name is parsed once
-    index_of_id: dict[str, int] = {}
-    first_line: dict[tuple[int, int], tuple[int, bool]] = {}
-    malformed, unknown, repeated = [], [], []
-
-    def index_of(name: str, number: int) -> int:
-        index = index_of_name.get(name)
-        if index is None:
-            utterance = utterance_id(name)
-            index = index_of_name[name] = index_of_id.setdefault(utterance, len(index_of_id))
-            if known is not None and utterance not in known:
-                unknown.append(f"{path}:{number}: no utterance {utterance}")
-        return index
-
-    for number, fields in _numbered_lines(path):
-        if len(fields) != 3 or fields[0] not in _LABELS:
-            malformed.append(f"{path}:{number}: expected `0|1 enrolment test`: {' '.join(fields):.120}")
-            continue
-        target = _LABELS[fields[0]]
-        pair = index_of(fields[1], number), index_of(fields[2], number)
-        first, label = first_line.setdefault(pair, (number, target))
-        if first != number:
-            if label != target:
-                malformed.append(f"{path}:{number}: the pair of line {first} again, with the other label")
-            else:
-                repeated.append(f"{path}:{number}: repeats line {first}")
-    if malformed:
-        raise ValueError(f"{len(malformed)} malformed lines in a trial list:{_shorten(malformed)}")
-    if unknown:
-        raise ValueError(f"{len(unknown)} utterances of a trial list do not exist:{_shorten(unknown)}")
-    if not first_line:
-        raise ValueError(f"the trial list {path} holds no trials: expected lines `0|1 enrolment test`")
-    if repeated:
-        logger.warning("%d repeated trials are counted once:%s", len(repeated), _shorten(repeated))
-    pairs = np.fromiter((index for pair in first_line for index in pair), np.int64, 2 * len(first_line))
-    target = np.fromiter((label for _, label in first_line.values()), bool, len(first_line))
-    return Trials(list(index_of_id), pairs[0::2].copy(), pairs[1::2].copy(), target)
-
-
-def format_trials(trials: Trials) -> str:
-    """Return the trial list as text in VoxCeleb's format, names without extension."""
-    ids = trials.ids
-    rows = zip(trials.target.tolist(), trials.enrol.tolist(), trials.test.tolist(), strict=True)
-    return "".join(f"{int(target)} {ids[enrol]} {ids[test]}\n" for target, enrol, test in rows)
-
-
-def write_trials(path: str | Path, trials: Trials) -> None:
-    """Write a trial list in VoxCeleb's format, whole or not at all.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file, replaced where it exists.
-    trials : Trials
-        What to write. Names are written without extension.
-
-    Raises
-    ------
-    ValueError
-        Where there are no trials.
-    """
-    if not len(trials):
-        raise ValueError(f"no trials to write to {path}")
-    with temporary_sibling(Path(path)) as temporary:
-        temporary.write_text(format_trials(trials), encoding="utf-8")
-        temporary.replace(path)
-
-
-def _target_pairs(members: np.ndarray, sessions: np.ndarray) -> np.ndarray:
-    """Return (pairs, 2): a speaker's pairs from different sessions, or all where there is one session."""
-    pairs = members[np.stack(np.triu_indices(len(members), k=1), axis=1)]
-    across = pairs[sessions[pairs[:, 0]] != sessions[pairs[:, 1]]]
-    return across if len(across) else pairs
-
-
-def _draw_nontargets(speaker: np.ndarray, members: list[np.ndarray], count: int, rng) -> np.ndarray:
-    """Return up to `count` distinct (enrolment, test) pairs of two speakers, speakers equally likely."""
-    total = (len(speaker) ** 2 - sum(len(rows) ** 2 for rows in members)) // 2
-    if total <= 4 * count:  # few to choose from: drawing at random would mostly repeat itself
-        pairs = np.stack(np.triu_indices(len(speaker), k=1), axis=1)
-        pairs = pairs[speaker[pairs[:, 0]] != speaker[pairs[:, 1]]]
-        return rng.permutation(pairs)[:count]
-    sizes = np.array([len(rows) for rows in members])
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    pool = np.concatenate(members)
-    drawn = np.empty((0, 2), dtype=np.int64)
-    while len(drawn) < count:
-        who = rng.integers(len(members), size=(2 * count, 2))
-        who = who[who[:, 0] != who[:, 1]]
-        pairs = np.sort(pool[starts[who] + rng.integers(sizes[who])], axis=1)
-        drawn = np.concatenate([drawn, pairs])
-        drawn = drawn[np.sort(np.unique(drawn, axis=0, return_index=True)[1])]
-    return drawn[:count]
-
-
-def make_trials(
-    ids: Sequence[str],
-    speakers: Sequence[str],
-    targets: int,
-    nontargets: int,
-    seed: int,
-    sessions: Sequence[str] | None = None,
-) -> Trials:
-    """Draw a random trial list, in which every speaker has the same weight.
-
-    Target trials are shared out evenly among the speakers, and are taken between sessions where a speaker
-    has several (two pieces of one recording are too easy). No pair occurs twice, in either order.
-
-    Parameters
-    ----------
-    ids, speakers : sequence of str
-        The utterances and the speaker of each.
-    targets, nontargets : int
-        How many to draw of each; as many as there are, where there are fewer.
-    seed : int
-        The same seed and utterances give the same list, whatever the order of the utterances.
-    sessions : sequence of str, optional
-        The recording each utterance is from. Default: the folder part of its id.
-
-    Returns
-    -------
-    Trials
-        Target and non-target trials in random order.
-
-    Raises
-    ------
-    ValueError
-        Where no speaker has two utterances (no target trial) or there is one speaker (no non-target trial).
-
-    Examples
-    --------
-    >>> ids = [f"{speaker}/{session}/{n}" for speaker in "abc" for session in "xy" for n in range(4)]
-    >>> trials = make_trials(ids, [speaker_of(i) for i in ids], targets=12, nontargets=12, seed=1)
-    >>> len(trials), int(trials.target.sum())
-    (24, 12)
-    """
-    order = np.argsort(np.array(ids, dtype=object))
-    ids = [ids[i] for i in order]
-    names, speaker = np.unique(np.array([speakers[i] for i in order], dtype=str), return_inverse=True)
-    if sessions is None:
-        folders = [utterance.rpartition("/")[0] for utterance in ids]
-    else:
-        folders = [sessions[i] for i in order]
-    session = np.unique(np.array(folders, dtype=str), return_inverse=True)[1]
-    members = [np.flatnonzero(speaker == i) for i in range(len(names))]
-    rng = np.random.default_rng(seed)
-
-    choices = [rng.permutation(_target_pairs(rows, session)) for rows in members if len(rows) > 1]
-    if not choices:
-        raise ValueError("no target trial can be drawn: no speaker has two utterances")
-    if len(names) < 2:
-        raise ValueError(f"no non-target trial can be drawn: the only speaker is {names[0]}")
-    # The first trial of each speaker, then the second of each, ...: even shares, whoever runs out.
-    turn = np.concatenate([np.arange(len(pairs)) for pairs in choices])
-    same = np.concatenate(choices)[np.argsort(turn, kind="stable")[:targets]]
-    different = _draw_nontargets(speaker, members, nontargets, rng)
-
-    pairs = rng.permuted(np.concatenate([same, different]), axis=1)  # either may be the enrolment
-    target = np.arange(len(pairs)) < len(same)
-    shuffle = rng.permutation(len(pairs))
-    used, indices = np.unique(pairs[shuffle], return_inverse=True)
-    indices = indices.reshape(-1, 2)
-    return Trials([ids[i] for i in used], indices[:, 0].copy(), indices[:, 1].copy(), target[shuffle])
+    tested = _Names()
+    enrolled = tested if enrolment is None else _Names(to_id=str)
+    columns = _read_columns(path, enrolled, tested)
+    n_enrolled, n_tested = len(enrolled.ids), len(tested.ids)
+    if key is not None:
+        columns = _apply_key(Path(key), columns, enrolled, tested)
+    elif not len(columns.codes):
+        raise ValueError(f"{path} has no labels: give the file that has them as key")
+    ids, models = list(tested.ids)[:n_tested], None
+    if known is not None:
+        side = "both" if enrolment is None else "test"
+        _refuse_unknown(path, columns, side, ids, known, "utterance")
+    columns = _without_repeats(path, columns)
+    test = columns.test
+    if enrolment is not None:
+        names = list(enrolled.ids)[:n_enrolled]
+        there = _read_enrolment(Path(enrolment))
+        _refuse_unknown(path, columns, "enrol", names, there, f"model (in {enrolment})")
+        index: dict[str, int] = {}
+        models, strange = [], []
+        for name in names:
+            number, phrase, utterances = there[name]
+            models.append(
+                EnrolmentModel(name, tuple(index.setdefault(u, len(index)) for u in utterances), phrase)
+            )
+            if known is not None:
+                strange += [f"{enrolment}:{number}: no utterance {u}" for u in utterances if u not in known]
+        if strange:
+            raise ValueError(
+                f"{len(strange)} utterances of an enrolment file do not exist:{_shorten(strange)}"
+            )
+        test = np.array([index.setdefault(name, len(index)) for name in ids], np.int64)[test]
+        ids = list(index)
+    target = np.array([target for target, _ in columns.labels])[columns.codes]
+    kinds = [kind or ("target" if target else "nontarget") for target, kind in columns.labels]
+    if not any(kind for _, kind in columns.labels):
+        return Trials(ids, columns.enrol, test, target, models)
+    types = tuple(dict.fromkeys(kinds))
+    trial_type = np.array([types.index(kind) for kind in kinds], np.uint8)[columns.codes]
+    return Trials(ids, columns.enrol, test, target, models, trial_type, types)

@@ -1,13 +1,23 @@
 """Trial lists: reading, writing, drawing."""
 
 import gzip
+import re
 import time
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from speechbrain_bccmt.data.trials import make_trials, read_trials, speaker_of, utterance_id, write_trials
+from speechbrain_bccmt.data import trial_formats
+from speechbrain_bccmt.data.trials import (
+    make_trials,
+    make_trials_from_csv,
+    read_trials,
+    speaker_of,
+    utterance_id,
+    write_models,
+    write_trials,
+)
 
 
 def write(folder, text):
@@ -47,7 +57,7 @@ def test_malformed_line_is_named_with_its_number(tmp_path, line):
 
 def test_many_malformed_lines_are_counted_not_all_shown(tmp_path):
     with pytest.raises(ValueError, match="100 malformed lines") as error:
-        read_trials(write(tmp_path, "nonsense\n" * 100))
+        read_trials(write(tmp_path, "1 a/x/1 a/x/2\n" + "nonsense\n" * 100))
     assert "and 95 more" in str(error.value)
     assert str(error.value).count("\n") == 6
 
@@ -61,6 +71,137 @@ def test_repeated_trial_counts_once_with_a_warning(tmp_path, caplog):
     trials = read_trials(write(tmp_path, "1 a/x/1 a/x/2\n0 a/x/1 b/x/2\n1 a/x/1.wav a/x/2\n"))
     assert len(trials) == 2
     assert "trials.txt:3: repeats line 1" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("a/x/1.wav a/x/2 target\na/x/1 b/x/1 nontarget\n", (1, 2)),  # Kaldi, WeSpeaker
+        ("a/x/1 a/x/2 1\n\na/x/1 b/x/1 0\n", (1, 3)),
+        ("enrol,test,label,gender\na/x/1.wav,a/x/2,1,f\na/x/1,b/x/1,0,f\n", (2, 3)),
+        ("gender;label;test;enroll\nf;target;a/x/2;a/x/1\nf;nontarget;b/x/1;a/x/1\n", (2, 3)),
+        ("model-id evaluation-file-id trial-type\na/x/1 a/x/2 TC\na/x/1 b/x/1 IC\n", (2, 3)),
+        ("a/x/1 a/x/2 target-correct\na/x/1 b/x/1 impostor-correct\n", (1, 2)),
+    ],
+)
+def test_formats_are_told_by_their_content(tmp_path, text, numbers):
+    path = write(tmp_path, text)
+    trials = read_trials(path)
+    assert trials.ids == ["a/x/1", "a/x/2", "b/x/1"]
+    assert trials.enrol.tolist() == [0, 0] and trials.test.tolist() == [1, 2]
+    assert trials.target.tolist() == [True, False]
+    with pytest.raises(ValueError, match=rf"trials\.txt:{numbers[1]}: no utterance b/x/1"):
+        read_trials(path, known_ids={"a/x/1", "a/x/2"})
+    with pytest.raises(ValueError, match=r"trials\.txt:\d+: expected `.*`: a/x/1 b/x/1 maybe"):
+        read_trials(
+            write(tmp_path, re.sub(r"(nontarget|0|IC|impostor-correct)(?=(;b.*|,f)?\n$)", "maybe", text))
+        )
+
+
+MODELS = "model-id phrase-id enroll-file-id1 enroll-id2\nm1 05 a/x/1.wav a/x/2.wav\nm2 06 b/x/1 b/x/2\nm3 06 c/x/1\n"
+MODEL_TRIALS = (
+    "model-id evaluation-file-id trial-type\nm2 a/x/3 impostor-correct\nm1 a/x/3 TC\nm1 a/x/4.wav TW\n"
+)
+
+
+def write_model_trials(folder, models=MODELS, trials=MODEL_TRIALS):
+    (folder / "models.txt").write_text(models)
+    return write(folder, trials), folder / "models.txt"
+
+
+def test_models_of_several_utterances(tmp_path):
+    path, enrolment = write_model_trials(tmp_path)
+    trials = read_trials(path, enrolment=enrolment)
+    assert [(model.id, model.phrase) for model in trials.models] == [("m2", "06"), ("m1", "05")]
+    assert trials.ids == ["b/x/1", "b/x/2", "a/x/1", "a/x/2", "a/x/3", "a/x/4"]  # those of m3 take no part
+    assert [model.utterances for model in trials.models] == [(0, 1), (2, 3)]
+    assert trials.enrol.tolist() == [0, 1, 1] and trials.test.tolist() == [4, 4, 5]
+    assert trials.target.tolist() == [False, True, False]
+    assert trials.is_type("target-wrong").tolist() == [False, False, True]
+    assert not trials.is_type("impostor-wrong").any()
+    for format in ("sdsv", "csv", "kaldi", "voxceleb"):
+        write_trials(tmp_path / "again.txt", trials, format)
+        write_models(tmp_path / "models_again.txt", trials)
+        again = read_trials(tmp_path / "again.txt", enrolment=tmp_path / "models_again.txt")
+        assert (again.ids, again.models) == (trials.ids, trials.models)
+        assert np.array_equal(again.target, trials.target) and np.array_equal(again.test, trials.test)
+        if format in ("sdsv", "csv"):
+            assert again.is_type("target-wrong").tolist() == [False, False, True]
+
+
+def test_labels_from_a_key(tmp_path):
+    unlabelled = MODEL_TRIALS.replace(" trial-type", "").replace(" TC", "").replace(" TW", "")
+    path, enrolment = write_model_trials(tmp_path, trials=unlabelled.replace(" impostor-correct", ""))
+    key = tmp_path / "key.txt"
+    key.write_text("m3 c/x/9 TC\n" + "\n".join(MODEL_TRIALS.splitlines()[:0:-1]) + "\n")
+    trials = read_trials(path, enrolment=enrolment, key=key)
+    assert trials.ids[-2:] == ["a/x/3", "a/x/4"] and len(trials.models) == 2
+    assert trials.target.tolist() == [False, True, False]
+    assert trials.is_type("impostor-correct").tolist() == [True, False, False]
+    with pytest.raises(ValueError, match="has no labels: give the file that has them as key"):
+        read_trials(path, enrolment=enrolment)
+    key.write_text("m1 a/x/3 TC\n")
+    with pytest.raises(
+        ValueError, match="2 trials are not in the key .*key.txt: trial of line 2, trial of line 4"
+    ):
+        read_trials(path, enrolment=enrolment, key=key)
+
+
+def test_unknown_models_and_bad_enrolment_files(tmp_path):
+    path, enrolment = write_model_trials(tmp_path, models=MODELS.replace("m2", "m9"))
+    with pytest.raises(ValueError, match=r"trials\.txt:2: no model \(in .*models\.txt\) m2"):
+        read_trials(path, enrolment=enrolment)
+    path, enrolment = write_model_trials(tmp_path)
+    known = {"a/x/1", "a/x/2", "a/x/3", "a/x/4", "b/x/1"}
+    with pytest.raises(ValueError, match=r"models\.txt:3: no utterance b/x/2"):
+        read_trials(path, known_ids=known, enrolment=enrolment)
+    for line, message in (
+        ("m1 05 d/x/1", "5: model m1 of line 2 again"),
+        ("m4 05", "5: model m4 has no utterance"),
+        ("m4 05 d/x/1.wav d/x/1.flac", "5: model m4 has an utterance twice"),
+    ):
+        path, enrolment = write_model_trials(tmp_path, models=MODELS + line)
+        with pytest.raises(ValueError, match=message):
+            read_trials(path, enrolment=enrolment)
+    with pytest.raises(FileNotFoundError, match="no enrolment file at .*nowhere"):
+        read_trials(path, enrolment=tmp_path / "nowhere")
+
+
+def test_enrolment_files_without_header(tmp_path):
+    for models in (MODELS.partition("\n")[2], "m1 a/x/1 a/x/2\nm2 b/x/1 b/x/2\n"):
+        path, enrolment = write_model_trials(tmp_path, models=models)
+        assert read_trials(path, enrolment=enrolment).ids[:4] == ["b/x/1", "b/x/2", "a/x/1", "a/x/2"]
+
+
+@pytest.mark.parametrize("rows", [1, 3, 1000])
+def test_blocks_do_not_show(tmp_path, monkeypatch, rows):
+    monkeypatch.setattr(trial_formats, "_ROWS_PER_BLOCK", rows)
+    rng = np.random.default_rng(0)
+    lines = [f"{a % 2} s/{a} s/{b}" + "\n" * (1 + a % 3) for a, b in rng.permutation(900).reshape(-1, 2)]
+    trials = read_trials(write(tmp_path, "".join(lines)))
+    named = [
+        f"{int(t)} {trials.ids[e]} {trials.ids[s]}"
+        for t, e, s in zip(trials.target, trials.enrol, trials.test, strict=True)
+    ]
+    assert named == [line.strip() for line in lines]
+    bad = sum(line.count("\n") for line in lines[:400])
+    with pytest.raises(ValueError, match=rf"trials\.txt:{bad + 1}: expected `0\|1 enrolment test`: 1 s/1$"):
+        read_trials(write(tmp_path, "".join([*lines[:400], "1 s/1\n", *lines[400:]])))
+    again = "".join([*lines[:400], lines[7].strip() + "\n", *lines[400:]])
+    assert len(read_trials(write(tmp_path, again))) == len(lines)
+
+
+def test_cut_off_archive_is_a_clear_error(tmp_path):
+    whole = gzip.compress(b"".join(b"1 a/x/%d a/y/%d\n" % (i, i * i) for i in range(9999)))
+    (tmp_path / "trials.txt").write_bytes(whole)  # gzipped whatever its name
+    assert len(read_trials(tmp_path / "trials.txt")) == 9999
+    (tmp_path / "trials.txt").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="trials.txt is cut off or damaged"):
+        read_trials(tmp_path / "trials.txt")
+    with pytest.raises(
+        ValueError, match="trials.txt:1: no format of trial lists starts with `just some words here`"
+    ):
+        read_trials(write(tmp_path, "just some words here\n"))
 
 
 def test_unknown_utterance_is_named_with_its_line(tmp_path):
@@ -136,6 +277,87 @@ def test_drawn_trials_are_true_distinct_and_evenly_shared():
             assert len(sessions) == 2  # every speaker has several, so no trial within one recording
     assert len(seen) == 800
     assert set(shares.values()) == {20}
+
+
+def test_groups_keep_nontarget_trials_within_themselves():
+    ids = [f"p{s:02d}/s/{n}" for s in range(20) for n in range(10)]
+    speakers = [speaker_of(i) for i in ids]
+    groups = ["mf"[int(s[1:]) % 2] for s in speakers]
+    gender = dict(zip(speakers, groups, strict=True))
+    for nontargets in (600, 10**6):
+        trials = make_trials(ids, speakers, 60, nontargets, seed=1, groups=groups)
+        sides = [
+            [speaker_of(trials.ids[i]) for i in side[~trials.target]] for side in (trials.enrol, trials.test)
+        ]
+        assert all(a != b and gender[a] == gender[b] for a, b in zip(*sides, strict=True))
+        assert len(sides[0]) == min(nontargets, 2 * 45 * 100)
+    with pytest.raises(ValueError, match="speaker p00 is in several groups: f, m"):
+        make_trials(ids, speakers, 60, 60, seed=1, groups=["f", *groups[1:]])
+    with pytest.raises(ValueError, match="each group has one speaker"):
+        make_trials(ids, speakers, 60, 60, seed=1, groups=speakers)
+
+
+def test_hard_lists_compare_similar_speakers():
+    rng = np.random.default_rng(0)
+    ids = [f"p{s:02d}/s/{n}" for s in range(30) for n in range(10)]
+    order = rng.permutation(len(ids))
+    ids = [ids[i] for i in order]
+    speakers = [speaker_of(i) for i in ids]
+    # Speakers 3k, 3k + 1 and 3k + 2 are alike.
+    centre = np.repeat(np.eye(10), 3, axis=0) + 0.1 * rng.normal(size=(30, 10))
+    embeddings = centre[[int(s[1:]) for s in speakers]] + 0.1 * rng.normal(size=(300, 10))
+    trials = make_trials(ids, speakers, 100, 900, seed=1, embeddings=embeddings, nearest=2)
+    seen = Counter()
+    for enrol, test in zip(trials.enrol[~trials.target], trials.test[~trials.target], strict=True):
+        a, b = (speaker_of(trials.ids[i]) for i in (enrol, test))
+        assert a != b and int(a[1:]) // 3 == int(b[1:]) // 3
+        seen.update((a, b))
+    assert len(seen) == 30 and min(seen.values()) > 40  # 60 on average
+    again = make_trials(ids[::-1], speakers[::-1], 100, 900, seed=1, embeddings=embeddings[::-1], nearest=2)
+    assert as_set(again) == as_set(trials)
+    with pytest.raises(ValueError, match="299 embeddings for 300 utterances"):
+        make_trials(ids, speakers, 1, 1, seed=1, embeddings=embeddings[1:])
+    with pytest.raises(ValueError, match="nearest is 0"):
+        make_trials(ids, speakers, 1, 1, seed=1, embeddings=embeddings, nearest=0)
+
+
+def test_list_from_a_csv(tmp_path):
+    path = tmp_path / "utterances.csv"
+    rows = [f"p{s}/s{n % 2}/{n}.opus,p{s},{'mf'[s % 2]}" for s in range(6) for n in range(6)]
+    for header in ("utterance,speaker,gender", "ID,spk_id,gender"):
+        path.write_text("\n".join([header, *rows]))
+        trials = make_trials_from_csv(path, 30, 30, seed=2, within="gender")
+        assert len(trials) == 60 and "p0/s0/0" in trials.ids
+        for enrol, test in zip(trials.enrol, trials.test, strict=True):
+            assert int(trials.ids[enrol][1]) % 2 == int(trials.ids[test][1]) % 2
+    with pytest.raises(ValueError, match="has no column age: it has ID, spk_id, gender"):
+        make_trials_from_csv(path, 30, 30, seed=2, within="age")
+    path.write_text("\n".join([header, *rows, rows[3]]))
+    with pytest.raises(ValueError, match="names the utterance p0/s1/3 more than once"):
+        make_trials_from_csv(path, 30, 30, seed=2)
+
+
+def test_real_lists(speech_data):
+    meta = speech_data / "arabic_speech_commands" / "meta"
+    trials = read_trials(meta / "trials.txt", enrolment=meta / "model_enrollment.txt")
+    assert (len(trials), len(trials.models), trials.target.sum()) == (31200, 480, 2400)
+    assert [trials.is_type(name).sum() for name in ("target-wrong", "impostor-wrong")] == [9600, 9600]
+    speaker = np.array([speaker_of(utterance) for utterance in trials.ids])
+    phrase = np.array([utterance.split("/")[1] for utterance in trials.ids])
+    first = np.array([model.utterances[0] for model in trials.models])[trials.enrol]
+    same = speaker[first] == speaker[trials.test], phrase[first] == phrase[trials.test]
+    assert np.array_equal(trials.target, same[0] & same[1])
+    assert np.array_equal(trials.is_type("target-wrong"), same[0] & ~same[1])
+    assert all(model.phrase == phrase[model.utterances[1]] for model in trials.models)
+    hard = read_trials(speech_data / "voxceleb_meta" / "verif_hard.txt.gz")
+    assert (len(hard), len(hard.ids)) == (552_536, 138_137)
+    assert np.array_equal(
+        hard.target,
+        [
+            speaker_of(hard.ids[e]) == speaker_of(hard.ids[t])
+            for e, t in zip(hard.enrol.tolist(), hard.test.tolist(), strict=True)
+        ],
+    )
 
 
 @pytest.mark.parametrize("nontargets", [30, 100_000])

@@ -89,6 +89,7 @@ class KaldiFbank(torch.nn.Module):
             raise ValueError(f"preemphasis is {preemphasis}, expected 0 to 1")
         self.n_mels = n_mels
         self.sample_rate = sample_rate
+        self.f_min, self.f_max, self.window_name = f_min, f_max, window
         self.preemphasis = preemphasis
         self.scale = scale
         self.window_size = int(sample_rate * win_length / 1000)

@@ -2,6 +2,7 @@
 
 import os
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -23,6 +24,7 @@ def embed_utterances(
     device: str | torch.device = "cpu",
     batch_seconds: float = 80.0,
     progress: bool = True,
+    on_batch: Callable[[list[int], np.ndarray], None] | None = None,
 ) -> tuple[list[str], np.ndarray]:
     """Embed utterances, each as a whole and each once.
 
@@ -47,6 +49,8 @@ def embed_utterances(
         Audio in a batch, padding included; an utterance that is longer is a batch of its own.
     progress : bool
         Show a progress bar.
+    on_batch : callable or None
+        Called after each batch with the positions of its rows and their embeddings, so that they can be kept.
 
     Returns
     -------
@@ -99,6 +103,8 @@ def embed_utterances(
                 if embeddings is None:
                     embeddings = np.empty((len(rows), vectors.shape[1]), dtype=np.float32)
                 embeddings[batch] = vectors
+                if on_batch is not None:
+                    on_batch(batch, vectors)
                 bar.update(len(batch))
     finally:
         for module, training in zip(modules, was_training, strict=True):

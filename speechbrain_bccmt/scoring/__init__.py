@@ -1,7 +1,25 @@
 """From embeddings to scores, and from scores to error rates."""
 
 from speechbrain_bccmt.scoring.cosine import cosine_scores
-from speechbrain_bccmt.scoring.metrics import act_dcf, cllr, det_curve, equal_error_rate, min_dcf
+from speechbrain_bccmt.scoring.metrics import (
+    act_dcf,
+    cllr,
+    det_curve,
+    equal_error_rate,
+    min_cllr,
+    min_dcf,
+    miss_rate_at,
+)
 from speechbrain_bccmt.scoring.norms import s_norm
 
-__all__ = ["act_dcf", "cllr", "cosine_scores", "det_curve", "equal_error_rate", "min_dcf", "s_norm"]
+__all__ = [
+    "act_dcf",
+    "cllr",
+    "cosine_scores",
+    "det_curve",
+    "equal_error_rate",
+    "min_cllr",
+    "min_dcf",
+    "miss_rate_at",
+    "s_norm",
+]

@@ -8,49 +8,30 @@ all sizes are sorted once, O(N log N).
 import math
 
 import numpy as np
-import torch
+
+from speechbrain_bccmt.scoring.roc import (
+    check_scores,
+    count_below,
+    det_curve,
+    equal_error_point,
+    hull_corners,
+    hull_curve,
+)
+
+__all__ = [
+    "act_dcf",
+    "check_scores",
+    "cllr",
+    "cost_weights",
+    "det_curve",
+    "equal_error_rate",
+    "min_cllr",
+    "min_dcf",
+    "miss_rate_at",
+]
 
 
-def det_curve(target_scores, nontarget_scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Compute the miss and false-alarm rates at every threshold that makes a difference.
-
-    Parameters
-    ----------
-    target_scores : array_like
-        Scores of the target trials.
-    nontarget_scores : array_like
-        Scores of the non-target trials.
-
-    Returns
-    -------
-    p_miss : numpy.ndarray
-        Share of target trials rejected, rising from 0 to 1.
-    p_false_alarm : numpy.ndarray
-        Share of non-target trials accepted, falling from 1 to 0.
-    thresholds : numpy.ndarray
-        Each distinct score, ascending, then the next number above the highest, which rejects all.
-
-    Raises
-    ------
-    ValueError
-        If a class has no score, or a score is NaN or infinite.
-
-    Examples
-    --------
-    >>> p_miss, p_false_alarm, thresholds = det_curve([2.0, 3.0], [1.0, 2.0])
-    >>> p_miss.tolist(), p_false_alarm.tolist()
-    ([0.0, 0.0, 0.5, 1.0], [1.0, 0.5, 0.0, 0.0])
-    """
-    targets = np.sort(check_scores(target_scores, "target"))
-    nontargets = np.sort(check_scores(nontarget_scores, "non-target"))
-    thresholds = np.unique(np.concatenate([targets, nontargets]))
-    thresholds = np.append(thresholds, np.nextafter(thresholds[-1], np.inf))
-    p_miss = np.searchsorted(targets, thresholds) / targets.size
-    p_false_alarm = (nontargets.size - np.searchsorted(nontargets, thresholds)) / nontargets.size
-    return p_miss, p_false_alarm, thresholds
-
-
-def equal_error_rate(target_scores, nontarget_scores) -> tuple[float, float]:
+def equal_error_rate(target_scores, nontarget_scores, convex_hull: bool = False) -> tuple[float, float]:
     """Compute the equal error rate, where as many target as non-target trials are decided wrongly.
 
     Parameters
@@ -59,13 +40,16 @@ def equal_error_rate(target_scores, nontarget_scores) -> tuple[float, float]:
         Scores of the target trials.
     nontarget_scores : array_like
         Scores of the non-target trials.
+    convex_hull : bool
+        Whether to read it off the convex hull of the ROC, as the BOSARIS toolkit does: never above the other,
+        never above 0.5, and the highest of the minimum error rates over all priors.
 
     Returns
     -------
     eer : float
-        In [0, 1], interpolated on the line between the two neighbouring points of the ROC.
+        In [0, 1], interpolated on the line between the two neighbouring points of the curve.
     threshold : float
-        The score, among those that occur, at which both rates are nearest to each other.
+        The score, among those of the curve, at which both rates are nearest to each other.
 
     Raises
     ------
@@ -76,15 +60,50 @@ def equal_error_rate(target_scores, nontarget_scores) -> tuple[float, float]:
     --------
     >>> equal_error_rate([0.5, 0.6, 0.7, 0.9], [0.1, 0.2, 0.3, 0.6])
     (0.25, 0.6)
+    >>> eer, _ = equal_error_rate([0.5, 0.6, 0.7, 0.9], [0.1, 0.2, 0.3, 0.6], convex_hull=True)
+    >>> round(eer, 4)
+    0.1667
     """
+    curve = hull_curve if convex_hull else det_curve
+    p_miss, p_false_alarm, thresholds = curve(target_scores, nontarget_scores)
+    eer, nearest = equal_error_point(p_miss, p_false_alarm)
+    return eer, float(thresholds[nearest])
+
+
+def miss_rate_at(target_scores, nontarget_scores, false_alarm_rate: float) -> tuple[float, float]:
+    """Compute the lowest miss rate (false rejection rate) whose false-alarm rate stays within a limit.
+
+    Parameters
+    ----------
+    target_scores : array_like
+        Scores of the target trials.
+    nontarget_scores : array_like
+        Scores of the non-target trials.
+    false_alarm_rate : float
+        The limit, in [0, 1]. A limit below one non-target trial allows no false alarm at all.
+
+    Returns
+    -------
+    miss_rate : float
+        In [0, 1], at a threshold that exists; nothing is interpolated.
+    threshold : float
+        Where it is reached; the lowest such score.
+
+    Raises
+    ------
+    ValueError
+        If a class has no score, a score is NaN or infinite, or the limit is no rate.
+
+    Examples
+    --------
+    >>> miss_rate_at([0.5, 0.6, 0.7, 0.9], [0.1, 0.2, 0.3, 0.6], false_alarm_rate=0.1)
+    (0.5, 0.7)
+    """
+    if not 0 <= false_alarm_rate <= 1:
+        raise ValueError(f"false_alarm_rate is {false_alarm_rate}, expected a rate from 0 to 1")
     p_miss, p_false_alarm, thresholds = det_curve(target_scores, nontarget_scores)
-    difference = p_miss - p_false_alarm  # rises from -1 to 1
-    after = int(np.searchsorted(difference, 0.0))
-    before = after - 1
-    weight = -difference[before] / (difference[after] - difference[before])
-    eer = p_miss[before] + weight * (p_miss[after] - p_miss[before])
-    nearest = before if -difference[before] <= difference[after] else after
-    return float(eer), float(thresholds[nearest])
+    first = int(np.argmax(p_false_alarm <= false_alarm_rate))
+    return float(p_miss[first]), float(thresholds[first])
 
 
 def min_dcf(
@@ -123,7 +142,7 @@ def min_dcf(
     >>> min_dcf([0.5, 0.6, 0.7, 0.9], [0.1, 0.2, 0.3, 0.6])
     (0.5, 0.7)
     """
-    weight_miss, weight_fa = _cost_weights(p_target, c_miss, c_fa)
+    weight_miss, weight_fa = cost_weights(p_target, c_miss, c_fa)
     p_miss, p_false_alarm, thresholds = det_curve(target_scores, nontarget_scores)
     cost = weight_miss * p_miss + weight_fa * p_false_alarm
     best = int(np.argmin(cost))
@@ -171,7 +190,7 @@ def act_dcf(
     >>> act_dcf([2.0, 5.0], [-1.0, 0.5], p_target=0.5)
     0.5
     """
-    weight_miss, weight_fa = _cost_weights(p_target, c_miss, c_fa)
+    weight_miss, weight_fa = cost_weights(p_target, c_miss, c_fa)
     targets = check_scores(target_scores, "target")
     nontargets = check_scores(nontarget_scores, "non-target")
     if threshold is None:
@@ -211,41 +230,65 @@ def cllr(target_llrs, nontarget_llrs) -> float:
     return float((miss + false_alarm) / (2 * math.log(2)))
 
 
-def check_scores(scores, kind: str) -> np.ndarray:
-    """Turn scores into a flat float64 array, which keeps ties as they are, and refuse what cannot be ranked.
+def min_cllr(target_scores, nontarget_scores) -> float:
+    """Compute the least `cllr` that any calibration which keeps the order of the scores could reach.
+
+    The best such calibration is found by the pool-adjacent-violators algorithm (Bruemmer and du Preez 2006).
+    The difference from `cllr` is the loss by calibration. Finite, also where the classes do not overlap.
 
     Parameters
     ----------
-    scores : array_like
-        Scores as a list, numpy array or torch tensor.
-    kind : str
-        Whose scores, for the message.
+    target_scores : array_like
+        Scores of the target trials, of any scale.
+    nontarget_scores : array_like
+        Those of the non-target trials.
 
     Returns
     -------
-    numpy.ndarray
-        (N,), float64, finite, N at least 1.
+    float
+        In bits, in [0, 1]: 0 where the classes do not overlap, 1 where no threshold separates them.
 
     Raises
     ------
     ValueError
-        If there is no score, or a score is NaN or infinite.
+        If a class has no score, or a score is NaN or infinite.
+
+    Examples
+    --------
+    >>> min_cllr([0.2, 0.3], [0.0, 0.1]), min_cllr([0.5], [0.5])
+    (0.0, 1.0)
     """
-    if isinstance(scores, torch.Tensor):
-        scores = scores.detach().double().cpu().numpy()
-    scores = np.asarray(scores, dtype=np.float64).reshape(-1)
-    if scores.size == 0:
-        raise ValueError(f"there are no {kind} scores: error rates need target and non-target trials")
-    wrong = np.flatnonzero(~np.isfinite(scores))
-    if wrong.size:
-        raise ValueError(
-            f"{wrong.size} of {scores.size} {kind} scores are NaN or infinite, first number {wrong[0]}: "
-            f"{scores[wrong[0]]}"
-        )
-    return scores
+    _, targets_below, nontargets_below = count_below(target_scores, nontarget_scores)
+    return min_cllr_of_counts(np.diff(targets_below), np.diff(nontargets_below))
 
 
-def _cost_weights(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
+def min_cllr_of_counts(targets: np.ndarray, nontargets: np.ndarray) -> float:
+    """Compute `min_cllr` from numbers of trials, (K,) by ascending score; none of both zero."""
+    corners = hull_corners(targets, nontargets)[:-1]
+    targets, nontargets = np.add.reduceat(targets, corners), np.add.reduceat(nontargets, corners)
+    # Every trial of a block has the ratio of its shares. A block of one class has an infinite ratio, which
+    # costs that class nothing and meets no trial of the other, so each sum takes the blocks with such trials.
+    p_target, p_nontarget = targets / targets.sum(), nontargets / nontargets.sum()
+    both = targets * nontargets > 0
+    p_target, p_nontarget = p_target[both], p_nontarget[both]
+    miss = np.sum(p_target * np.log1p(p_nontarget / p_target))
+    false_alarm = np.sum(p_nontarget * np.log1p(p_target / p_nontarget))
+    return float((miss + false_alarm) / (2 * math.log(2)))
+
+
+def cost_weights(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
+    """Compute what a miss and a false-alarm rate of 1 cost, by NIST's normalisation; the lower of both is 1.
+
+    Raises
+    ------
+    ValueError
+        If prior or costs are out of range.
+
+    Examples
+    --------
+    >>> cost_weights(0.25, c_miss=1, c_fa=1)
+    (1.0, 3.0)
+    """
     if not 0 < p_target < 1:
         raise ValueError(f"p_target is {p_target}, expected a probability between 0 and 1, both excluded")
     if not (0 < c_miss < math.inf and 0 < c_fa < math.inf):

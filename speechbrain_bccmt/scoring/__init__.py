@@ -1,5 +1,6 @@
 """From embeddings to scores, and from scores to error rates."""
 
+from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.cosine import cosine_scores
 from speechbrain_bccmt.scoring.metrics import (
     act_dcf,
@@ -10,9 +11,10 @@ from speechbrain_bccmt.scoring.metrics import (
     min_dcf,
     miss_rate_at,
 )
-from speechbrain_bccmt.scoring.norms import s_norm
+from speechbrain_bccmt.scoring.norms import s_norm, subtract_mean, t_norm, z_norm
 
 __all__ = [
+    "Calibration",
     "act_dcf",
     "cllr",
     "cosine_scores",
@@ -22,4 +24,7 @@ __all__ = [
     "min_dcf",
     "miss_rate_at",
     "s_norm",
+    "subtract_mean",
+    "t_norm",
+    "z_norm",
 ]

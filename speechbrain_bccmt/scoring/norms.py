@@ -1,21 +1,75 @@
-"""Score normalisation against a cohort of other speakers, and the choice of the cohort."""
+"""Score normalisation against a cohort of other speakers.
 
-import random
+A score says more beside those of other speakers: with mean and standard deviation of what the enrolment
+scores against the cohort, of what the test does, or of both (z-, t- and s-norm).
+"""
+
+from collections.abc import Callable
 
 import numpy as np
 
-from speechbrain_bccmt.scoring.cosine import check_trials, unit_length
+from speechbrain_bccmt.scoring.cohort import choose_cohort, speaker_means, subtract_mean
+from speechbrain_bccmt.scoring.cosine import check_trials, enrolment_vectors, unit_length
+from speechbrain_bccmt.scoring.enrolment_models import check_enrolment, check_models, n_best_mean
+
+__all__ = ["choose_cohort", "s_norm", "speaker_means", "subtract_mean", "t_norm", "z_norm"]
 
 # Cohort scores held at once, 4 bytes each: 64 MB.
 SCORES_PER_BLOCK = 16_000_000
+TRIALS_PER_BLOCK = 1_000_000
 
 
-def s_norm(scores, embeddings, enrol, test, cohort, top_n: int | None = None) -> np.ndarray:
+def z_norm(
+    scores, embeddings, enrol, test, cohort, top_n=None, models=None, enrolment="mean_embedding", n_best=2
+) -> np.ndarray:
+    """Normalise scores by what the enrolment scores against a cohort: (s - mean_e) / std_e.
+
+    Li and Porter 1988; Reynolds 1997. Parameters, result and errors are those of `s_norm`.
+
+    Examples
+    --------
+    >>> embeddings, cohort = np.eye(3), np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
+    >>> z_norm([0.5], embeddings, [0], [1], cohort).round(3).tolist()
+    [0.647]
+    """
+    return _normalise(("enrol",), scores, embeddings, enrol, test, cohort, top_n, models, enrolment, n_best)
+
+
+def t_norm(
+    scores, embeddings, enrol, test, cohort, top_n=None, models=None, enrolment="mean_embedding", n_best=2
+) -> np.ndarray:
+    """Normalise scores by what the test scores against a cohort: (s - mean_t) / std_t.
+
+    Auckenthaler, Carey and Lloyd-Thomas 2000. Parameters, result and errors are those of `s_norm`.
+
+    Examples
+    --------
+    >>> embeddings, cohort = np.eye(3), np.array([[1.0, 0.0, 1.0], [0.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
+    >>> t_norm([0.5], embeddings, [0], [1], cohort).round(3).tolist()
+    [-0.134]
+    """
+    return _normalise(("test",), scores, embeddings, enrol, test, cohort, top_n, models, enrolment, n_best)
+
+
+def s_norm(
+    scores,
+    embeddings,
+    enrol,
+    test,
+    cohort,
+    top_n: int | None = None,
+    models=None,
+    enrolment: str = "mean_embedding",
+    n_best: int = 2,
+) -> np.ndarray:
     """Normalise scores symmetrically by what each side of a trial scores against a cohort.
 
     ((s - mean_e) / std_e + (s - mean_t) / std_t) / 2, with mean and standard deviation of the enrolment's
     and the test's cosine with the cohort (Kenny 2010; SpeechBrain's "s-norm"). With `top_n` only the highest
     cohort scores of each side count: adaptive s-norm (Matejka et al. 2017, "AS-norm 1").
+
+    Statistics are computed once for each utterance or model. Without `top_n` they follow from the cohort's mean
+    and covariance, so that its size does not count.
 
     Parameters
     ----------
@@ -24,13 +78,16 @@ def s_norm(scores, embeddings, enrol, test, cohort, top_n: int | None = None) ->
     embeddings : array_like
         One embedding for each utterance, (N, D); numpy or torch.
     enrol : array_like of int
-        Enrolment utterance of each trial as row of `embeddings`, (M,).
+        Enrolment utterance of each trial as row of `embeddings`, (M,); with `models`, the model of each trial.
     test : array_like of int
         Test utterance of each trial, (M,).
     cohort : array_like
-        Embeddings of speakers that occur in no trial, (C, D), C at least 2.
+        Embeddings of speakers that occur in no trial, (C, D), C at least 2; the mean of each speaker's, see
+        `speaker_means`.
     top_n : int or None
         How many of the highest cohort scores count, at least 2; all if None or where the cohort has no more.
+    models, enrolment, n_best
+        As `cosine_scores` was called with: a model's cohort scores are made in the same way.
 
     Returns
     -------
@@ -49,127 +106,119 @@ def s_norm(scores, embeddings, enrol, test, cohort, top_n: int | None = None) ->
     >>> s_norm([0.5], embeddings, [0], [1], cohort).round(3).tolist()
     [0.07]
     """
-    enrol, test = check_trials(enrol, test, len(embeddings))
+    sides = ("enrol", "test")
+    return _normalise(sides, scores, embeddings, enrol, test, cohort, top_n, models, enrolment, n_best)
+
+
+def _normalise(sides, scores, embeddings, enrol, test, cohort, top_n, models, enrolment, n_best):
+    vectors = unit_length(embeddings)
+    cohort = _check_cohort(unit_length(cohort, "cohort embedding"), vectors.shape[1], top_n)
+    table = None if models is None else check_models(models, len(vectors))
+    if table is not None:
+        check_enrolment(enrolment, n_best)
+    enrol, test = check_trials(enrol, test, len(vectors), None if table is None else len(table))
     scores = np.asarray(scores, dtype=np.float64)
     if scores.shape != enrol.shape:
         raise ValueError(f"scores have shape {scores.shape}, expected one a trial, {enrol.shape}")
-    used, position = np.unique(np.concatenate([enrol, test]), return_inverse=True)
-    mean, std = _cohort_statistics(
-        unit_length(embeddings)[used], unit_length(cohort, "cohort embedding"), top_n
-    )
-    enrol, test = position[: len(enrol)], position[len(enrol) :]
-    return ((scores - mean[enrol]) / std[enrol] + (scores - mean[test]) / std[test]) / 2
-
-
-def choose_cohort(
-    rows: list[dict], speakers: int | None = None, utterances: int | None = None, seed: int = 0
-) -> list[dict]:
-    """Choose the utterances of a cohort at random: some speakers, and some utterances of each.
-
-    Parameters
-    ----------
-    rows : list of dict
-        Rows of a CSV of utterances, with `spk_id`.
-    speakers : int or None
-        How many speakers; all if None or where there are no more.
-    utterances : int or None
-        How many utterances of each; all if None or where there are no more.
-    seed : int
-        The same seed gives the same choice.
-
-    Returns
-    -------
-    list of dict
-        The rows chosen, in their order.
-
-    Raises
-    ------
-    ValueError
-        If a number is below 1.
-
-    Examples
-    --------
-    >>> rows = [{"ID": f"{speaker}{n}", "spk_id": speaker} for speaker in "abc" for n in range(4)]
-    >>> [row["ID"] for row in choose_cohort(rows, speakers=2, utterances=2)]
-    ['b0', 'b1', 'c1', 'c3']
-    """
-    for name, number in (("speakers", speakers), ("utterances", utterances)):
-        if number is not None and number < 1:
-            raise ValueError(f"a cohort of {number} {name}: expected at least 1")
-    by_speaker: dict[str, list[int]] = {}
-    for index, row in enumerate(rows):
-        by_speaker.setdefault(row["spk_id"], []).append(index)
-    generator = random.Random(seed)
-    names = sorted(by_speaker)
-    if speakers is not None and speakers < len(names):
-        names = generator.sample(names, speakers)
-    chosen = []
-    for name in names:
-        of_speaker = by_speaker[name]
-        if utterances is not None and utterances < len(of_speaker):
-            of_speaker = generator.sample(of_speaker, utterances)
-        chosen += of_speaker
-    return [rows[index] for index in sorted(chosen)]
-
-
-def speaker_means(embeddings, speakers: list[str]) -> np.ndarray:
-    """Average the embeddings of each speaker, all utterances with the same weight.
-
-    Parameters
-    ----------
-    embeddings : array_like
-        (N, D); numpy or torch. Their lengths do not count: each is scaled to unit length first.
-    speakers : list of str
-        Speaker of each embedding.
-
-    Returns
-    -------
-    numpy.ndarray
-        (number of speakers, D), in the order of the speakers' names.
-
-    Raises
-    ------
-    ValueError
-        If shapes do not fit, or an embedding is zero, NaN or infinite.
-
-    Examples
-    --------
-    >>> speaker_means([[2.0, 0.0], [0.0, 1.0], [0.0, 3.0]], ["b", "a", "a"]).tolist()
-    [[0.0, 1.0], [1.0, 0.0]]
-    """
-    embeddings = unit_length(embeddings)
-    names, index, counts = np.unique(speakers, return_inverse=True, return_counts=True)
-    if len(index) != len(embeddings):
-        raise ValueError(f"{len(index)} speakers for {len(embeddings)} embeddings: expected as many")
-    sums = np.zeros((len(names), embeddings.shape[1]), dtype=np.float32)
-    np.add.at(sums, index, embeddings)
-    return sums / counts[:, None].astype(np.float32)
-
-
-def _cohort_statistics(embeddings: np.ndarray, cohort: np.ndarray, top_n: int | None):
-    if cohort.shape[1] != embeddings.shape[1]:
-        raise ValueError(
-            f"the cohort's embeddings have size {cohort.shape[1]}, the trials' {embeddings.shape[1]}"
+    index = {"enrol": enrol, "test": test}
+    if table is None:  # both sides are utterances: one that occurs on both is looked at once
+        statistics = dict.fromkeys(
+            sides, _of_vectors(vectors, [index[side] for side in sides], cohort, top_n)
         )
+    else:
+        statistics = {}
+        if "test" in sides:
+            statistics["test"] = _of_vectors(vectors, [test], cohort, top_n)
+        if "enrol" in sides and enrolment == "n_best_mean":
+            statistics["enrol"] = _of_n_best(vectors, table, enrol, cohort, top_n, n_best)
+        elif "enrol" in sides:
+            of_models = enrolment_vectors(vectors, table, enrolment)
+            statistics["enrol"] = _of_vectors(of_models, [enrol], cohort, top_n)
+    normalised = np.zeros(len(scores))
+    for start in range(0, len(scores), TRIALS_PER_BLOCK):
+        block = slice(start, start + TRIALS_PER_BLOCK)
+        for side in sides:
+            mean, std = statistics[side]
+            rows = index[side][block]
+            normalised[block] += (scores[block] - mean[rows]) / std[rows] / len(sides)
+    return normalised
+
+
+def _check_cohort(cohort: np.ndarray, size: int, top_n: int | None) -> np.ndarray:
+    if cohort.shape[1] != size:
+        raise ValueError(f"the cohort's embeddings have size {cohort.shape[1]}, the trials' {size}")
     if len(cohort) < 2:
         raise ValueError(
             f"a cohort of {len(cohort)} has no standard deviation: expected at least 2 embeddings"
         )
     if top_n is not None and top_n < 2:
         raise ValueError(f"top_n is {top_n}, expected at least 2, or None for the whole cohort")
-    mean, std = np.empty(len(embeddings)), np.empty(len(embeddings))
-    rows = max(1, SCORES_PER_BLOCK // len(cohort))
-    for start in range(0, len(embeddings), rows):
-        block = slice(start, start + rows)
-        cohort_scores = embeddings[block] @ cohort.T
-        if top_n is not None and top_n < len(cohort):
-            cohort_scores = np.partition(cohort_scores, len(cohort) - top_n, axis=1)[:, -top_n:]
-        mean[block] = cohort_scores.mean(axis=1, dtype=np.float64)
-        std[block] = cohort_scores.std(axis=1, dtype=np.float64, ddof=1)
+    return cohort
+
+
+def _of_vectors(vectors: np.ndarray, indices: list[np.ndarray], cohort: np.ndarray, top_n: int | None):
+    """Return mean and standard deviation of the cohort scores of those vectors that are used."""
+    if top_n is None or top_n >= len(cohort):
+        mean, covariance = _mean_and_covariance(cohort)
+
+        def of_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            used = vectors[rows].astype(np.float64)
+            variance = np.einsum("nd,nd->n", used @ covariance, used)
+            return used @ mean, np.sqrt(variance.clip(min=0))
+
+        return _by_blocks(len(vectors), indices, vectors.shape[1], of_rows)
+    return _by_blocks(
+        len(vectors), indices, len(cohort), lambda rows: _of_highest(vectors[rows] @ cohort.T, top_n)
+    )
+
+
+def _of_n_best(
+    vectors, table: np.ndarray, enrol: np.ndarray, cohort: np.ndarray, top_n: int | None, n_best: int
+):
+    """Return mean and standard deviation of the cohort scores of models, each an n-best mean."""
+
+    def of_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        utterances = table[rows]
+        have = utterances >= 0
+        scores = np.full((*utterances.shape, len(cohort)), -np.inf, dtype=np.float32)
+        scores[have] = vectors[utterances[have]] @ cohort.T
+        return _of_highest(n_best_mean(scores, n_best), top_n)
+
+    return _by_blocks(len(table), [enrol], table.shape[1] * len(cohort), of_rows)
+
+
+def _by_blocks(number: int, indices: list[np.ndarray], values_each: int, of_rows: Callable):
+    """Compute statistics of the rows in `indices`, each once, (number,) each; others stay undefined."""
+    used = np.zeros(number, dtype=bool)
+    for index in indices:
+        used[index] = True
+    rows = np.flatnonzero(used)
+    mean, std = np.empty(number), np.ones(number)
+    step = max(1, SCORES_PER_BLOCK // values_each)
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step]
+        mean[block], std[block] = of_rows(block)
     # Equal cohort scores leave nothing but float32's rounding, about 1e-7, in the standard deviation.
-    if len(std) and std.min() < 1e-6:
+    if number and std.min() < 1e-6:
         raise ValueError(
             "the cohort gives an utterance the same score with all its embeddings, so that scores cannot be "
             "normalised: choose different speakers, or more of them"
         )
     return mean, std
+
+
+def _of_highest(scores: np.ndarray, top_n: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of the highest scores of each row."""
+    if top_n is not None and top_n < scores.shape[1]:
+        scores = np.partition(scores, scores.shape[1] - top_n, axis=1)[:, -top_n:]
+    return scores.mean(axis=1, dtype=np.float64), scores.std(axis=1, dtype=np.float64, ddof=1)
+
+
+def _mean_and_covariance(cohort: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the mean (D,) and the covariance (D, D) of the cohort, float64, by blocks of rows."""
+    mean = cohort.mean(axis=0, dtype=np.float64)
+    covariance = np.zeros((len(mean), len(mean)))
+    for start in range(0, len(cohort), 65536):
+        centred = cohort[start : start + 65536] - mean
+        covariance += centred.T @ centred
+    return mean, covariance / (len(cohort) - 1)

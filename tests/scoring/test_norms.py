@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_bccmt.scoring import cosine_scores, norms, s_norm
+from speechbrain_bccmt.scoring import cosine_scores, norms, s_norm, subtract_mean, t_norm, z_norm
 from speechbrain_bccmt.scoring.norms import choose_cohort, speaker_means
 
 
@@ -18,7 +18,7 @@ def make_case(seed=0, n_embeddings=15, size=8, n_cohort=40, n_trials=60):
     return cosine_scores(embeddings, enrol, test), embeddings, enrol, test, cohort
 
 
-def loop_s_norm(scores, embeddings, enrol, test, cohort, top_n=None):
+def loop_norm(scores, embeddings, enrol, test, cohort, top_n=None, norm="s"):
     """Normalise trial by trial with SpeechBrain's formulas (torch.topk, torch.std)."""
     similarity = torch.nn.CosineSimilarity(dim=-1)
     embeddings, cohort = torch.tensor(embeddings), torch.tensor(cohort)
@@ -30,7 +30,7 @@ def loop_s_norm(scores, embeddings, enrol, test, cohort, top_n=None):
             if top_n is not None:
                 of_cohort = torch.topk(of_cohort, k=top_n).values
             sides.append((float(score) - of_cohort.mean().item()) / of_cohort.std().item())
-        normalised.append(0.5 * sum(sides))
+        normalised.append({"z": sides[0], "t": sides[1], "s": 0.5 * sum(sides)}[norm])
     return np.array(normalised)
 
 
@@ -38,8 +38,65 @@ def loop_s_norm(scores, embeddings, enrol, test, cohort, top_n=None):
 @pytest.mark.parametrize("scores_per_block", [1, 100, 16_000_000])
 def test_against_loop(monkeypatch, top_n, scores_per_block):
     monkeypatch.setattr(norms, "SCORES_PER_BLOCK", scores_per_block)
+    monkeypatch.setattr(norms, "TRIALS_PER_BLOCK", 7)
     case = make_case()
-    assert np.allclose(s_norm(*case, top_n=top_n), loop_s_norm(*case, top_n=top_n), atol=1e-4)
+    for norm, function in (("z", z_norm), ("t", t_norm), ("s", s_norm)):
+        assert np.allclose(function(*case, top_n=top_n), loop_norm(*case, top_n=top_n, norm=norm), atol=1e-4)
+
+
+@pytest.mark.parametrize("top_n", [None, 10])
+@pytest.mark.parametrize("enrolment", ["mean_embedding", "mean_score", "n_best_mean"])
+def test_models_against_their_definition(top_n, enrolment):
+    """The cohort scores of a model are made as its trial scores are."""
+    generator = np.random.default_rng(4)
+    embeddings, cohort = generator.normal(size=(30, 8)), generator.normal(size=(40, 8))
+    models = [(0, 1, 2), (3,), (4, 5), (6, 7, 8, 9)]
+    enrol, test = generator.integers(0, 4, 50), generator.integers(10, 30, 50)
+    scores = cosine_scores(embeddings, enrol, test, models, enrolment)
+    everything = np.concatenate([embeddings, cohort])
+
+    def statistics(of_cohort):
+        highest = np.sort(of_cohort)[-(top_n or 40) :].astype(np.float64)
+        return highest.mean(), highest.std(ddof=1)
+
+    rows = np.arange(30, 70)
+    of_models = [cosine_scores(everything, [m] * 40, rows, models, enrolment) for m in range(4)]
+    expected = {"z": [], "t": []}
+    for score, e, t in zip(scores, enrol, test, strict=True):
+        for norm, of_cohort in (("z", of_models[e]), ("t", cosine_scores(everything, [t] * 40, rows))):
+            mean, std = statistics(of_cohort)
+            expected[norm].append((score - mean) / std)
+    arguments = scores, embeddings, enrol, test, cohort, top_n, models, enrolment
+    assert np.allclose(z_norm(*arguments), expected["z"], atol=1e-4)
+    assert np.allclose(t_norm(*arguments), expected["t"], atol=1e-4)
+    assert np.allclose(s_norm(*arguments), np.mean(list(expected.values()), axis=0), atol=1e-4)
+
+
+def test_statistics_are_computed_once_for_each_utterance(monkeypatch):
+    rows = []
+    of_highest = norms._of_highest
+    monkeypatch.setattr(
+        norms, "_of_highest", lambda scores, n: rows.append(len(scores)) or of_highest(scores, n)
+    )
+    scores, embeddings, enrol, test, cohort = make_case()
+    few = np.minimum(enrol, 3), np.minimum(test, 5)
+    s_norm(scores, embeddings, *few, cohort, top_n=5)
+    assert sum(rows) == len(np.union1d(*few)) < 15
+
+
+def test_subtract_mean():
+    generator = np.random.default_rng(0)
+    embeddings, cohort = generator.normal(size=(5, 4)), generator.normal(size=(9, 4)) + 3
+    expected = embeddings - cohort.mean(axis=0)
+    assert np.allclose(subtract_mean(embeddings, cohort), expected, atol=1e-6)
+    assert np.allclose(subtract_mean(torch.tensor(embeddings), torch.tensor(cohort)), expected, atol=1e-6)
+    for wrong, message in (
+        (cohort[:, :3], r"shape \(5, 4\) and the cohort \(9, 3\)"),
+        (cohort[:0], "cohort of no embeddings"),
+        (np.full((2, 4), np.nan), "NaN or infinite"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            subtract_mean(embeddings, wrong)
 
 
 def test_top_n_beyond_the_cohort_means_all():

@@ -1,5 +1,7 @@
 """A small corpus of synthetic speakers in VoxCeleb's own layout, for the demo, the tests and newcomers.
 
+`demo_phrases` makes one for text-dependent verification of the same people.
+
 Each speaker is an espeak-ng voice of its own: a dialect of English, one of the voice variants that espeak-ng
 brings, and a vocal tract, pitch and rate drawn at random. Each session changes what changes between two
 recordings of one person: mood (pitch, rate, a per cent or two of the formants) and channel (equaliser,
@@ -20,13 +22,15 @@ Everything follows from the seed: the same settings give the same bytes, whateve
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import multiprocessing
 import os
 import shutil
 import sys
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -121,33 +125,44 @@ def make_demo_corpus(
     settings = settings or DemoCorpusSettings()
     folder = Path(folder)
     trial_list = folder / "meta" / "veri_test.txt"
-    _claim(folder, settings)
+    claim_folder(folder, settings)
     if trial_list.is_file():
         return trial_list
     speakers = draw_speakers(settings.speakers, settings.train_speakers, settings.seed)
-    missing = [speaker for speaker in speakers if not (folder / "wav" / speaker.id).is_dir()]
-    # The library keeps state between sentences, so each speaker gets a process of its own. A fork server does
-    # the imports once, the caller's script included; where there is none (Windows), each process imports for itself.
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(["__main__", __spec__.name])
     work = partial(_make_speaker, folder=folder, settings=settings)
-    with context.Pool(processes or os.cpu_count(), maxtasksperchild=1) as pool:
-        done = pool.imap_unordered(work, missing)
-        for _ in tqdm(done, total=len(missing), desc="demo corpus", unit="speaker", disable=not progress):
-            pass
-    shutil.rmtree(folder / "partial", ignore_errors=True)
+    synthesise_speakers(speakers, work, folder, processes, progress)
     write_together(
-        {folder / "meta" / "speakers.csv": _speaker_table(speakers)},
+        {folder / "meta" / "speakers.csv": speaker_table(speakers)},
         trial_list,
         _trial_text(speakers, settings),
     )
     return trial_list
 
 
-def _claim(folder: Path, settings: DemoCorpusSettings) -> None:
-    """Note the settings in a new folder; refuse one that holds something else."""
+def synthesise_speakers(
+    speakers: list[Speaker],
+    make_speaker: partial,
+    folder: Path,
+    processes: int | None,
+    progress: bool,
+) -> None:
+    """Make the speakers that have no folder under `wav` yet, each in a process of its own."""
+    missing = [speaker for speaker in speakers if not (folder / "wav" / speaker.id).is_dir()]
+    # The library keeps state between sentences, so each speaker gets a process of its own. A fork server does
+    # the imports once, the caller's script included; where there is none (Windows), each process imports for itself.
+    methods = multiprocessing.get_all_start_methods()
+    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    if context.get_start_method() == "forkserver":
+        context.set_forkserver_preload(["__main__", __spec__.name, make_speaker.func.__module__])
+    with context.Pool(processes or os.cpu_count(), maxtasksperchild=1) as pool:
+        done = pool.imap_unordered(make_speaker, missing)
+        for _ in tqdm(done, total=len(missing), desc="demo corpus", unit="speaker", disable=not progress):
+            pass
+    shutil.rmtree(folder / "partial", ignore_errors=True)
+
+
+def claim_folder(folder: Path, settings) -> None:
+    """Note the settings, a dataclass, in a new folder; refuse one that holds something else."""
     path = folder / "meta" / "demo_corpus.json"
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -163,27 +178,65 @@ def _claim(folder: Path, settings: DemoCorpusSettings) -> None:
 
 
 def _make_speaker(speaker: Speaker, folder: Path, settings: DemoCorpusSettings) -> None:
-    """Make all utterances of a speaker; its folder appears under ``wav`` only when they are all there."""
-    partial_folder = folder / "partial" / speaker.id
-    shutil.rmtree(partial_folder, ignore_errors=True)
-    for session in range(1, settings.sessions + 1):
-        session_folder = partial_folder / f"s{session:02d}"
-        session_folder.mkdir(parents=True)
-        rng = np.random.default_rng([settings.seed, int(speaker.id[2:]), session])
+    """Make all utterances of a speaker."""
+    with speaker_folder(speaker, folder) as unfinished:
+        for number in range(1, settings.sessions + 1):
+            (unfinished / f"s{number:02d}").mkdir()
+            session = Session.draw(speaker, settings.seed, number)
+            for utterance in range(1, settings.utterances + 1):
+                text = sentence(session.rng)
+                session.record(text, unfinished / f"s{number:02d}" / f"{utterance:05d}.wav")
+
+
+@contextlib.contextmanager
+def speaker_folder(speaker: Speaker, folder: Path) -> Iterator[Path]:
+    """Give a folder to fill, which appears under ``wav`` only when it is."""
+    unfinished = folder / "partial" / speaker.id
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    yield unfinished
+    (folder / "wav").mkdir(exist_ok=True)
+    os.replace(unfinished, folder / "wav" / speaker.id)
+
+
+@dataclass(frozen=True)
+class Session:
+    """A speaker on one day: a mood and a channel.
+
+    Parameters
+    ----------
+    voice : str
+        Text of an espeak-ng voice file.
+    rate : int
+        Words per minute.
+    channel : Channel
+        What the recordings go through.
+    rng : np.random.Generator
+        Source of all that differs between the utterances.
+    """
+
+    voice: str
+    rate: int
+    channel: Channel
+    rng: np.random.Generator
+
+    @classmethod
+    def draw(cls, speaker: Speaker, seed: int, number: int) -> Session:
+        """Draw a speaker's session number k."""
+        rng = np.random.default_rng([seed, int(speaker.id[2:]), number])
         channel = Channel.draw(rng)
         voice = voice_file(speaker, rng)
-        rate = speaker.rate * rng.uniform(0.88, 1.12)
-        for utterance in range(1, settings.utterances + 1):
-            speech = espeak.synthesize(sentence(rng), voice, round(rate))
-            divisor = math.gcd(SAMPLE_RATE, espeak.SAMPLE_RATE)
-            speech = resample_poly(speech, SAMPLE_RATE // divisor, espeak.SAMPLE_RATE // divisor)
-            recording = channel.apply(speech, rng)
-            sf.write(session_folder / f"{utterance:05d}.wav", recording, SAMPLE_RATE, subtype="PCM_16")
-    (folder / "wav").mkdir(exist_ok=True)
-    os.replace(partial_folder, folder / "wav" / speaker.id)
+        return cls(voice, round(speaker.rate * rng.uniform(0.88, 1.12)), channel, rng)
+
+    def record(self, text: str, path: Path) -> None:
+        """Say a text and write the recording."""
+        speech = espeak.synthesize(text, self.voice, self.rate)
+        divisor = math.gcd(SAMPLE_RATE, espeak.SAMPLE_RATE)
+        speech = resample_poly(speech, SAMPLE_RATE // divisor, espeak.SAMPLE_RATE // divisor)
+        sf.write(path, self.channel.apply(speech, self.rng), SAMPLE_RATE, subtype="PCM_16")
 
 
-def _speaker_table(speakers: list[Speaker]) -> str:
+def speaker_table(speakers: list[Speaker]) -> str:
     """Give the table of the speakers as CSV."""
     columns = ("id", "sex", "split", "dialect", "variant", "pitch", "pitch_span", "rate")
     rows = [columns, *([str(getattr(speaker, column)) for column in columns] for speaker in speakers)]
@@ -224,26 +277,39 @@ def main(arguments: list[str] | None = None) -> int:
     int
         Exit code: 0, or 2 where the corpus cannot be made as asked.
     """
-    defaults = DemoCorpusSettings()
+    # Here, as that module needs this one.
+    from speechbrain_bccmt.data.demo_phrases import DemoPhraseSettings, make_phrase_corpus
+
+    defaults = {**asdict(DemoPhraseSettings()), **asdict(DemoCorpusSettings()), "phrases": None}
     parser = argparse.ArgumentParser(
         prog="python -m speechbrain_bccmt.data.demo_corpus",
-        description="Make a small corpus of synthetic speakers in VoxCeleb's layout, with a trial list.",
+        description="Make a small corpus of synthetic speakers with a trial list: sentences in VoxCeleb's layout, "
+        "or, with --phrases, takes of the same phrases by all, for text-dependent verification.",
     )
     parser.add_argument("folder", type=Path, help="where the corpus goes")
-    for name, meaning in (
-        ("speakers", "number of speakers; a quarter is held out for the trials"),
-        ("sessions", "sessions of each speaker, each with its own channel"),
-        ("utterances", "sentences of each session"),
-        ("targets", "target trials at most; four times as many non-targets"),
-        ("seed", "seed of everything"),
+    phrase_group = parser.add_argument_group("with --phrases")
+    for name, group, meaning in (
+        ("speakers", parser, "number of speakers; a quarter is held out for the trials"),
+        ("sessions", parser, "sessions of each speaker, each with its own channel"),
+        ("utterances", parser, "sentences of each session"),
+        ("targets", parser, "target trials at most; four times as many non-targets"),
+        ("seed", parser, "seed of everything"),
+        ("phrases", phrase_group, "number of phrases"),
+        ("takes", phrase_group, "takes of each phrase by each speaker, each with its own channel"),
+        ("trials", phrase_group, "trials at most, shared out among the four types"),
     ):
-        parser.add_argument(
-            f"--{name}", type=int, default=getattr(defaults, name), help=f"{meaning} (%(default)s)"
-        )
-    options = vars(parser.parse_args(arguments))
+        usual = "" if defaults[name] is None else f" ({defaults[name]})"
+        group.add_argument(f"--{name}", type=int, metavar="N", help=meaning + usual)
+    options = {key: value for key, value in vars(parser.parse_args(arguments)).items() if value is not None}
     folder = options.pop("folder")
+    kind, make = DemoCorpusSettings, make_demo_corpus
+    if "phrases" in options:
+        kind, make = DemoPhraseSettings, make_phrase_corpus
     try:
-        trial_list = make_demo_corpus(folder, DemoCorpusSettings(**options))
+        if strange := options.keys() - {field.name for field in fields(kind)}:
+            needs = "do not go with --phrases" if "phrases" in options else "need --phrases"
+            raise ValueError(f"{' and '.join(f'--{name}' for name in sorted(strange))} {needs}")
+        trial_list = make(folder, kind(**options))
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"{parser.prog}: {error}", file=sys.stderr)
         return 2

@@ -24,7 +24,7 @@ TAKES = 5
 
 @pytest.fixture
 def corpus(tmp_path):
-    """A corpus of six speakers, three phrases and five takes, with its CSV; fay and emil are in the trials."""
+    """Make a corpus of six speakers, three phrases and five takes, with its CSV; fay and emil are in the trials."""
     rows = ["utterance,speaker,phrase,take"]
     for speaker in SPEAKERS:
         for phrase in PHRASES:
@@ -47,7 +47,7 @@ def corpus(tmp_path):
 
 
 def described(speakers, phrases, takes, **fields):
-    """A corpus without files."""
+    """Describe a corpus without files."""
     return {
         f"{speaker}/{phrase}/{take}": PhraseUtterance(AudioFile("", 0, 0), speaker, phrase, **fields)
         for speaker in speakers
@@ -74,7 +74,7 @@ def rows_of(path):
 
 
 def type_of(utterances, trials, row):
-    """The type of a trial, told from who says what."""
+    """Give the type of a trial, told from who says what."""
     model = utterances[trials.ids[trials.models[trials.enrol[row]].utterances[0]]]
     test = utterances[trials.ids[trials.test[row]]]
     who = "target" if model.speaker == test.speaker else "impostor"
@@ -135,9 +135,7 @@ def test_groups_keep_impostors_and_wrong_phrases_apart():
 
 def test_marked_utterances_enrol_and_are_never_tested():
     utterances = described(("anna", "ben"), PHRASES, 6)
-    utterances = {
-        name: utterance._replace(enrol=name[-1] in "135") for name, utterance in utterances.items()
-    }
+    utterances = {name: utterance._replace(enrol=name[-1] in "135") for name, utterance in utterances.items()}
     models, tests = enrol_phrases(utterances)
     assert models["anna", "hello"] == ("anna/hello/1", "anna/hello/3", "anna/hello/5")
     assert {name[-1] for name in tests} == set("024")

@@ -1,0 +1,253 @@
+"""How far error rates would move with other speakers: confidence intervals by bootstrap.
+
+Trials are not independent: a speaker whose voice is hard to tell makes all of their trials hard. So speakers
+are drawn, not trials: S of S speakers with replacement, and a trial counts as often as its speakers were drawn:
+
+- same speaker on both sides: as often as that speaker;
+- two speakers: the product of both, as each copy of the one meets each copy of the other.
+
+Two copies of one speaker never meet, as there are no trials of a speaker against a double. Drawing the speakers
+of both sides is the vertex bootstrap of networks (Snijders and Borgatti 1999), whose product weights are those
+of the pigeonhole bootstrap (Owen 2007); that trials by one speaker depend on each other, and what ignoring it
+does to intervals, is shown for NIST's evaluations by Wu, Martin, Greenberg and Kacker. To combine these for
+speaker verification is our reading. Intervals are percentiles of the resampled figures. They tell of other
+speakers with the same system: not of another training, and not of another cohort.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from speechbrain_bccmt.data.trial_list import Trials, speaker_of
+from speechbrain_bccmt.scoring.weighted_trials import SortedTrials, figures_of
+
+_SHOW_PROGRESS_FROM = 2e8  # trials to weigh, several seconds
+
+
+class Interval(NamedTuple):
+    """A figure on all trials, and the interval that the resampled ones fall into.
+
+    Attributes
+    ----------
+    point, low, high : float
+        In the unit of the figure.
+    """
+
+    point: float
+    low: float
+    high: float
+
+
+def confidence_intervals(
+    scores,
+    target,
+    enrol_speaker,
+    test_speaker,
+    measures: Sequence[str] = ("eer", "min_dcf"),
+    confidence: float = 0.95,
+    **options,
+) -> dict[str, Interval]:
+    """Compute error rates with confidence intervals by bootstrap over speakers.
+
+    Parameters
+    ----------
+    scores : array_like
+        One score a trial, (M,); log-likelihood ratios for `act_dcf` and `cllr`.
+    target : array_like of bool
+        Which trials are target trials, (M,).
+    enrol_speaker, test_speaker : array_like
+        The speaker of each side of each trial, (M,) names or numbers; see `trial_speakers`.
+    measures : sequence of str
+        Of `eer`, `min_dcf`, `act_dcf`, `cllr`, `min_cllr`, `miss_rate` (see `metrics`).
+    confidence : float
+        Share of the resampled figures inside the interval, in (0, 1).
+    **options
+        `p_target`, `c_miss`, `c_fa`, `false_alarm_rate`, `n_resamples`, `seed`, `progress` of `resample`.
+
+    Returns
+    -------
+    dict of str to Interval
+        By measure.
+
+    Raises
+    ------
+    ValueError
+        As `resample`, and if `confidence` is out of range.
+
+    Examples
+    --------
+    >>> generator = np.random.default_rng(0)
+    >>> enrol, test = np.repeat(np.arange(20), 20), np.tile(np.arange(20), 20)
+    >>> scores = generator.normal(2.0 * (enrol == test))
+    >>> [round(rate, 2) for rate in confidence_intervals(scores, enrol == test, enrol, test)["eer"]]
+    [0.23, 0.1, 0.29]
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}, expected a share between 0 and 1, such as 0.95")
+    points, samples = resample(scores, target, enrol_speaker, test_speaker, measures, **options)
+    return {name: _interval(points[name], samples[name], confidence) for name in points}
+
+
+def difference_intervals(
+    scores,
+    other_scores,
+    target,
+    enrol_speaker,
+    test_speaker,
+    measures: Sequence[str] = ("eer", "min_dcf"),
+    confidence: float = 0.95,
+    **options,
+) -> dict[str, Interval]:
+    """Compute by how much one system differs from another on the same trials, by paired resamples.
+
+    Both meet the same speakers in each resample, so an interval without 0 tells them apart, also where their own
+    intervals overlap.
+
+    Parameters
+    ----------
+    scores, other_scores : array_like
+        One score a trial of each system, (M,).
+    target, enrol_speaker, test_speaker, measures, confidence, **options
+        As for `confidence_intervals`.
+
+    Returns
+    -------
+    dict of str to Interval
+        Figure of `scores` less that of `other_scores`, by measure.
+
+    Raises
+    ------
+    ValueError
+        As `confidence_intervals`.
+
+    Examples
+    --------
+    >>> enrol, test = np.repeat(np.arange(20), 20), np.tile(np.arange(20), 20)
+    >>> scores = np.random.default_rng(0).normal(2.0 * (enrol == test))
+    >>> difference_intervals(scores, 3 * scores, enrol == test, enrol, test)["eer"]
+    Interval(point=0.0, low=0.0, high=0.0)
+    """
+    if not 0 < confidence < 1:
+        raise ValueError(f"confidence is {confidence}, expected a share between 0 and 1, such as 0.95")
+    shared = target, enrol_speaker, test_speaker, measures
+    points, samples = resample(scores, *shared, **options)
+    other_points, other_samples = resample(other_scores, *shared, **options)
+    return {
+        name: _interval(points[name] - other_points[name], samples[name] - other_samples[name], confidence)
+        for name in points
+    }
+
+
+def _interval(point: float, samples: np.ndarray, confidence: float) -> Interval:
+    low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(point, float(low), float(high))
+
+
+def resample(
+    scores,
+    target,
+    enrol_speaker,
+    test_speaker,
+    measures: Sequence[str] = ("eer", "min_dcf"),
+    p_target: float = 0.01,
+    c_miss: float = 1,
+    c_fa: float = 1,
+    false_alarm_rate: float = 0.01,
+    n_resamples: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> tuple[dict[str, float], dict[str, np.ndarray]]:
+    """Compute figures on all trials, and on the trials of speakers drawn with replacement.
+
+    Scores are sorted once. A resample then takes a few passes over the trials and no memory beyond theirs.
+    Resamples without trials of both classes are drawn again.
+
+    Parameters
+    ----------
+    scores, target, enrol_speaker, test_speaker, measures
+        As for `confidence_intervals`.
+    p_target, c_miss, c_fa : float
+        Of `min_dcf` and `act_dcf`.
+    false_alarm_rate : float
+        Of `miss_rate`, see `metrics.miss_rate_at`.
+    n_resamples : int
+        How many resamples to draw.
+    seed : int
+        Seed of the drawing. Equal speakers, labels and seed give equal resamples, whatever the scores.
+    progress : bool
+        Whether to show a progress bar where it takes long.
+
+    Returns
+    -------
+    points : dict of str to float
+        By measure, on all trials.
+    samples : dict of str to numpy.ndarray
+        By measure, (n_resamples,).
+
+    Raises
+    ------
+    ValueError
+        If a class has no trial, a score is NaN or infinite, the lengths differ, a measure is unknown, an option
+        is out of range, the two sides of a target trial have different speakers, or all trials are by one.
+    """
+    if n_resamples < 1:
+        raise ValueError(f"n_resamples is {n_resamples}, expected at least 1")
+    trials = SortedTrials(scores, target, enrol_speaker, test_speaker)
+    figures = figures_of(trials, measures, p_target, c_miss, c_fa, false_alarm_rate)
+    everyone = trials.weigh(np.ones(trials.n_speakers, dtype=np.int64))
+    points = {name: float(figure(everyone)) for name, figure in figures.items()}
+    samples = {name: np.empty(n_resamples) for name in figures}
+    generator = np.random.default_rng(seed)
+    long = trials.n_trials * n_resamples >= _SHOW_PROGRESS_FROM
+    for index in tqdm(range(n_resamples), desc="Bootstrap", unit="draw", disable=not (progress and long)):
+        weighted = None
+        while weighted is None:
+            drawn = generator.integers(trials.n_speakers, size=trials.n_speakers)
+            weighted = trials.weigh(np.bincount(drawn, minlength=trials.n_speakers))
+        for name, figure in figures.items():
+            samples[name][index] = figure(weighted)
+    return points, samples
+
+
+def trial_speakers(
+    trials: Trials, speakers: Mapping[str, str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tell the speakers of each trial.
+
+    Parameters
+    ----------
+    trials : Trials
+        The trials.
+    speakers : mapping of str to str, optional
+        The speaker of each utterance (Kaldi's utt2spk). By default the first folder of its id.
+
+    Returns
+    -------
+    enrol_speaker, test_speaker : numpy.ndarray
+        (M,) integers: equal numbers for equal speakers. A model's speaker is that of its first utterance.
+
+    Raises
+    ------
+    ValueError
+        If `speakers` lacks an utterance.
+
+    Examples
+    --------
+    >>> trials = Trials(["a/1", "a/2", "b/1"], np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
+    >>> [side.tolist() for side in trial_speakers(trials)]
+    [[0, 0], [0, 1]]
+    """
+    if speakers is not None and (missing := [name for name in trials.ids if name not in speakers]):
+        raise ValueError(
+            f"no speaker is known of {len(missing)} utterances of the trials, such as {missing[0]}"
+        )
+    names = [speaker_of(name) if speakers is None else speakers[name] for name in trials.ids]
+    code = np.unique(names, return_inverse=True)[1]
+    enrolled = code
+    if trials.models is not None:
+        enrolled = code[[model.utterances[0] for model in trials.models]]
+    return enrolled[trials.enrol], code[trials.test]

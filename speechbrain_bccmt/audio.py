@@ -53,6 +53,12 @@ class Piece:
     audible_seconds: float
     clipped_share: float
 
+    @classmethod
+    def of_waveform(cls, wav: torch.Tensor, rate: int) -> Piece:
+        """Take a waveform (samples,) in memory, mono, at `rate` in Hz, for a piece."""
+        clipped = float((wav.abs() >= FULL_SCALE).float().mean())
+        return cls(wav, len(wav) / rate, audible_seconds(wav, rate), clipped)
+
 
 @dataclass(frozen=True)
 class Recording:
@@ -259,39 +265,6 @@ def audible_seconds(wav: torch.Tensor, rate: int) -> float:
     frames = wav[: len(wav) // size * size].reshape(-1, size)
     audible = frames.std(dim=1, correction=0) > 10 ** (SILENCE_DBFS / 20)
     return float(audible.float().mean()) * len(wav) / rate
-
-
-def to_float(wav) -> torch.Tensor:
-    """Turn samples of any kind into float32 of full scale 1, as libsndfile does: integers are scaled.
-
-    Parameters
-    ----------
-    wav : array_like
-        numpy or torch, floating point or 8-bit unsigned, 16-bit or 32-bit integers.
-
-    Returns
-    -------
-    torch.Tensor
-        Of the same shape, on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If the samples are of another kind.
-
-    Examples
-    --------
-    >>> to_float(np.array([-32768, 16384], dtype=np.int16))
-    tensor([-1.0000,  0.5000])
-    """
-    wav = torch.as_tensor(wav).detach().cpu()
-    if wav.is_floating_point():
-        return wav.float()
-    if wav.dtype == torch.uint8:
-        return (wav.float() - 128) / 128
-    if wav.dtype not in (torch.int16, torch.int32):
-        raise ValueError(f"samples are {wav.dtype}, expected floating point, uint8, int16 or int32")
-    return (wav.double() / -float(torch.iinfo(wav.dtype).min)).float()
 
 
 def is_audio_name(path: str | Path) -> bool:

@@ -12,7 +12,13 @@ from pathlib import Path
 import torch
 from huggingface_hub.errors import HfHubHTTPError
 from requests.exceptions import RequestException
-from speechbrain.utils.checkpoints import Checkpointer, torch_patched_state_dict_load
+from speechbrain.utils.checkpoints import (
+    DEFAULT_TRANSFER_HOOKS,
+    Checkpointer,
+    get_default_hook,
+    hook_on_loading_state_dict_checkpoint,
+    torch_parameter_transfer,
+)
 from speechbrain.utils.fetching import fetch
 from speechbrain.utils.logger import get_logger
 
@@ -59,7 +65,7 @@ def find_checkpoint_file(
     folder = Path(source)
     filename = f"{name}.ckpt"
     if not folder.exists() and HUB_ID.fullmatch(str(source)):
-        return _fetch_from_hub(str(source), filename)
+        return fetch_from_hub(str(source), filename)
     if not folder.is_dir():
         raise FileNotFoundError(
             f"no pretrained model at '{source}': it is neither a folder nor a HuggingFace hub id "
@@ -111,7 +117,9 @@ def load_pretrained(pretrainer, source: str | Path, min_key: str | None = "eer")
             # Absolute: SpeechBrain splits this path at "/" to find its folder.
             path = find_checkpoint_file(source, name, min_key).absolute()
             pretrainer.add_paths({name: path.as_posix()})
-        if isinstance(loadable, torch.nn.Module) and name not in pretrainer.custom_hooks:
+        # A class with a hook of its own, such as InputNormalization, keeps something else than a state dict.
+        is_plain = get_default_hook(loadable, DEFAULT_TRANSFER_HOOKS) is torch_parameter_transfer
+        if is_plain and name not in pretrainer.custom_hooks:
             pretrainer.add_custom_hooks({name: _load_strictly})
     files = pretrainer.collect_files()
     pretrainer.load_collected()
@@ -119,10 +127,20 @@ def load_pretrained(pretrainer, source: str | Path, min_key: str | None = "eer")
 
 
 def _load_strictly(module: torch.nn.Module, path: str | Path) -> None:
-    state = torch_patched_state_dict_load(path, "cpu")
+    try:
+        # Said outright: an environment variable can turn torch's default into running what a pickle holds.
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = hook_on_loading_state_dict_checkpoint(state)
+    except OSError:
+        raise
+    except Exception as error:  # what a damaged pickle raises can be anything
+        raise ValueError(
+            f"'{path}' cannot be loaded: it is truncated, is no PyTorch checkpoint, or would run code on loading "
+            f"({type(error).__name__})"
+        ) from error
     try:
         module.load_state_dict(state, strict=True)
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
             f"the parameters in '{path}' do not fit the {type(module).__name__} that was built: check that "
             f"the options of the model are those of its training.\n{error}"
@@ -144,7 +162,8 @@ def _best_checkpoint(save_folder: Path, filename: str, min_key: str | None) -> P
     return None if best is None else Path(best.path) / filename
 
 
-def _fetch_from_hub(source: str, filename: str) -> Path:
+def fetch_from_hub(source: str, filename: str) -> Path:
+    """Fetch one file of a HuggingFace hub repository, or find it in the cache."""
     try:
         return Path(fetch(filename, source))
     except (HfHubHTTPError, RequestException, OSError, ValueError) as error:

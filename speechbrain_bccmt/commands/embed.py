@@ -1,0 +1,103 @@
+"""`bccmt embed`: embeds recordings and stores their embeddings."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import click
+
+FORMATS = (".npz", ".safetensors", ".json", ".jsonl")
+
+
+@click.command()
+@click.argument("model")
+@click.argument("files", nargs=-1, required=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(dir_okay=False),
+    help="Where to write: .npz, .safetensors, .json or .jsonl. Default: a line of JSON each on standard output.",
+)
+@click.option(
+    "--root",
+    type=click.Path(file_okay=False, exists=True),
+    help="Name recordings by their path from this folder, as a trial list does.",
+)
+@click.option("--device", help="Where to compute, such as cuda. Default: cpu.")
+@click.option("--quiet", is_flag=True, help="Show no progress bar.")
+def embed(model, files, output, root, device, quiet):
+    """Embed recordings and store their embeddings.
+
+    MODEL is a hub folder, the output folder of a training, or a hub id. FILES are recordings, folders with
+    recordings, or globs; - reads a list from standard input.
+
+    An .npz file holds `ids`, `embeddings` (number, size) and `seconds`; a .safetensors file `embeddings` and
+    `seconds`, and the ids as JSON in its metadata. Recordings that cannot be used are told on standard error,
+    the others are written, and the exit code is 2.
+    """
+    from tqdm import tqdm
+
+    from speechbrain_bccmt.commands.inputs import expand_inputs, load_model, one_line, tell_warnings
+
+    if output is not None and Path(output).suffix.lower() not in FORMATS:
+        raise click.UsageError(f"{output}: its ending is none of {', '.join(FORMATS)}")
+    paths = expand_inputs(files)
+    names = {path: os.path.relpath(path, root).replace(os.sep, "/") if root else path for path in paths}
+    verification = load_model(model, device)
+    utterances, failed = [], 0
+    # None: no bar where standard error is no terminal.
+    with tqdm(total=len(paths), desc="Embedding", unit="file", disable=quiet or None) as bar:
+        for path in paths:
+            try:
+                utterance = verification.embed_file(path)
+            except (OSError, ValueError) as error:
+                failed += 1
+                with tqdm.external_write_mode():
+                    click.echo(f"error: {one_line(error)}", err=True)
+            else:
+                with tqdm.external_write_mode():
+                    tell_warnings(utterance.warnings)
+                if output is None:
+                    click.echo(json.dumps(_entry(names[path], utterance), ensure_ascii=False))
+                else:
+                    utterances.append((names[path], utterance))
+            bar.update()
+    if utterances:
+        _write(Path(output), utterances)
+    click.get_current_context().exit(2 if failed else 0)
+
+
+def _entry(name: str, utterance) -> dict:
+    return {
+        "id": name,
+        "seconds": round(utterance.seconds, 3),
+        "warnings": list(utterance.warnings),
+        "embedding": [float(f"{value:.7g}") for value in utterance.embedding.tolist()],
+    }
+
+
+def _write(path: Path, utterances: list) -> None:
+    import numpy as np
+    from safetensors.numpy import save_file
+
+    from speechbrain_bccmt.data.atomic import temporary_sibling
+
+    ids = [name for name, _ in utterances]
+    arrays = {
+        "embeddings": np.stack([utterance.embedding for _, utterance in utterances]),
+        "seconds": np.array([utterance.seconds for _, utterance in utterances]),
+    }
+    kind = path.suffix.lower()
+    with temporary_sibling(path) as temporary:
+        if kind == ".npz":
+            with open(temporary, "wb") as file:
+                np.savez(file, ids=np.array(ids), **arrays)
+        elif kind == ".safetensors":
+            save_file(arrays, temporary, metadata={"ids": json.dumps(ids, ensure_ascii=False)})
+        else:
+            entries = [json.dumps(_entry(*pair), ensure_ascii=False) for pair in utterances]
+            text = "\n".join(entries) if kind == ".jsonl" else "[" + ",\n".join(entries) + "]"
+            temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, path)

@@ -12,7 +12,15 @@ from speechbrain_bccmt.scoring.cohort import choose_cohort, speaker_means, subtr
 from speechbrain_bccmt.scoring.cosine import check_trials, enrolment_vectors, unit_length
 from speechbrain_bccmt.scoring.enrolment_models import check_enrolment, check_models, n_best_mean
 
-__all__ = ["choose_cohort", "s_norm", "speaker_means", "subtract_mean", "t_norm", "z_norm"]
+__all__ = [
+    "choose_cohort",
+    "cohort_statistics",
+    "s_norm",
+    "speaker_means",
+    "subtract_mean",
+    "t_norm",
+    "z_norm",
+]
 
 # Cohort scores held at once, 4 bytes each: 64 MB.
 SCORES_PER_BLOCK = 16_000_000
@@ -108,6 +116,39 @@ def s_norm(
     """
     sides = ("enrol", "test")
     return _normalise(sides, scores, embeddings, enrol, test, cohort, top_n, models, enrolment, n_best)
+
+
+def cohort_statistics(embeddings, cohort, top_n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Compute mean and standard deviation of what each utterance scores against a cohort.
+
+    Parameters
+    ----------
+    embeddings : array_like
+        (N, D); numpy or torch.
+    cohort : array_like
+        (C, D), C at least 2.
+    top_n : int or None
+        How many of the highest cohort scores count, at least 2; all if None or where the cohort has no more.
+
+    Returns
+    -------
+    mean, std : numpy.ndarray
+        Of the cosines, (N,) each, float64.
+
+    Raises
+    ------
+    ValueError
+        As `s_norm` does.
+
+    Examples
+    --------
+    >>> mean, std = cohort_statistics([[2.0, 0.0]], np.eye(2))
+    >>> mean.tolist(), std.round(3).tolist()
+    ([0.5], [0.707])
+    """
+    vectors = unit_length(embeddings)
+    cohort = _check_cohort(unit_length(cohort, "cohort embedding"), vectors.shape[1], top_n)
+    return _of_vectors(vectors, [np.arange(len(vectors))], cohort, top_n)
 
 
 def _normalise(sides, scores, embeddings, enrol, test, cohort, top_n, models, enrolment, n_best):

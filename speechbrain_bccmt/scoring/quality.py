@@ -1,0 +1,294 @@
+"""Quality-measure fusion: scores corrected by what is known of the two recordings.
+
+A short utterance's scores spread wider, and an utterance near to everybody scores high with all. Systems of
+the VoxCeleb challenges let a logistic regression allow for that (Thienpondt et al. 2021).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.cosine import check_trials
+from speechbrain_bccmt.scoring.fitted_json import finite_number, read_json, write_json
+from speechbrain_bccmt.scoring.logistic import check_score_weight, fit_log_likelihood_ratio
+from speechbrain_bccmt.scoring.metrics import equal_error_rate
+from speechbrain_bccmt.scoring.norms import cohort_statistics
+
+FORMAT = "speechbrain_bccmt quality fusion"
+VERSION = 1
+
+
+def quality_measures(durations=None, embeddings=None, cohort=None, top_n: int | None = None) -> dict:
+    """Measure utterances in the ways that usually help; each part that is given adds a measure.
+
+    Parameters
+    ----------
+    durations : array_like or None
+        Seconds of speech of each utterance, (N,), positive; their logarithm is the measure.
+    embeddings : array_like or None
+        (N, D), before length norm: their norm is a measure, as many networks shorten what they do not know.
+    cohort : array_like or None
+        Embeddings of other speakers, (C, D); needs `embeddings`. The mean cosine with them is a measure.
+    top_n : int or None
+        How many of the highest cohort scores count; all if None.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        `log_duration`, `embedding_norm` and `cohort_mean`, (N,) each, as far as given.
+
+    Raises
+    ------
+    ValueError
+        If nothing is given, a duration is not positive, or embeddings or cohort are not usable.
+
+    Examples
+    --------
+    >>> measures = quality_measures([1.0, 4.0], [[3.0, 4.0], [0.0, 1.0]], np.eye(2))
+    >>> {name: values.round(2).tolist() for name, values in measures.items()}
+    {'log_duration': [0.0, 1.39], 'embedding_norm': [5.0, 1.0], 'cohort_mean': [0.7, 0.5]}
+    """
+    measures = {}
+    if durations is not None:
+        durations = _to_array(durations)
+        wrong = np.flatnonzero(~((durations > 0) & (durations < np.inf)))
+        if wrong.size:
+            raise ValueError(
+                f"{wrong.size} of {durations.size} durations are no positive numbers of seconds, first number "
+                f"{wrong[0]}: {durations[wrong[0]]}"
+            )
+        measures["log_duration"] = np.log(durations)
+    if embeddings is not None:
+        measures["embedding_norm"] = np.linalg.norm(_to_array(embeddings), axis=1)
+    if cohort is not None:
+        if embeddings is None:
+            raise ValueError("the cohort needs the utterances' embeddings beside it")
+        measures["cohort_mean"], _ = cohort_statistics(embeddings, cohort, top_n)
+    if not measures:
+        raise ValueError("no quality measure: give durations, embeddings, or embeddings and a cohort")
+    return measures
+
+
+@dataclass(frozen=True)
+class QualityFusion:
+    """A linear map from a score and the quality of both sides to a log-likelihood ratio.
+
+    Of each measure the lower and the higher of the two sides count, so that enrolment and test may change
+    places.
+
+    Parameters
+    ----------
+    measures : tuple of str
+        Names of the measures.
+    lower, higher : tuple of float
+        Weight of the lower and the higher value of each measure.
+    calibration : Calibration
+        Weight of the score and offset, with the operating point and what it was fitted on.
+
+    Raises
+    ------
+    ValueError
+        If numbers do not fit the names, or a weight is NaN or infinite.
+
+    Examples
+    --------
+    >>> fusion = QualityFusion(("log_duration",), (1.0,), (0.5,), Calibration(10.0, -5.0))
+    >>> fusion.llr([0.4], [0], [1], {"log_duration": [1.0, 2.0]}).tolist()
+    [1.0]
+    """
+
+    measures: tuple[str, ...]
+    lower: tuple[float, ...]
+    higher: tuple[float, ...]
+    calibration: Calibration
+
+    def __post_init__(self):
+        object.__setattr__(self, "measures", tuple(str(name) for name in self.measures))
+        for side in ("lower", "higher"):
+            weights = tuple(
+                finite_number(weight, f"a weight of the {side} values") for weight in getattr(self, side)
+            )
+            if len(weights) != len(self.measures):
+                raise ValueError(
+                    f"{len(weights)} weights of the {side} values for {len(self.measures)} measures"
+                )
+            object.__setattr__(self, side, weights)
+
+    @classmethod
+    def fit(
+        cls,
+        scores,
+        target,
+        enrol,
+        test,
+        measures: Mapping,
+        p_target: float = 0.01,
+        c_miss: float = 1,
+        c_fa: float = 1,
+        fitted_on: str = "",
+        enrol_measures: Mapping | None = None,
+    ) -> "QualityFusion":
+        """Fit the weights by logistic regression, weighted for the operating point.
+
+        Parameters
+        ----------
+        scores : array_like
+            Scores of the trials, (M,), of speakers whom no trial to be judged shares.
+        target : array_like of bool
+            Which trials are target trials, (M,).
+        enrol, test : array_like of int
+            The two sides of each trial, (M,), as indices into the measures' values.
+        measures : mapping of str to array_like
+            Name of each measure to its value for each utterance, (N,): see `quality_measures`.
+        p_target, c_miss, c_fa : float
+            The operating point, see `Calibration.fit`.
+        fitted_on : str
+            Name of the trial list, kept with the result.
+        enrol_measures : mapping or None
+            The same measures of the models, where `enrol` points at models of several utterances.
+
+        Returns
+        -------
+        QualityFusion
+            For the operating point of `p_target`, `c_miss` and `c_fa`.
+
+        Raises
+        ------
+        ValueError
+            If shapes do not fit, a class is empty, a value is NaN or infinite, or target scores are not the
+            higher ones.
+        """
+        names = tuple(measures)
+        if not names:
+            raise ValueError("no quality measure is given: without one, use Calibration")
+        features = _features(scores, enrol, test, measures, names, enrol_measures)
+        target = np.asarray(target)
+        if target.shape != (len(features),) or target.dtype != bool:
+            raise ValueError(
+                f"target has shape {target.shape} and type {target.dtype}, expected booleans "
+                f"({len(features)},), one a trial"
+            )
+        weights, offset = fit_log_likelihood_ratio(features, target, p_target, c_miss, c_fa)
+        check_score_weight(weights[0], fitted_on)
+        eer, _ = equal_error_rate(features[target, 0], features[~target, 0])
+        sizes = int(target.sum()), int((~target).sum())
+        calibration = Calibration(weights[0], offset, p_target, c_miss, c_fa, fitted_on, *sizes, eer)
+        return cls(names, weights[1::2], weights[2::2], calibration)
+
+    def llr(
+        self, scores, enrol, test, measures: Mapping, enrol_measures: Mapping | None = None
+    ) -> np.ndarray:
+        """Compute log-likelihood ratios; accept from `calibration.llr_threshold` on.
+
+        Parameters
+        ----------
+        scores : array_like
+            Raw scores, (M,).
+        enrol, test : array_like of int
+            The two sides of each trial, (M,), as indices into the measures' values.
+        measures : mapping of str to array_like
+            The measures that it was fitted on, (N,) each; others are ignored.
+        enrol_measures : mapping or None
+            Those of the models, where `enrol` points at models.
+
+        Returns
+        -------
+        numpy.ndarray
+            Natural-logarithm likelihood ratios, (M,), float64.
+
+        Raises
+        ------
+        ValueError
+            If a measure is missing, shapes do not fit, or a value is NaN or infinite.
+        """
+        features = _features(scores, enrol, test, measures, self.measures, enrol_measures)
+        weights = [weight for pair in zip(self.lower, self.higher, strict=True) for weight in pair]
+        return features @ np.array([self.calibration.scale, *weights]) + self.calibration.offset
+
+    def save(self, path: str | Path) -> None:
+        """Write the fusion as JSON, whole or not at all.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file, replaced where it exists.
+        """
+        own = {"measures": self.measures, "lower": self.lower, "higher": self.higher}
+        of_score = {name: getattr(self.calibration, name) for name in Calibration.__dataclass_fields__}
+        write_json(path, FORMAT, VERSION, own | of_score)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "QualityFusion":
+        """Read what `save` wrote.
+
+        Parameters
+        ----------
+        path : str or Path
+            The JSON file.
+
+        Returns
+        -------
+        QualityFusion
+            The fusion.
+
+        Raises
+        ------
+        OSError
+            If the file cannot be read.
+        ValueError
+            If it is no quality fusion, lacks a key, or holds values that are out of range.
+        """
+        own = ["measures", "lower", "higher"]
+        values = read_json(path, FORMAT, VERSION, [*own, *Calibration.__dataclass_fields__])
+        try:
+            lists = [values.pop(key) for key in own]
+            if not all(isinstance(part, list) for part in lists):
+                raise ValueError("measures, lower and higher must be lists")
+            return cls(*lists, Calibration(**values))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _features(
+    scores, enrol, test, measures: Mapping, names: tuple, enrol_measures: Mapping | None
+) -> np.ndarray:
+    """Lay out score, then lower and higher value of each measure: (M, 1 + 2 measures)."""
+    scores = _to_array(scores)
+    sides = []
+    for of_side, side in (
+        (measures if enrol_measures is None else enrol_measures, "enrol"),
+        (measures, "test"),
+    ):
+        missing = [name for name in names if name not in of_side]
+        if missing:
+            raise ValueError(f"the {side} side lacks the quality measures {', '.join(missing)}")
+        values = [_to_array(of_side[name]) for name in names]
+        for name, value in zip(names, values, strict=True):
+            if value.shape != (len(values[0]),) or value.ndim != 1:
+                raise ValueError(f"{name} has shape {value.shape}, expected one number for each utterance")
+            if not np.isfinite(value).all():
+                raise ValueError(
+                    f"{name} holds NaN or infinite values, first number {np.argmin(np.isfinite(value))}"
+                )
+        sides.append(np.stack(values, axis=1))
+    n_models = None if enrol_measures is None else len(sides[0])
+    enrol, test = check_trials(enrol, test, len(sides[1]), n_models)
+    if scores.shape != enrol.shape:
+        raise ValueError(f"scores have shape {scores.shape}, expected one a trial, {enrol.shape}")
+    if not np.isfinite(scores).all():
+        raise ValueError(f"scores hold NaN or infinite values, first number {np.argmin(np.isfinite(scores))}")
+    features = np.empty((len(scores), 1 + 2 * len(names)))
+    features[:, 0] = scores
+    features[:, 1::2] = np.minimum(sides[0][enrol], sides[1][test])
+    features[:, 2::2] = np.maximum(sides[0][enrol], sides[1][test])
+    return features
+
+
+def _to_array(values) -> np.ndarray:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().double().cpu().numpy()
+    return np.asarray(values, dtype=np.float64)

@@ -16,6 +16,32 @@ def plot_attention_maps(
     row_titles: Sequence[str] | None = None,
     title: str = "",
 ) -> None:
+    """Draw attention maps into a file; see `draw_attention_maps`, which gets all but the path.
+
+    Parameters
+    ----------
+    maps_by_system, seconds, row_titles, title
+        See `draw_attention_maps`.
+    path : str or Path
+        The PNG to write.
+
+    Examples
+    --------
+    >>> maps = np.random.default_rng(0).dirichlet(np.ones(50), (4, 100))
+    >>> path = getfixture("tmp_path") / "maps.png"
+    >>> plot_attention_maps({"student": [maps]}, path, seconds=2.0)
+    >>> path.exists()
+    True
+    """
+    draw_attention_maps(maps_by_system, seconds, row_titles, title).savefig(path, dpi=130)
+
+
+def draw_attention_maps(
+    maps_by_system: Mapping[str, Sequence],
+    seconds: float,
+    row_titles: Sequence[str] | None = None,
+    title: str = "",
+) -> Figure:
     """Draw which key frames each query frame attends to, on axes of seconds.
 
     Heads are averaged, as attention-map distillation does where the number of heads differs. Within a row all
@@ -27,14 +53,17 @@ def plot_attention_maps(
     maps_by_system : mapping of str to sequence
         Name of each system to its maps of one utterance, one for each row of the picture. Each map is
         (heads, query frames, key frames) or (1, heads, query frames, key frames), array or tensor.
-    path : str or Path
-        The PNG to write.
     seconds : float
         Duration of the utterance: query and key frames both span it.
     row_titles : sequence of str, optional
         One for each row; by default "block 1", "block 2" and so on.
     title : str
         Title of the picture.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The picture.
 
     Raises
     ------
@@ -46,10 +75,8 @@ def plot_attention_maps(
     --------
     >>> rng = np.random.default_rng(0)
     >>> teacher, student = ([rng.dirichlet(np.ones(50), (heads, 100))] for heads in (4, 2))
-    >>> path = getfixture("tmp_path") / "maps.png"
-    >>> plot_attention_maps({"teacher": teacher, "student": student}, path, seconds=2.0)
-    >>> path.exists()
-    True
+    >>> len(draw_attention_maps({"teacher": teacher, "student": student}, seconds=2.0).axes)  # with the colour scale
+    3
     """
     if seconds <= 0:
         raise ValueError(f"seconds must be positive, got {seconds}")
@@ -83,7 +110,7 @@ def plot_attention_maps(
         bar.ax.tick_params(labelsize=7)
     if title:
         figure.suptitle(title, fontsize=11)
-    figure.savefig(path, dpi=130)
+    return figure
 
 
 def _head_mean(name: str, weights) -> np.ndarray:

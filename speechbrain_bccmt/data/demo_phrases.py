@@ -35,9 +35,9 @@ from speechbrain_bccmt.data.demo_corpus import (
 )
 from speechbrain_bccmt.data.demo_speakers import Speaker, draw_speakers
 from speechbrain_bccmt.data.layout import AudioFile
-from speechbrain_bccmt.data.phrase_trials import format_models, make_phrase_trials
+from speechbrain_bccmt.data.phrase_trials import make_phrase_trials
 from speechbrain_bccmt.data.phrases import PhraseUtterance
-from speechbrain_bccmt.data.trial_writer import format_trials
+from speechbrain_bccmt.data.trial_writer import format_models, format_trials
 
 ENROLMENT = 3
 # Some share words, so that the phrase is more than its first word.

@@ -16,12 +16,13 @@ from speechbrain_bccmt.data.atomic import write_together
 from speechbrain_bccmt.data.audio_headers import read_utterances, report_unreadable
 from speechbrain_bccmt.data.phrase_trials import (
     enrol_phrases,
-    format_models,
     make_phrase_trials,
 )
 from speechbrain_bccmt.data.phrases import PhraseUtterance, absolute, class_labels, read_phrase_csv
 from speechbrain_bccmt.data.preparation import choose_held_out, collector_paused, earlier_result, fingerprint
-from speechbrain_bccmt.data.trials import Trials, format_trials, read_trials
+from speechbrain_bccmt.data.trial_list import Trials
+from speechbrain_bccmt.data.trial_writer import format_models, format_trials
+from speechbrain_bccmt.data.trials import read_trials
 from speechbrain_bccmt.data.utterance_csv import format_utterances
 
 logger = logging.getLogger(__name__)

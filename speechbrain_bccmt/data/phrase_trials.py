@@ -194,11 +194,3 @@ def _draw(candidates, count: int, rng: np.random.Generator) -> np.ndarray:
     pairs, turns = np.concatenate(pairs), np.concatenate(turns)
     order = rng.permutation(len(pairs))  # so that chance, not the name, says who has one more
     return pairs[order[np.argsort(turns[order], kind="stable")[:count]]]
-
-
-def format_models(trials: Trials) -> str:
-    """Give the models as text: `model-id phrase-id enroll-file-id1 ...`, below a header."""
-    most = max(len(model.utterances) for model in trials.models)
-    header = ["model-id", "phrase-id", *(f"enroll-file-id{number}" for number in range(1, most + 1))]
-    rows = ([model.id, model.phrase, *(trials.ids[i] for i in model.utterances)] for model in trials.models)
-    return "".join(" ".join(row) + "\n" for row in [header, *rows])

@@ -23,10 +23,10 @@ from pathlib import Path
 
 from speechbrain_bccmt.data.layout import AudioFile
 from speechbrain_bccmt.data.phrase_preparation import PhrasePreparation, prepare_phrases
-from speechbrain_bccmt.data.phrase_trials import format_models, make_phrase_trials
+from speechbrain_bccmt.data.phrase_trials import make_phrase_trials
 from speechbrain_bccmt.data.phrases import PhraseUtterance, absolute, summed_up
 from speechbrain_bccmt.data.trial_formats import TRIAL_TYPES
-from speechbrain_bccmt.data.trial_writer import format_trials
+from speechbrain_bccmt.data.trial_writer import format_models, format_trials
 
 # Last speaker of each set, by sex.
 _SETS = {

@@ -75,6 +75,36 @@ def write_trials(path: str | Path, trials: Trials, format: str = "voxceleb") -> 
     _write_lines(Path(path), trial_lines(trials, format))
 
 
+def format_models(trials: Trials) -> str:
+    """Return the models of a trial list as the text of SdSV's enrolment file, with phrases where all have one.
+
+    Raises
+    ------
+    ValueError
+        Where the list has no models.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from speechbrain_bccmt.data.trial_list import EnrolmentModel
+    >>> model, none = EnrolmentModel("anna_hello", (0, 1), phrase="hello"), np.array([], int)
+    >>> print(format_models(Trials(["a/1", "a/2"], none, none, none > 0, [model])))
+    model-id phrase-id enroll-file-id1 enroll-file-id2
+    anna_hello hello a/1 a/2
+    <BLANKLINE>
+    """
+    if not trials.models:
+        raise ValueError("the trial list has no models to write: each of its enrolments is one utterance")
+    phrases = all(model.phrase for model in trials.models)
+    longest = max(len(model.utterances) for model in trials.models)
+    header = ["model-id", *["phrase-id"] * phrases, *(f"enroll-file-id{n + 1}" for n in range(longest))]
+    rows = (
+        [model.id, *[model.phrase] * phrases, *(trials.ids[index] for index in model.utterances)]
+        for model in trials.models
+    )
+    return "".join(" ".join(row) + "\n" for row in chain([header], rows))
+
+
 def write_models(path: str | Path, trials: Trials) -> None:
     """Write the models of a trial list as SdSV's enrolment file, whole or not at all.
 
@@ -90,16 +120,7 @@ def write_models(path: str | Path, trials: Trials) -> None:
     ValueError
         Where the list has no models.
     """
-    if not trials.models:
-        raise ValueError(f"no models to write to {path}: each enrolment of the list is one utterance")
-    phrases = all(model.phrase for model in trials.models)
-    longest = max(len(model.utterances) for model in trials.models)
-    header = ["model-id", *["phrase-id"] * phrases, *(f"enroll-file-id{n + 1}" for n in range(longest))]
-    rows = (
-        [model.id, *[model.phrase] * phrases, *(trials.ids[index] for index in model.utterances)]
-        for model in trials.models
-    )
-    _write_lines(Path(path), (" ".join(row) + "\n" for row in chain([header], rows)))
+    _write_lines(Path(path), iter([format_models(trials)]))
 
 
 def _write_lines(path: Path, lines: Iterator[str]) -> None:

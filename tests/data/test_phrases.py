@@ -362,6 +362,10 @@ def test_dev_speakers_are_those_of_the_dev_part(corpus):
     dev = {row["ID"].split("/")[0] for row in rows_of(made.dev_csv)}
     assert len(dev) == 2 and dev < {"ben", "cleo", "dora"}
     assert {row["spk_id"] for row in rows_of(made.train_csv)} == {"anna", "emil", "fay"}
+    renamed = {
+        name: utterance._replace(speaker=utterance.speaker + "2") for name, utterance in utterances.items()
+    }
+    assert prepare_phrases(renamed, corpus / "save", dev_speakers=2, dev_trials=16, progress=False).rebuilt
     with pytest.raises(ValueError, match="3 of the corpus's development speakers"):
         prepare_phrases(utterances, corpus / "save", dev_speakers=4, progress=False)
 

@@ -1,0 +1,162 @@
+"""`bccmt export`: a trained model as a hub folder, or as ONNX files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+INT8 = ("dynamic", "static")
+
+
+@click.group()
+def export() -> None:
+    """Turn a trained model into a hub folder or an ONNX file."""
+
+
+@export.command()
+@click.argument("training_folder", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--calibration", type=click.Path(path_type=Path), help="Calibration JSON to ship.")
+@click.option(
+    "--scores",
+    type=click.Path(path_type=Path),
+    help="scores.txt of a verification: the card tells its error rates, and the calibration is fitted on it.",
+)
+@click.option(
+    "--p-target", default=0.01, show_default=True, help="Prior of a target trial, for the fit on --scores."
+)
+@click.option("--test-set", help="Name of the trials of --scores, for the card.")
+@click.option("--data", help="What the model was trained on, for the card.")
+@click.option(
+    "--license", "--licence", "licence", help="Licence of the parameters, such as cc-by-4.0, for the card."
+)
+@click.option("--language", help="Language codes of the training data, such as en,zh, for the card.")
+@click.option(
+    "--example",
+    "examples",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Recording to publish with the model; give two. Only what its speaker and its licence allow.",
+)
+@click.option("--overwrite", is_flag=True, help="Replace the files of an earlier export.")
+@click.option("--push", "repo_id", metavar="OWNER/MODEL", help="Upload to the HuggingFace hub.")
+@click.option("--private", is_flag=True, help="Make a new repository of --push private.")
+def hub(
+    training_folder: Path,
+    out: Path,
+    calibration: Path | None,
+    scores: Path | None,
+    p_target: float,
+    test_set: str | None,
+    data: str | None,
+    licence: str | None,
+    language: str | None,
+    examples: tuple[Path, ...],
+    overwrite: bool,
+    repo_id: str | None,
+    private: bool,
+) -> None:
+    """Write a folder that SpeechBrain and this package load, from the output folder of a training.
+
+    OUT gets hyperparams.yaml, the parameters (.ckpt and .safetensors), label encoder, calibration.json, config.json
+    and a model card.
+    """
+    from speechbrain_bccmt.export.hub import export_hub, push_to_hub, read_scores
+    from speechbrain_bccmt.scoring.calibration import Calibration
+
+    if calibration and scores:
+        raise click.UsageError("give --calibration or --scores, not both")
+    results = fitted = None
+    if scores:
+        from speechbrain_bccmt.scoring.report import summarise
+
+        values, target = read_scores(scores)
+        results = summarise(values, target)
+        test_set = test_set or scores.name
+        fitted = Calibration.fit(values[target], values[~target], p_target=p_target, fitted_on=test_set)
+    elif calibration:
+        fitted = Calibration.load(calibration)
+    card = {"results": results, "test_set": test_set, "data": data, "licence": licence, "language": language}
+    if repo_id:
+        card["model"] = repo_id
+    export_hub(training_folder, out, fitted, card, examples, overwrite)
+    click.echo(f"Wrote {out}", err=True)
+    if fitted is None:
+        click.echo("No threshold is shipped: give --scores or --calibration.", err=True)
+    if licence is None:
+        click.echo("The card tells no licence: give --license.", err=True)
+    if repo_id:
+        click.echo(push_to_hub(out, repo_id, private))
+
+
+@export.command()
+@click.argument("model")
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--graph",
+    "graphs",
+    multiple=True,
+    type=click.Choice(["features", "waveform"]),
+    help="Input of the graph; repeat for both, which is the default.",
+)
+@click.option("--with-lengths", is_flag=True, help="Add an input for the lengths of a padded batch.")
+@click.option("--sherpa", is_flag=True, help="Fail unless sherpa-onnx can run the graph of features.")
+@click.option("--language", default="unknown", show_default=True, help="Language, for sherpa-onnx to show.")
+@click.option(
+    "--int8", multiple=True, type=click.Choice(INT8), help="Write 8-bit graphs as well; repeat for both."
+)
+@click.option(
+    "--speech",
+    "speech",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Recordings, or folders of them, to calibrate `--int8 static` on.",
+)
+@click.option("--utterances", default=100, show_default=True, help="How many recordings of --speech to use.")
+def onnx(
+    model: str,
+    out: Path,
+    graphs: tuple[str, ...],
+    with_lengths: bool,
+    sherpa: bool,
+    language: str,
+    int8: tuple[str, ...],
+    speech: tuple[Path, ...],
+    utterances: int,
+) -> None:
+    """Write ONNX graphs of MODEL into the folder OUT: features.onnx and waveform.onnx.
+
+    The graph of features carries what sherpa-onnx needs wherever the model is one that sherpa-onnx can run.
+    """
+    from speechbrain_bccmt.export.onnx import GRAPHS, export_onnx
+    from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
+    from speechbrain_bccmt.export.sherpa import fits_sherpa, sherpa_metadata
+    from speechbrain_bccmt.export.source import load_speaker_model
+
+    if ("static" in int8) != bool(speech):
+        raise click.UsageError(
+            "--int8 static and --speech go together: speech is what the ranges are taken from"
+        )
+    if int8 and with_lengths:
+        raise click.UsageError("8-bit graphs are made without lengths: leave out --with-lengths")
+    if sherpa and (with_lengths or (graphs and "features" not in graphs)):
+        raise click.UsageError("sherpa-onnx runs the graph of features without lengths")
+    files = find_speech(speech, utterances) if speech else []
+    loaded = load_speaker_model(model)
+    with_sherpa = sherpa or (not with_lengths and fits_sherpa(loaded))
+    for graph in graphs or GRAPHS:
+        metadata = sherpa_metadata(loaded, language) if with_sherpa and graph == "features" else {}
+        path = export_onnx(loaded, out / f"{graph}.onnx", graph, with_lengths, metadata)
+        written = [path]
+        if "dynamic" in int8:
+            written.append(quantise_dynamic(path, path.with_suffix(".int8-dynamic.onnx")))
+        if "static" in int8:
+            inputs = read_inputs(loaded, files, graph)
+            written.append(
+                quantise_static(path, path.with_suffix(".int8-static.onnx"), inputs, progress=True)
+            )
+        for file in written:
+            click.echo(f"{file} ({file.stat().st_size / 1e6:.2f} MB)")
+    if not sherpa and not with_sherpa and not with_lengths:
+        click.echo("Not for sherpa-onnx, which computes other features; --sherpa tells which.", err=True)

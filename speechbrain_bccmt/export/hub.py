@@ -1,0 +1,326 @@
+"""Turns the output folder of a training into a folder that others can use, and puts it on the HuggingFace hub."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import safetensors.torch
+import torch
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.checkpoints import torch_patched_state_dict_load
+
+from speechbrain_bccmt.export.model_card import write_model_card
+from speechbrain_bccmt.export.source import (
+    HPARAMS_FILE,
+    NETWORK_KEYS,
+    find_hparams_file,
+    format_nodes,
+    load_speaker_model,
+    read_nodes,
+    stateful_parts,
+)
+from speechbrain_bccmt.pretrained import find_checkpoint_file
+from speechbrain_bccmt.profiling import count_parameters
+from speechbrain_bccmt.scoring.calibration import Calibration
+
+# What SpeechBrain takes where a YAML has none is for 16 kHz.
+NORMALIZER = """
+audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
+  sample_rate: !ref <sample_rate>
+"""
+
+CALIBRATION_FILE = "calibration.json"
+EXAMPLE_FORMATS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+
+HPARAMS = """\
+# Speaker verification with {name}, made by `bccmt export hub`. Needs the package speechbrain_bccmt. Holds no
+# hub id: all files are looked for beside this one.
+
+sample_rate: {sample_rate}
+embedding_size: {embedding_size}
+out_n_neurons: {n_speakers}
+
+{network}
+classifier: !new:speechbrain.lobes.models.ECAPA_TDNN.Classifier
+  input_size: !ref <embedding_size>
+  out_neurons: !ref <out_n_neurons>
+
+label_encoder: !new:speechbrain.dataio.encoder.CategoricalEncoder
+{normalizer}
+modules:
+  compute_features: !ref <compute_features>
+  mean_var_norm: !ref <mean_var_norm>
+  embedding_model: !ref <embedding_model>
+  classifier: !ref <classifier>
+
+pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
+  loadables:
+{loadables}
+"""
+
+
+def export_hub(
+    training_folder: str | Path,
+    output_folder: str | Path,
+    calibration: Calibration | None = None,
+    card: dict | None = None,
+    examples: Sequence[str | Path] = (),
+    overwrite: bool = False,
+) -> Path:
+    """Write a hub folder: what SpeechBrain's `SpeakerRecognition` and this package's interface load.
+
+    Parameters
+    ----------
+    training_folder : str or Path
+        The output folder of a training; the checkpoint with the lowest dev EER is taken.
+    output_folder : str or Path
+        Where to write; created.
+    calibration : Calibration, optional
+        From score to probability, with the threshold; stored as `calibration.json`.
+    card : dict, optional
+        What the model card tells, see `write_model_card`.
+    examples : sequence of str or Path
+        Recordings that may be published with the model; stored as `example1.wav` and so on.
+    overwrite : bool
+        Replace the files of an earlier export.
+
+    Returns
+    -------
+    Path
+        The output folder. It is complete as soon as it holds `hyperparams.yaml`.
+
+    Raises
+    ------
+    FileExistsError
+        If the output folder has files in it and `overwrite` is False.
+    FileNotFoundError
+        If the training folder lacks a file, or an example does not exist.
+    ValueError
+        If files of the training folder do not fit each other, or an example is of an unknown format.
+
+    Notes
+    -----
+    A classifier that was trained on sped-up copies of its speakers as further classes loses those: each class left
+    has its name in the label encoder.
+    """
+    training_folder, output_folder = Path(training_folder), Path(output_folder)
+    if output_folder.is_dir() and any(output_folder.iterdir()) and not overwrite:
+        raise FileExistsError(f"{output_folder} is not empty: give another folder, or allow to overwrite it")
+    _check_examples(examples)
+    nodes = read_nodes(find_hparams_file(training_folder))
+    model = load_speaker_model(training_folder)
+    labels = _find_labels(training_folder)
+    states = {name: _load_state(training_folder, name) for name in ("embedding_model", "classifier")}
+    speakers = _read_labels(labels)
+    states["classifier"]["weight"] = _classes_of_speakers(
+        states["classifier"]["weight"], len(speakers), labels
+    )
+
+    output_folder.parent.mkdir(parents=True, exist_ok=True)
+    with _replacing(output_folder) as folder:
+        for name, state in states.items():
+            torch.save(state, folder / f"{name}.ckpt")
+            tensors = {key: value.contiguous() for key, value in state.items()}
+            (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(tensors))
+        parts = stateful_parts(nodes)
+        if "mean_var_norm" in parts:
+            shutil.copyfile(
+                find_checkpoint_file(training_folder, "mean_var_norm"), folder / "mean_var_norm.ckpt"
+            )
+        # SpeechBrain looks for <name>.ckpt; people, and a training that goes on from here, for the text file.
+        shutil.copyfile(labels, folder / "label_encoder.txt")
+        shutil.copyfile(labels, folder / "label_encoder.ckpt")
+        if calibration is not None:
+            calibration.save(folder / CALIBRATION_FILE)
+        clips = []
+        for number, example in enumerate(examples, 1):
+            clips.append(f"example{number}{Path(example).suffix.lower()}")
+            shutil.copyfile(example, folder / clips[-1])
+        description = _describe(model, len(speakers), calibration)
+        (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        write_model_card(folder / "README.md", description, calibration, clips, **(card or {}))
+        loadables = [*parts, "classifier", "label_encoder"]
+        text = HPARAMS.format(
+            name=description["architecture"],
+            sample_rate=model.sample_rate,
+            embedding_size=model.embedding_size,
+            n_speakers=len(speakers),
+            network=format_nodes({key: nodes[key] for key in NETWORK_KEYS}),
+            normalizer="" if model.sample_rate == 16000 else NORMALIZER,
+            loadables="\n".join(f"    {name}: !ref <{name}>" for name in loadables),
+        )
+        (folder / HPARAMS_FILE).write_text(text, encoding="utf-8")
+    return output_folder
+
+
+def push_to_hub(folder: str | Path, repo_id: str, private: bool = False) -> str:
+    """Upload a hub folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+        What `export_hub` wrote.
+    repo_id : str
+        `owner/model`; created where it does not exist.
+    private : bool
+        Whether a new repository is private.
+
+    Returns
+    -------
+    str
+        The address of the commit.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder is no hub folder.
+    ValueError
+        If the id is no valid one.
+    OSError
+        If the hub refuses, or is out of reach.
+    """
+    import httpx
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalTokenNotFoundError
+
+    if not (Path(folder) / HPARAMS_FILE).is_file():
+        raise FileNotFoundError(f"no {HPARAMS_FILE} in {folder}: it is not a hub folder")
+    api = HfApi()
+    try:
+        repository = api.create_repo(repo_id, private=private, exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repository.repo_id,
+            folder_path=folder,
+            commit_message="Upload a speaker verification model",
+            ignore_patterns=[".*"],
+        )
+    except HFValidationError as error:
+        raise ValueError(f"'{repo_id}' is no hub id: expected owner/model ({error})") from error
+    except (HfHubHTTPError, LocalTokenNotFoundError, httpx.HTTPError) as error:
+        reason = " ".join(str(error).split())
+        raise OSError(
+            f"{folder} could not be uploaded to '{repo_id}': {reason}. Log in with `hf auth login`, or set HF_TOKEN"
+        ) from error
+    return str(commit.commit_url)
+
+
+def read_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
+    """Read the scores of a verification, lines of `enrolment test label score`.
+
+    Parameters
+    ----------
+    path : str or Path
+        What `speechbrain_bccmt.scoring.report.write_scores` wrote.
+
+    Returns
+    -------
+    scores : numpy.ndarray
+        (trials,), float64.
+    target : numpy.ndarray of bool
+        (trials,), which are target trials.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If a line is of another form.
+
+    Examples
+    --------
+    >>> path = getfixture("tmp_path") / "scores.txt"
+    >>> _ = path.write_text("a/1 a/2 1 0.75\\na/1 b/1 0 0.5\\n")
+    >>> read_scores(path)
+    (array([0.75, 0.5 ]), array([ True, False]))
+    """
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no scores at {path}")
+    scores, target = [], []
+    with open(path, encoding="utf-8", errors="replace") as file:
+        for number, line in enumerate(file, 1):
+            fields = line.split()
+            try:
+                _, _, label, score = fields
+                target.append({"1": True, "0": False}[label])
+                scores.append(float(score))
+            except (ValueError, KeyError):
+                raise ValueError(
+                    f"{path}:{number}: expected `enrolment test 0|1 score`: {line.strip():.120}"
+                ) from None
+    if not scores:
+        raise ValueError(f"{path} holds no scores")
+    return np.array(scores), np.array(target)
+
+
+def _check_examples(examples: Sequence[str | Path]) -> None:
+    for example in examples:
+        if not Path(example).is_file():
+            raise FileNotFoundError(f"no example recording at {example}")
+        if Path(example).suffix.lower() not in EXAMPLE_FORMATS:
+            raise ValueError(f"the example {example} is none of {', '.join(EXAMPLE_FORMATS)}")
+
+
+def _find_labels(training_folder: Path) -> Path:
+    for path in (training_folder / "save" / "label_encoder.txt", training_folder / "label_encoder.txt"):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(f"no label_encoder.txt in {training_folder / 'save'} or {training_folder}")
+
+
+def _read_labels(path: Path) -> dict[str, int]:
+    encoder = CategoricalEncoder()
+    try:
+        encoder.load(path)
+    except (ValueError, SyntaxError, KeyError, RuntimeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no label file: {error}") from error
+    if not encoder.lab2ind:
+        raise ValueError(f"{path} names no speaker")
+    return encoder.lab2ind
+
+
+def _load_state(training_folder: Path, name: str) -> dict[str, torch.Tensor]:
+    return torch_patched_state_dict_load(find_checkpoint_file(training_folder, name), "cpu")
+
+
+def _classes_of_speakers(weight: torch.Tensor, n_speakers: int, labels: Path) -> torch.Tensor:
+    """Keep the classes of speakers at their own speed, which come first."""
+    if len(weight) % n_speakers:
+        raise ValueError(
+            f"the classifier has {len(weight)} classes, but {labels} names {n_speakers} speakers"
+        )
+    return weight[:n_speakers].clone()
+
+
+def _describe(model, n_speakers: int, calibration: Calibration | None) -> dict:
+    network = model.embedding_model
+    return {
+        "speechbrain_interface": "SpeakerRecognition",
+        "library": "speechbrain_bccmt",
+        "architecture": type(network).__name__,
+        "architecture_options": getattr(network, "config", {}),
+        "front_end": type(model.compute_features).__name__,
+        "sample_rate": model.sample_rate,
+        "embedding_size": model.embedding_size,
+        "parameters": count_parameters(network),
+        "training_speakers": n_speakers,
+        "threshold": None if calibration is None else calibration.threshold,
+    }
+
+
+@contextlib.contextmanager
+def _replacing(output_folder: Path):
+    """Give a temporary folder; then move its files into the output folder, the YAML last."""
+    with tempfile.TemporaryDirectory(dir=output_folder.parent, prefix=f".{output_folder.name}-") as temporary:
+        folder = Path(temporary)
+        yield folder
+        output_folder.mkdir(exist_ok=True)
+        (output_folder / HPARAMS_FILE).unlink(missing_ok=True)
+        for path in sorted(folder.iterdir(), key=lambda path: path.name == HPARAMS_FILE):
+            os.replace(path, output_folder / path.name)

@@ -1,0 +1,274 @@
+"""ONNX graphs of a trained model: features to embedding, and waveform to embedding.
+
+Both take any batch and any length. The mean normalisation is inside both; the second has the front end inside as
+well, where a convolution stands for the Fourier transform, as ONNX runtimes have no fast one.
+"""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from speechbrain_bccmt.data.atomic import temporary_sibling
+from speechbrain_bccmt.export.source import SpeakerModel
+from speechbrain_bccmt.features import KaldiFbank, frame_count
+
+OPSET = 17
+GRAPHS = ("features", "waveform")
+
+
+class ConvolutionalSTFT(nn.Module):
+    """SpeechBrain's `STFT` as one convolution, for export.
+
+    Parameters
+    ----------
+    stft : speechbrain.processing.features.STFT
+        The transform to stand for: centred, padded with zeros, one-sided, as `Fbank` builds it.
+
+    Raises
+    ------
+    ValueError
+        If it has other options.
+
+    Notes
+    -----
+    In PyTorch it is slower than the FFT.
+
+    Examples
+    --------
+    >>> from speechbrain.processing.features import STFT
+    >>> stft, wavs = STFT(sample_rate=16000), torch.randn(2, 1000)
+    >>> torch.allclose(ConvolutionalSTFT(stft)(wavs), stft(wavs), atol=1e-3)
+    True
+    """
+
+    def __init__(self, stft: nn.Module):
+        super().__init__()
+        options = stft.center, stft.pad_mode, stft.onesided, stft.normalized_stft
+        if options != (True, "constant", True, False):
+            raise ValueError(
+                f"an STFT with center, pad_mode, onesided, normalized_stft = {options} has no form for export"
+            )
+        self.n_fft = stft.n_fft
+        self.hop_length = stft.hop_length
+        before = (stft.n_fft - stft.win_length) // 2  # as torch.stft centres a short window
+        window = F.pad(stft.window.double(), (before, stft.n_fft - stft.win_length - before))
+        bins = torch.arange(stft.n_fft // 2 + 1, dtype=torch.float64)
+        angle = 2 * torch.pi / stft.n_fft * bins[:, None] * torch.arange(stft.n_fft, dtype=torch.float64)
+        kernel = torch.cat([angle.cos(), -angle.sin()]) * window
+        self.register_buffer("kernel", kernel.float().unsqueeze(1))
+
+    def forward(self, wavs: Tensor) -> Tensor:
+        """Map (batch, samples) to (batch, frames, bins, 2), real and imaginary part."""
+        spectrum = F.conv1d(wavs.unsqueeze(1), self.kernel, stride=self.hop_length, padding=self.n_fft // 2)
+        return torch.stack(spectrum.transpose(1, 2).chunk(2, dim=2), dim=3)
+
+
+class FeaturesToEmbedding(nn.Module):
+    """The graph from features to embedding: mean normalisation and encoder.
+
+    Parameters
+    ----------
+    model : SpeakerModel
+        The trained model.
+    """
+
+    def __init__(self, model: SpeakerModel):
+        super().__init__()
+        self.mean_var_norm = model.mean_var_norm
+        self.embedding_model = model.embedding_model
+
+    def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Embed (batch, frames, mels), of which `valid` (batch,) frames count, as (batch, embedding size)."""
+        # A quarter of a frame less, so that rounding gives these frames: see features.relative_lengths.
+        lengths = None if valid is None else (valid.float() - 0.25) / features.shape[1]
+        return self.embedding_model(self.mean_var_norm(features, lengths), lengths).squeeze(1)
+
+
+class WaveformToEmbedding(nn.Module):
+    """The graph from waveform to embedding.
+
+    Parameters
+    ----------
+    model : SpeakerModel
+        The trained model; its front end is a `KaldiFbank` or SpeechBrain's `Fbank`.
+
+    Raises
+    ------
+    TypeError
+        If its front end is of another kind.
+    """
+
+    def __init__(self, model: SpeakerModel):
+        super().__init__()
+        frame_count(model.compute_features, 0)  # refuses other kinds
+        self.front_end = copy.deepcopy(model.compute_features)
+        if not isinstance(self.front_end, KaldiFbank):
+            self.front_end.compute_STFT = ConvolutionalSTFT(model.compute_features.compute_STFT)
+        self.count_frames = lambda n_samples: frame_count(model.compute_features, n_samples)
+        self.encoder = FeaturesToEmbedding(model)
+
+    def forward(self, waveform: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Embed (batch, samples), of which `valid` (batch,) samples count, as (batch, embedding size)."""
+        return self.encoder(self.front_end(waveform), None if valid is None else self.count_frames(valid))
+
+
+def export_onnx(
+    model: SpeakerModel,
+    path: str | Path,
+    graph: str = "features",
+    with_lengths: bool = False,
+    metadata: dict | None = None,
+) -> Path:
+    """Write a trained model as one ONNX graph.
+
+    Parameters
+    ----------
+    model : SpeakerModel
+        The trained model.
+    path : str or Path
+        The file; replaced where it exists.
+    graph : str
+        "features": input `features` (batch, frames, mels), float32, as the front end gives them, whether
+        their mean has been removed or not. "waveform": input `waveform` (batch, samples), float32 in [-1, 1] at
+        the model's sample rate. The output is `embedding` (batch, embedding size).
+    with_lengths : bool
+        A second input `lengths` (batch,), int64, the frames or samples of each utterance of a padded batch.
+        Without it the graph is a little faster, and all utterances of a batch are of one length.
+    metadata : dict, optional
+        Further entries beside the model's own.
+
+    Returns
+    -------
+    Path
+        `path`.
+
+    Raises
+    ------
+    ValueError
+        If `graph` is unknown.
+    TypeError
+        If the front end has no form for export.
+    ImportError
+        If the package onnx is not installed.
+    """
+    onnx = import_onnx()
+    if graph not in GRAPHS:
+        raise ValueError(f"graph is '{graph}', expected one of {', '.join(GRAPHS)}")
+    path = Path(path)
+    module = (FeaturesToEmbedding if graph == "features" else WaveformToEmbedding)(model).eval()
+    n_samples = 2 * model.sample_rate
+    example = torch.randn(2, n_samples, generator=torch.Generator().manual_seed(0))
+    unit = "samples"
+    if graph == "features":
+        example, unit = model.compute_features(example), "frames"
+    inputs, axes = (example,), {graph: {0: "batch", 1: unit}, "embedding": {0: "batch"}}
+    if with_lengths:
+        inputs, axes["lengths"] = (
+            (example, torch.tensor([example.shape[1], example.shape[1] // 2])),
+            {0: "batch"},
+        )
+    names = [graph, "lengths"] if with_lengths else [graph]
+    with temporary_sibling(path) as temporary:
+        with torch.no_grad(), warnings.catch_warnings():
+            # Tracing tells of checks of shapes that it turns into constants; and the exporter of its successor.
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module,
+                inputs,
+                temporary,
+                input_names=names,
+                output_names=["embedding"],
+                dynamic_axes=axes,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        written = onnx.load(temporary)
+        onnx.helper.set_model_props(
+            written,
+            {key: str(value) for key, value in {**describe(model, graph), **(metadata or {})}.items()},
+        )
+        onnx.checker.check_model(written)
+        onnx.save(written, temporary)
+        temporary.replace(path)
+    return path
+
+
+def describe(model: SpeakerModel, graph: str) -> dict:
+    """Tell what a client of the graph must know.
+
+    Parameters
+    ----------
+    model : SpeakerModel
+        The trained model.
+    graph : str
+        "features" or "waveform".
+
+    Returns
+    -------
+    dict
+        Entries of the file's metadata.
+    """
+    return {
+        "producer": "speechbrain_bccmt",
+        "graph": graph,
+        "sample_rate": model.sample_rate,
+        "output_dim": model.embedding_size,
+        "hyperparams": model.hyperparams,
+    }
+
+
+def import_onnx():
+    """Import onnx, or say how to get it."""
+    try:
+        import onnx
+    except ImportError as error:
+        raise ImportError(
+            "ONNX export needs the package onnx: pip install 'speechbrain_bccmt[onnx]'"
+        ) from error
+    return onnx
+
+
+def load_session(path: str | Path, threads: int = 0):
+    """Open an ONNX file with onnxruntime on the CPU.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    threads : int
+        Threads of one operation; 0 leaves the choice to onnxruntime.
+
+    Returns
+    -------
+    onnxruntime.InferenceSession
+        The session.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If onnxruntime cannot read it.
+    ImportError
+        If onnxruntime is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ImportError(
+            "running ONNX files needs the package onnxruntime: pip install 'speechbrain_bccmt[onnx]'"
+        ) from error
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no ONNX file at {path}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime has no common class for what its C++ side raises
+        raise ValueError(f"{path} is not a usable ONNX file: {str(error).splitlines()[0]}") from error

@@ -1,0 +1,266 @@
+"""Smaller graphs: 8-bit integers in place of 32-bit floats, and what that costs in error rates."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from speechbrain_bccmt.data.atomic import temporary_sibling
+from speechbrain_bccmt.data.trials import AUDIO_EXTENSIONS, Trials
+from speechbrain_bccmt.export.onnx import load_session
+from speechbrain_bccmt.export.source import SpeakerModel
+from speechbrain_bccmt.scoring.cosine import cosine_scores
+from speechbrain_bccmt.scoring.embeddings import read_utterance
+from speechbrain_bccmt.scoring.report import summarise
+
+METHODS = ("dynamic", "static")
+# Where the weights and the work are. All else stays in floats.
+STATIC_OPERATORS = ["Conv", "MatMul", "Gemm"]
+DYNAMIC_OPERATORS = ["MatMul", "Gemm", "Conv"]
+
+
+def quantise_dynamic(source: str | Path, target: str | Path) -> Path:
+    """Store weights as 8-bit integers; activations are quantised at run time, by their range there and then.
+
+    Parameters
+    ----------
+    source : str or Path
+        An ONNX file of `export_onnx`.
+    target : str or Path
+        The file to write; replaced where it exists.
+
+    Returns
+    -------
+    Path
+        `target`.
+
+    Raises
+    ------
+    ImportError
+        If onnxruntime or onnx is not installed.
+    """
+    quantization = _import_quantization()
+    with _quantising(source, target) as (prepared, temporary, excluded):
+        quantization.quantize_dynamic(
+            prepared,
+            temporary,
+            op_types_to_quantize=DYNAMIC_OPERATORS,
+            nodes_to_exclude=excluded,
+            weight_type=quantization.QuantType.QUInt8,
+        )
+    return Path(target)
+
+
+def quantise_static(
+    source: str | Path, target: str | Path, inputs: Iterable[np.ndarray], progress: bool = False
+) -> Path:
+    """Store weights as 8-bit integers and fix the ranges of activations by those that speech has.
+
+    Parameters
+    ----------
+    source : str or Path
+        An ONNX file of `export_onnx`, made without lengths.
+    target : str or Path
+        The file to write; replaced where it exists.
+    inputs : iterable of numpy.ndarray
+        What the graph will see: (batch, samples) or (batch, frames, mels), float32, of speech. A hundred utterances
+        do.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    Path
+        `target`.
+
+    Raises
+    ------
+    ValueError
+        If there are no inputs.
+    ImportError
+        If onnxruntime or onnx is not installed.
+    """
+    quantization = _import_quantization()
+    names = [entry.name for entry in load_session(source, 1).get_inputs()]
+    if len(names) > 1:
+        raise ValueError(f"{source} has the inputs {', '.join(names)}: quantise a graph made without lengths")
+    inputs = iter(tqdm(inputs, desc="Calibrating", unit="utt", disable=not progress))
+    first = next(inputs, None)
+    if first is None:
+        raise ValueError("static quantisation needs speech to calibrate on, but there is none")
+
+    class Reader(quantization.CalibrationDataReader):
+        def __init__(self):
+            self.waiting = [first]
+
+        def get_next(self):
+            value = self.waiting.pop() if self.waiting else next(inputs, None)
+            return None if value is None else {names[0]: np.asarray(value, dtype=np.float32)}
+
+    with _quantising(source, target) as (prepared, temporary, excluded):
+        quantization.quantize_static(
+            prepared,
+            temporary,
+            Reader(),
+            op_types_to_quantize=STATIC_OPERATORS,
+            nodes_to_exclude=excluded,
+            per_channel=True,
+            activation_type=quantization.QuantType.QUInt8,
+            weight_type=quantization.QuantType.QInt8,
+            extra_options={"CalibMovingAverage": True, "CalibMaxIntermediateOutputs": 32},
+        )
+    return Path(target)
+
+
+def find_speech(paths: Iterable[str | Path], count: int) -> list[Path]:
+    """Choose recordings to calibrate on, evenly over all that there are.
+
+    Parameters
+    ----------
+    paths : iterable of str or Path
+        Recordings, or folders that are searched for them.
+    count : int
+        How many to choose at most.
+
+    Returns
+    -------
+    list of Path
+        The recordings.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a path does not exist.
+    ValueError
+        If there are no recordings, or `count` is not positive.
+    """
+    if count < 1:
+        raise ValueError(f"{count} recordings to calibrate on: expected at least 1")
+    files: list[Path] = []
+    for path in map(Path, paths):
+        if path.is_dir():
+            files += sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_EXTENSIONS)
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise FileNotFoundError(f"no recording or folder at {path}")
+    if not files:
+        raise ValueError(
+            f"no recordings in {', '.join(map(str, paths))}: looked for {', '.join(AUDIO_EXTENSIONS)}"
+        )
+    return [files[index * len(files) // min(count, len(files))] for index in range(min(count, len(files)))]
+
+
+def read_inputs(model: SpeakerModel, files: Iterable[Path], graph: str) -> Iterator[np.ndarray]:
+    """Yield what a graph takes, from one recording at a time.
+
+    Parameters
+    ----------
+    model : SpeakerModel
+        The model of the graph.
+    files : iterable of Path
+        Recordings.
+    graph : str
+        "features" or "waveform".
+
+    Yields
+    ------
+    numpy.ndarray
+        (1, frames, mels) or (1, samples), float32.
+
+    Raises
+    ------
+    ValueError
+        If a recording cannot be read.
+    """
+    for file in files:
+        wav = read_utterance({"ID": file.name, "wav": str(file)}, model.sample_rate)[None]
+        yield (model.compute_features(wav) if graph == "features" else wav).numpy()
+
+
+def error_rates(
+    path: str | Path, rows: list[dict], trials: Trials, threads: int = 1, progress: bool = False
+) -> dict:
+    """Judge a graph from waveform to embedding by a trial list.
+
+    Parameters
+    ----------
+    path : str or Path
+        An ONNX file of `export_onnx` with graph "waveform", quantised or not.
+    rows : list of dict
+        The utterances, as in a CSV of this package: `ID`, `wav`, optionally `start` and `stop`.
+    trials : Trials
+        The trials, between utterances of `rows`.
+    threads : int
+        Threads of onnxruntime.
+    progress : bool
+        Show a progress bar.
+
+    Returns
+    -------
+    dict
+        `eer`, `min_dcf` and more, see `speechbrain_bccmt.scoring.report.summarise`.
+
+    Raises
+    ------
+    ValueError
+        If an utterance of the trials is missing in `rows` or cannot be embedded.
+    """
+    session = load_session(path, threads)
+    rate = int(session.get_modelmeta().custom_metadata_map.get("sample_rate", 16000))
+    row_of = {row["ID"]: row for row in rows}
+    missing = [name for name in trials.ids if name not in row_of]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} utterances of the trials are not among the rows, first '{missing[0]}'"
+        )
+    embeddings = []
+    for name in tqdm(trials.ids, desc="Embedding", unit="utt", disable=not progress):
+        wav = read_utterance(row_of[name], rate).numpy()[None]
+        embeddings.append(session.run(None, {"waveform": wav})[0][0])
+    scores = cosine_scores(np.stack(embeddings), trials.enrol, trials.test)
+    return summarise(scores, trials.target)
+
+
+@contextlib.contextmanager
+def _quantising(source: str | Path, target: str | Path) -> Iterator[tuple[str, str, list[str]]]:
+    """Give the prepared graph, a temporary name for the result, and the nodes to leave; then keep the metadata."""
+    import onnx
+
+    quantization = _import_quantization()
+    target = Path(target)
+    # onnxruntime logs advice on each call, on the root logger.
+    level = logging.getLogger().level
+    with tempfile.TemporaryDirectory() as folder, temporary_sibling(target) as temporary:
+        prepared = str(Path(folder, "prepared.onnx"))
+        try:
+            logging.getLogger().setLevel(logging.ERROR)
+            quantization.shape_inference.quant_pre_process(str(source), prepared, skip_symbolic_shape=True)
+            graph = onnx.load(prepared)
+            # Powers of spectral bins span far more than 8 bits can tell apart.
+            excluded = [node.name for node in graph.graph.node if "/front_end/" in node.name]
+            yield prepared, str(temporary), excluded
+        finally:
+            logging.getLogger().setLevel(level)
+        written = onnx.load(temporary)
+        entries = {entry.key: entry.value for entry in onnx.load(source).metadata_props}
+        onnx.helper.set_model_props(written, {**entries, "quantised": "int8"})
+        onnx.save(written, temporary)
+        temporary.replace(target)
+
+
+def _import_quantization():
+    try:
+        from onnxruntime import quantization
+        from onnxruntime.quantization import shape_inference  # noqa: F401  not imported by the package itself
+    except ImportError as error:
+        raise ImportError(
+            "quantisation needs the packages onnx and onnxruntime: pip install 'speechbrain_bccmt[onnx]'"
+        ) from error
+    return quantization

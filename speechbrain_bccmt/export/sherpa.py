@@ -1,0 +1,98 @@
+"""What sherpa-onnx needs to run a speaker model: its own features must be the model's, and it must be told so.
+
+sherpa-onnx (https://github.com/k2-fsa/sherpa-onnx) computes Kaldi features itself: 80 filters from 20 Hz to 400 Hz below
+half the sample rate, and frames centred on every 10 ms, reflected at both ends (`snip_edges` false). The frames of
+`KaldiFbank` begin with the first sample; frame n + 1 of sherpa-onnx is frame n of this front end, had it begun 2.5 ms
+later. Apart from that, and from one or two frames at each end, both are the same figures.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from speechbrain_bccmt.export.source import SpeakerModel
+from speechbrain_bccmt.features import KaldiFbank
+
+# Its front end stops 400 Hz below half the sample rate, whatever the model was trained on.
+BELOW_NYQUIST = 400
+# How it scales samples: the scale of our front end to its `normalize_samples`.
+NORMALIZE_SAMPLES = {1.0: 1, 32768.0: 0}
+
+
+def sherpa_metadata(model: SpeakerModel, language: str = "unknown") -> dict[str, str | int]:
+    """Give the metadata by which sherpa-onnx runs a model's graph of features.
+
+    Parameters
+    ----------
+    model : SpeakerModel
+        The trained model.
+    language : str
+        What the model was trained on; sherpa-onnx shows it and does nothing with it.
+
+    Returns
+    -------
+    dict
+        Entries for the file's metadata.
+
+    Raises
+    ------
+    ValueError
+        If sherpa-onnx would compute other features than the model was trained on.
+
+    Notes
+    -----
+    `framework` names one of the families that sherpa-onnx knows; "wespeaker" stands for what this model shares with them,
+    Kaldi features of shape (batch, frames, mels) in, one vector out. The mean is removed within the graph, so that
+    there is no `feature_normalize_type`.
+
+    Examples
+    --------
+    >>> from speechbrain.processing.features import InputNormalization
+    >>> from speechbrain_bccmt import bccmt_tiny
+    >>> norm = InputNormalization(norm_type="sentence", std_norm=False)
+    >>> metadata = sherpa_metadata(SpeakerModel(KaldiFbank(f_max=7600), norm, bccmt_tiny().eval()))
+    >>> metadata["output_dim"], metadata["normalize_samples"]
+    (192, 1)
+    """
+    problems = _differences(model.compute_features)
+    if problems:
+        raise ValueError(
+            f"sherpa-onnx cannot run the model '{model.source}', as it would compute other features: "
+            f"{'; '.join(problems)}. Train with compute_features: !new:speechbrain_bccmt.features.KaldiFbank, "
+            f"n_mels: 80, f_max: {model.sample_rate // 2 - BELOW_NYQUIST}, or export without sherpa"
+        )
+    return {
+        "framework": "wespeaker",
+        "language": language,
+        "output_dim": model.embedding_size,
+        "sample_rate": model.sample_rate,
+        "normalize_samples": NORMALIZE_SAMPLES[model.compute_features.scale],
+    }
+
+
+def fits_sherpa(model: SpeakerModel) -> bool:
+    """Tell whether sherpa-onnx computes the features that a model was trained on."""
+    return not _differences(model.compute_features)
+
+
+def _differences(front_end: torch.nn.Module) -> list[str]:
+    if not isinstance(front_end, KaldiFbank):
+        return [f"the front end is {type(front_end).__name__}, not KaldiFbank"]
+    if front_end.n_mels != 80:
+        return [f"n_mels is {front_end.n_mels}, not 80"]
+    rate = front_end.sample_rate
+    theirs = KaldiFbank(sample_rate=rate, f_max=rate / 2 - BELOW_NYQUIST)
+    problems = []
+    if (front_end.window_size, front_end.hop_size) != (theirs.window_size, theirs.hop_size):
+        problems.append("frames are not 25 ms every 10 ms")
+    elif not torch.equal(front_end.window.cpu(), theirs.window):
+        problems.append("the window is not povey")
+    if front_end.filters.shape != theirs.filters.shape or not torch.equal(
+        front_end.filters.cpu(), theirs.filters
+    ):
+        problems.append(f"the filters do not span 20 to {rate / 2 - BELOW_NYQUIST:g} Hz (f_min, f_max)")
+    if front_end.preemphasis != theirs.preemphasis:
+        problems.append(f"preemphasis is {front_end.preemphasis}, not {theirs.preemphasis}")
+    if front_end.scale not in NORMALIZE_SAMPLES:
+        problems.append(f"scale is {front_end.scale:g}, neither 1 nor 32768")
+    return problems

@@ -55,15 +55,19 @@ def corpus(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
-    """Folders of a teacher and a student as training leaves them, with random weights."""
+    """Folders of models as training leaves them, with random weights; the narrow one has small embeddings."""
     from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 
     from speechbrain_bccmt.lobes.bccmt import bccmt_base, bccmt_tiny
 
     folders = {}
-    for name, builder in (("teacher", bccmt_base), ("student", bccmt_tiny)):
+    for name, builder, size in (
+        ("teacher", bccmt_base, 192),
+        ("student", bccmt_tiny, 192),
+        ("narrow", bccmt_tiny, 8),
+    ):
         folders[name] = tmp_path_factory.mktemp(name)
-        torch.save(builder().state_dict(), folders[name] / "embedding_model.ckpt")
-        classifier = Classifier(input_size=192, out_neurons=N_TRAIN)
+        torch.save(builder(embedding_size=size).state_dict(), folders[name] / "embedding_model.ckpt")
+        classifier = Classifier(input_size=size, out_neurons=N_TRAIN)
         torch.save(classifier.state_dict(), folders[name] / "classifier.ckpt")
     return folders

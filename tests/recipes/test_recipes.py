@@ -2,11 +2,15 @@
 
 import csv
 import importlib.util
+import json
 import re
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from speechbrain_bccmt.scoring.plda import PLDA
 
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = [
@@ -70,6 +74,31 @@ def test_verification_needs_no_training_speakers_without_cohort(corpus, models, 
     assert "no training speaker remains" in capsys.readouterr().err
 
 
+def test_extracted_embeddings_serve_every_scoring_run(corpus, models, tmp_path, monkeypatch):
+    def verification(yaml, output, extra):
+        (row,) = (row for row in ROWS if row["Hparam_file"] == f"hparams/{yaml}.yaml")
+        return run(
+            row, tmp_path / output, f"--embeddings_folder={tmp_path / 'kept'} {extra}", **corpus, **models
+        )
+
+    narrow = f"--pretrain_path={models['narrow']} --embedding_size=8"
+    assert verification("extract_bccmt_tiny", "extracted", narrow) == 0
+    monkeypatch.setattr("speechbrain_bccmt.scoring.store.embed_utterances", None)
+    assert verification("verification_plda_bccmt_tiny", "plda", "") == 0
+    assert verification("verification_bccmt_tiny", "cosine", narrow) == 0
+    train, test = (np.load(tmp_path / "extracted" / f"{part}.npz") for part in ("train", "test"))
+    assert len(train["ids"]) == 24 and sorted(set(train["speakers"])) == [f"id0{n}" for n in range(6)]
+    place = {utterance: place for place, utterance in enumerate(test["ids"])}
+    lines = [line.split() for line in (tmp_path / "plda" / "scores.txt").read_text().splitlines()]
+    plda = PLDA.fit(train["embeddings"], train["speakers"], lda_dim=4)
+    expected = plda.scores(test["embeddings"], *([place[line[side]] for line in lines] for side in (0, 1)))
+    assert np.allclose([float(line[3]) for line in lines], expected, rtol=1e-6)
+    results = json.loads((tmp_path / "plda" / "results.json").read_text())
+    assert results["plda_speakers"] == 6 and results["plda_utterances"] == 24
+    cosine = json.loads((tmp_path / "cosine" / "results.json").read_text())
+    assert results["scores"]["cosine"] == cosine["scores"]["cosine"] != results["scores"]["PLDA"]
+
+
 def test_every_yaml_is_listed():
     listed = {row["Hparam_file"] for row in ROWS}
     assert listed == {f"hparams/{path.name}" for path in (ROOT / "hparams").glob("*.yaml")}
@@ -83,8 +112,8 @@ def test_every_key_is_used(row):
     """As SpeechBrain's consistency test: a key is read by the script, or another key refers to it."""
     yaml = (ROOT / row["Hparam_file"]).read_text()
     code = (ROOT / row["Script_file"]).read_text()
-    if row in TRAINING:
-        code += (ROOT / "speechbrain_bccmt" / "brain.py").read_text()
+    shared = "brain.py" if row in TRAINING else "scoring/experiment.py"
+    code += (ROOT / "speechbrain_bccmt" / shared).read_text()
     unused = [
         key
         for key in re.findall(r"^(\w+):", yaml, re.MULTILINE)

@@ -103,6 +103,17 @@ def test_whole_run(main, corpus, tmp_path, capsys):
     assert "EER in %" in printed and "s-norm" in printed and str(tmp_path) in printed
 
 
+def test_another_run_embeds_nothing(main, corpus, tmp_path, monkeypatch):
+    store = tmp_path / "embeddings"
+    assert main(arguments(corpus, tmp_path / "one", embeddings_folder=store)) == 0
+    monkeypatch.setattr("speechbrain_bccmt.scoring.store.embed_utterances", None)
+    assert main(arguments(corpus, tmp_path / "two", embeddings_folder=store, top_n=3)) == 0
+    texts = [(tmp_path / run / "scores.txt").read_text() for run in ("one", "two")]
+    assert texts[0] == texts[1]
+    with pytest.raises(TypeError):  # another folder holds none
+        main(arguments(corpus, tmp_path / "three"))
+
+
 def test_without_score_norm_and_after_a_run_with_it(main, corpus, tmp_path):
     (tmp_path / "scores_norm.txt").write_text("of an earlier run")
     assert main(arguments(corpus, tmp_path, "--score_norm=null", "--c_miss=10")) == 0

@@ -10,8 +10,15 @@ Two copies of one speaker never meet, as there are no trials of a speaker agains
 of both sides is the vertex bootstrap of networks (Snijders and Borgatti 1999), whose product weights are those
 of the pigeonhole bootstrap (Owen 2007); that trials by one speaker depend on each other, and what ignoring it
 does to intervals, is shown for NIST's evaluations by Wu, Martin, Greenberg and Kacker. To combine these for
-speaker verification is our reading. Intervals are percentiles of the resampled figures. They tell of other
-speakers with the same system: not of another training, and not of another cohort.
+speaker verification is our reading.
+
+Intervals are percentiles of the resampled figures. A minimum over thresholds or calibrations (minDCF, minCllr)
+fits the trials at hand: it is too low on few speakers, and again by as much in a resample. Its percentiles are
+mirrored at the point (the basic bootstrap of Davison and Hinkley 1997), which takes this bias off. In simulations
+with 20, 50 and 100 speakers the 95 % intervals missed the truth in 5 to 7 % of the runs for the EER, those
+of minDCF in 15, 7 and 8 % (percentiles: 31, 16 and 9 %), those of minCllr in 12, 10 and 5 % (24, 21 and 13 %): with
+few speakers read the latter two as too narrow. They tell of other speakers with the same system: not of another
+training, and not of another cohort.
 """
 
 from __future__ import annotations
@@ -25,11 +32,12 @@ from tqdm import tqdm
 from speechbrain_bccmt.data.trial_list import Trials, speaker_of
 from speechbrain_bccmt.scoring.weighted_trials import SortedTrials, figures_of
 
+_MINIMA = ("min_dcf", "min_cllr")
 _SHOW_PROGRESS_FROM = 2e8  # trials to weigh, several seconds
 
 
 class Interval(NamedTuple):
-    """A figure on all trials, and the interval that the resampled ones fall into.
+    """A figure on all trials, and where it may be for other speakers.
 
     Attributes
     ----------
@@ -64,7 +72,7 @@ def confidence_intervals(
     measures : sequence of str
         Of `eer`, `min_dcf`, `act_dcf`, `cllr`, `min_cllr`, `miss_rate` (see `metrics`).
     confidence : float
-        Share of the resampled figures inside the interval, in (0, 1).
+        How often the intervals are to hold the true figure, in (0, 1).
     **options
         `p_target`, `c_miss`, `c_fa`, `false_alarm_rate`, `n_resamples`, `seed`, `progress` of `resample`.
 
@@ -89,7 +97,11 @@ def confidence_intervals(
     if not 0 < confidence < 1:
         raise ValueError(f"confidence is {confidence}, expected a share between 0 and 1, such as 0.95")
     points, samples = resample(scores, target, enrol_speaker, test_speaker, measures, **options)
-    return {name: _interval(points[name], samples[name], confidence) for name in points}
+    intervals = {name: _interval(name, points[name], samples[name], confidence) for name in points}
+    for name in _MINIMA:
+        if name in intervals:  # what is mirrored can leave the range of the figure
+            intervals[name] = Interval(*(min(max(value, 0.0), 1.0) for value in intervals[name]))
+    return intervals
 
 
 def difference_intervals(
@@ -137,13 +149,17 @@ def difference_intervals(
     points, samples = resample(scores, *shared, **options)
     other_points, other_samples = resample(other_scores, *shared, **options)
     return {
-        name: _interval(points[name] - other_points[name], samples[name] - other_samples[name], confidence)
+        name: _interval(
+            name, points[name] - other_points[name], samples[name] - other_samples[name], confidence
+        )
         for name in points
     }
 
 
-def _interval(point: float, samples: np.ndarray, confidence: float) -> Interval:
+def _interval(name: str, point: float, samples: np.ndarray, confidence: float) -> Interval:
     low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2])
+    if name in _MINIMA:
+        low, high = 2 * point - high, 2 * point - low
     return Interval(point, float(low), float(high))
 
 

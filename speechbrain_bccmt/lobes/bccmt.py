@@ -11,138 +11,16 @@ our reading, chosen by measurement (docs/skeleton.md). Building blocks: CMT (arX
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechbrain_bccmt.lobes.attention import (
-    FrequencyTimeSelfAttention,
-    TemporalSelfAttention,
-    frame_mask,
-    strided,
-    valid_frames,
-)
-from speechbrain_bccmt.lobes.broadcast import (
-    FrequencyConv,
-    InvertedResidualUnit,
-    TemporalUnit,
-    broadcast,
-    frequency_mean,
-)
+from speechbrain_bccmt.lobes.attention import frame_mask, strided, valid_frames
+from speechbrain_bccmt.lobes.blocks import Block, Downsample
 from speechbrain_bccmt.lobes.pooling import FrequencyStatisticsPooling
 
 ATTENTIONS = ("temporal", "frequency_time")
-
-
-class Block(nn.Module):
-    """One BC-CMT block: local perception unit, self-attention and inverted feed-forward, each broadcast.
-
-    Parameters
-    ----------
-    channels, hidden : int
-        Channels of the map, and of the feed-forward part's inside.
-    heads, groups, key_reduction : int
-        Of the self-attention.
-    subbands : int
-        Of the sub-spectral norms.
-    attention : str
-        "temporal" or "frequency_time".
-    kernel_size : int
-        Of the temporal depth-wise convolutions, in frames.
-    dropout : float
-        In training, on what is broadcast.
-
-    Examples
-    --------
-    >>> import torch
-    >>> block = Block(8, hidden=16, heads=2, groups=2, key_reduction=2, subbands=5)
-    >>> y, weights = block(torch.rand(3, 8, 10, 12), with_map=True)
-    >>> y.shape, weights.shape
-    (torch.Size([3, 8, 10, 12]), torch.Size([3, 2, 12, 6]))
-    """
-
-    def __init__(
-        self,
-        channels: int,
-        hidden: int,
-        heads: int,
-        groups: int,
-        key_reduction: int,
-        subbands: int,
-        attention: str = "temporal",
-        kernel_size: int = 3,
-        dropout: float = 0.0,
-    ):
-        super().__init__()
-        self.temporal = attention == "temporal"
-        self.local_frequency = FrequencyConv(channels, subbands)
-        self.local_time = TemporalUnit(channels, kernel_size, dropout)
-        form = TemporalSelfAttention if self.temporal else FrequencyTimeSelfAttention
-        self.attention = form(channels, heads, groups, key_reduction)
-        self.feed_frequency = FrequencyConv(channels, subbands)
-        self.feed_time = InvertedResidualUnit(channels, hidden, kernel_size, dropout)
-        self._start_as_identity()
-
-    def _start_as_identity(self):
-        """Let every residual branch start at zero: without it, training takes several times as many steps."""
-        last_layers = (
-            self.local_frequency[-1].norm,
-            self.local_time.pointwise,
-            self.attention.output_norm,
-            self.feed_frequency[-1].norm,
-            self.feed_time.project_norm,
-        )
-        for layer in last_layers:
-            nn.init.zeros_(layer.weight)
-
-    def forward(
-        self, x: Tensor, valid: Tensor | None = None, mask: Tensor | None = None, with_map: bool = False
-    ):
-        """Map (batch, channels, frequencies, frames) to the same shape, and the attention map or None."""
-        y = self.local_frequency(x)
-        local = self.local_time(frequency_mean(y), mask)
-        x = x + y
-        if self.temporal:
-            # The mean over frequency of the local perception unit's output is known without building that output:
-            # both broadcasts become one addition to the 2-D map, which is what costs time here.
-            attended, weights = self.attention(frequency_mean(x) + local, valid, with_map)
-            x = broadcast(x, local + attended)
-        else:
-            x = broadcast(x, local)
-            attended, weights = self.attention(x, valid, with_map)
-            x = x + attended
-        y = self.feed_frequency(x)
-        return F.relu(broadcast(x + y, self.feed_time(frequency_mean(y), mask))), weights
-
-
-class Downsample(nn.Sequential):
-    """Opens a stage: a strided convolution, the only place where channels meet at every frequency and frame.
-
-    Parameters
-    ----------
-    channels_in, channels_out : int
-        Channels before and after.
-    stride : tuple of int
-        Along frequency and time.
-
-    Notes
-    -----
-    A full kernel, not a depth-wise one: at like size its EER was clearly lower (docs/skeleton.md).
-
-    Examples
-    --------
-    >>> import torch
-    >>> Downsample(4, 8, stride=(2, 1))(torch.rand(2, 4, 20, 7)).shape
-    torch.Size([2, 8, 10, 7])
-    """
-
-    def __init__(self, channels_in: int, channels_out: int, stride: tuple[int, int]):
-        super().__init__(
-            nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False),
-            nn.BatchNorm2d(channels_out),
-            nn.ReLU(),
-        )
 
 
 class BCCMT(nn.Module):
@@ -261,6 +139,7 @@ class BCCMT(nn.Module):
                     for _ in range(depths[stage])
                 )
             )
+        self._map_size = (before, frequencies)
         self.pooling = FrequencyStatisticsPooling(before, frequencies, pooling_channels)
         self.pooling_norm = nn.BatchNorm1d(self.pooling.output_size)
         self.embedding = nn.Linear(self.pooling.output_size, embedding_size)
@@ -304,7 +183,35 @@ class BCCMT(nn.Module):
         """
         return self._encode(x, lengths, with_map=True)
 
-    def _encode(self, x: Tensor, lengths: Tensor | None, with_map: bool):
+    @property
+    def map_size(self) -> tuple[int, int]:
+        """Channels and frequencies of the last feature map."""
+        return self._map_size
+
+    @property
+    def time_stride(self) -> int:
+        """Frames of the input for one frame of the last feature map."""
+        return 2 * math.prod(self.time_strides)
+
+    def feature_map(
+        self, x: Tensor, lengths: Tensor | None = None, with_map: bool = False
+    ) -> tuple[Tensor, Tensor | None, list]:
+        """Give the last feature map, which the pooling summarises.
+
+        Parameters
+        ----------
+        x, lengths : Tensor
+            As in `forward`.
+        with_map : bool
+            Give the attention maps as well.
+
+        Returns
+        -------
+        tuple
+            The map (batch, channels, frequencies, frames), with `map_size` for channels and frequencies and one
+            frame for every `time_stride` of the input; its valid frames (batch,), or None without lengths; one
+            attention map for each block, or None in its place.
+        """
         if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] != self.n_mels:
             raise ValueError(
                 f"expected features (batch, frames >= 1, {self.n_mels} mels), got {tuple(x.shape)}"
@@ -325,6 +232,17 @@ class BCCMT(nn.Module):
             for block in blocks:
                 x, weights = block(x, valid, mask, with_map)
                 maps.append(weights)
+        return x, valid, maps
+
+    def without_head(self) -> BCCMT:
+        """Remove the pooling and the embedding layer, which have no part in the feature map, and give the encoder."""
+        self.pooling = self.pooling_norm = self.embedding = None
+        return self
+
+    def _encode(self, x: Tensor, lengths: Tensor | None, with_map: bool):
+        if self.pooling is None:
+            raise ValueError("this BCCMT has lost its pooling to a TokenEmbedder: it gives feature maps only")
+        x, valid, maps = self.feature_map(x, lengths, with_map)
         return self.embedding(self.pooling_norm(self.pooling(x, valid))).unsqueeze(1), maps
 
 

@@ -41,7 +41,7 @@ ABBREVIATIONS = {
     "ic": "impostor-correct",
     "iw": "impostor-wrong",
 }
-_COLUMN_NAMES = {
+COLUMN_NAMES = {
     "enrol": ("enrol", "enroll", "enrolment", "enrollment", "model", "modelid", "enrolid", "enrollid"),
     "test": ("test", "testid", "evaluationfileid", "segmentid", "evalfileid"),
     "label": ("label", "target", "trialtype", "type", "key"),
@@ -103,10 +103,10 @@ def detect_layout(first: str) -> Layout | None:
     """
     for delimiter in (",", ";", "\t", None):
         fields = next(csv.reader([first], delimiter=delimiter)) if delimiter else first.split()
-        names = list(map(_plain, fields))
+        names = list(map(plain_name, fields))
         enrol, test, label = (
             next((names.index(name) for name in known if name in names), -1)
-            for known in _COLUMN_NAMES.values()
+            for known in COLUMN_NAMES.values()
         )
         if enrol >= 0 and test >= 0:
             sdsv = delimiter is None and (enrol, test) == (0, 1) and len(names) <= 3
@@ -257,15 +257,15 @@ def read_models(path: str | Path) -> Iterator[tuple[int, str, str | None, list[s
             if not (fields := line.replace(",", " ").split()):
                 continue
             if has_phrase is None:
-                if _plain(fields[0]) in ("modelid", "model"):
-                    has_phrase = len(fields) > 1 and _plain(fields[1]).startswith("phrase")
+                if plain_name(fields[0]) in ("modelid", "model"):
+                    has_phrase = len(fields) > 1 and plain_name(fields[1]).startswith("phrase")
                     continue
                 has_phrase = len(fields) > 2 and not _is_audio(fields[1]) and _is_audio(fields[2])
             phrase = fields[1] if has_phrase and len(fields) > 1 else None
             yield number, fields[0], phrase, fields[1 + has_phrase :]
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """Spell the name of a column without what differs: case, "-", "_" and blanks."""
     return re.sub(r"[\s_-]", "", name).lower()
 

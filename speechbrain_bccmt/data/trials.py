@@ -51,7 +51,8 @@ logger = logging.getLogger(__name__)
 _SHOWN = 5  # lines or names given in a message before it only counts
 
 
-def _shorten(complaints: list[str]) -> str:
+def first_few(complaints: list[str]) -> str:
+    """Lay out the first lines of a complaint, and count the rest."""
     rest = len(complaints) - _SHOWN
     return "\n".join(["", *complaints[:_SHOWN]]) + (f"\n... and {rest} more" if rest > 0 else "")
 
@@ -113,7 +114,7 @@ def _read_columns(path: Path, enrolled: _Names, tested: _Names) -> _Columns:
         codes = np.fromiter((labels[label][0] for label in block.labels), np.uint8)
         parts.append((np.asarray(block.numbers, np.int64), enrol, test, codes))
     if malformed:
-        raise ValueError(f"{len(malformed)} malformed lines in a trial list:{_shorten(malformed)}")
+        raise ValueError(f"{len(malformed)} malformed lines in a trial list:{first_few(malformed)}")
     if not parts:
         raise ValueError(
             f"the trial list {path} holds no trials: expected lines such as `0|1 enrolment test`"
@@ -136,7 +137,7 @@ def _refuse_unknown(path: Path, columns: _Columns, side: str, ids, known, what: 
         for column in sides:
             if (index := int(column[row])) in strange:
                 lines.setdefault(index, f"{path}:{columns.numbers[row]}: no {what} {names[index]}")
-    raise ValueError(f"{len(lines)} {what}s of a trial list do not exist:{_shorten(list(lines.values()))}")
+    raise ValueError(f"{len(lines)} {what}s of a trial list do not exist:{first_few(list(lines.values()))}")
 
 
 def _without_repeats(path: Path, columns: _Columns) -> _Columns:
@@ -156,9 +157,9 @@ def _without_repeats(path: Path, columns: _Columns) -> _Columns:
         for row in repeats[other]
     ]
     if contradictory:
-        raise ValueError(f"{len(contradictory)} malformed lines in a trial list:{_shorten(contradictory)}")
+        raise ValueError(f"{len(contradictory)} malformed lines in a trial list:{first_few(contradictory)}")
     shown = [f"{path}:{lines[row]}: repeats line {lines[original[row]]}" for row in repeats]
-    logger.warning("%d repeated trials are counted once:%s", len(shown), _shorten(shown))
+    logger.warning("%d repeated trials are counted once:%s", len(shown), first_few(shown))
     return columns.take(np.sort(first))
 
 
@@ -178,7 +179,7 @@ def _read_enrolment(path: Path) -> dict[str, tuple[int, str | None, list[str]]]:
         else:
             models[model] = number, phrase, utterances
     if malformed:
-        raise ValueError(f"{len(malformed)} malformed lines in an enrolment file:{_shorten(malformed)}")
+        raise ValueError(f"{len(malformed)} malformed lines in an enrolment file:{first_few(malformed)}")
     if not models:
         raise ValueError(
             f"the enrolment file {path} holds no models: expected `model-id phrase-id utterance ...`"
@@ -281,7 +282,7 @@ def read_trials(
                 strange += [f"{enrolment}:{number}: no utterance {u}" for u in utterances if u not in known]
         if strange:
             raise ValueError(
-                f"{len(strange)} utterances of an enrolment file do not exist:{_shorten(strange)}"
+                f"{len(strange)} utterances of an enrolment file do not exist:{first_few(strange)}"
             )
         test = np.array([index.setdefault(name, len(index)) for name in ids], np.int64)[test]
         ids = list(index)

@@ -213,7 +213,7 @@ class SpeakerBrain(sb.core.Brain):
             )
         position = {utterance: index for index, utterance in enumerate(ids)}
         embeddings = embeddings[[position[utterance] for utterance in trials.ids]]
-        scores = np.asarray(cosine_scores(embeddings, trials.enrol, trials.test))
+        scores = np.asarray(cosine_scores(embeddings, trials.enrol, trials.test, trials.models))
         return float(equal_error_rate(scores[trials.target], scores[~trials.target])[0])
 
     def on_stage_end(self, stage, stage_loss, epoch=None):

@@ -114,7 +114,7 @@ class CropReader:
         self.sample_rate = sample_rate
         self.cache = {} if cache_audio else None
 
-    def __call__(self, path, start: int, stop: int, n_samples: int, file_rate: int) -> torch.Tensor:
+    def __call__(self, path, start: int, stop: int, n_samples: int | None, file_rate: int) -> torch.Tensor:
         """Read one crop at a position drawn from torch's default generator.
 
         Parameters
@@ -123,8 +123,8 @@ class CropReader:
             The audio file.
         start, stop : int
             The utterance inside the file, in samples of the file.
-        n_samples : int
-            Length of the crop at the reader's rate.
+        n_samples : int or None
+            Length of the crop at the reader's rate; None reads the whole utterance.
         file_rate : int
             Rate of the file in Hz.
 
@@ -138,6 +138,10 @@ class CropReader:
         ValueError
             If the file cannot be read (see `read_audio`).
         """
+        if n_samples is None:
+            if self.cache is not None:
+                return self.keep(path, start, stop).float() / 32768
+            return read_audio(path, self.sample_rate, start, stop - start)
         if self.cache is not None:
             utterance = self.keep(path, start, stop)
             offset = int(torch.randint(max(1, len(utterance) - n_samples + 1), (1,)))
@@ -167,8 +171,9 @@ class TrainingCrops(DynamicItemDataset):
         Rows of the utterance CSV by id, see `speechbrain.dataio.dataio.load_data_csv`.
     label_encoder_file : str or Path
         Speakers and their labels; written from the data if missing, else read.
-    crop_seconds : float
-        Length of the crops in seconds.
+    crop_seconds : float or None
+        Length of the crops in seconds; None for whole utterances, as text-dependent training wants them. A
+        batch is then padded to its longest.
     sample_rate : int
         Rate of the crops in Hz.
     augment : callable, optional
@@ -201,7 +206,7 @@ class TrainingCrops(DynamicItemDataset):
         self,
         data,
         label_encoder_file,
-        crop_seconds: float = 3.0,
+        crop_seconds: float | None = 3.0,
         sample_rate: int = 16000,
         augment=None,
         speeds=(100,),
@@ -214,7 +219,7 @@ class TrainingCrops(DynamicItemDataset):
         self.epoch = 0
         self.seed = seed
         self.sample_rate = sample_rate
-        self.n_samples = round(crop_seconds * sample_rate)
+        self.n_samples = None if crop_seconds is None else round(crop_seconds * sample_rate)
         self.read_crop = CropReader(sample_rate, cache_audio)
         self.augment = augment
         self.perturbations = [
@@ -270,7 +275,9 @@ class TrainingCrops(DynamicItemDataset):
             which = int(torch.randint(len(self.perturbations), (1,)))
             perturb = self.perturbations[which]
             ratio = 1.0 if perturb is None else perturb.speeds[0] / 100
-            n_samples = round(self.n_samples * ratio) + (perturb is not None)
+            n_samples = self.n_samples
+            if perturb is not None and n_samples is not None:
+                n_samples = round(n_samples * ratio) + 1
             wave = self.read_crop(path, int(start), int(stop), n_samples, int(file_rate)).unsqueeze(0)
             if perturb is not None:
                 wave = perturb(wave)[:, : self.n_samples]

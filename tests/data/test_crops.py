@@ -54,6 +54,25 @@ def test_short_utterances_are_wrapped(tmp_path, cache_audio):
     assert torch.equal(crop.round(), torch.arange(1000.0) % 300)
 
 
+@pytest.mark.parametrize("cache_audio", [False, True])
+def test_without_a_length_utterances_are_whole_and_batches_padded(tmp_path, cache_audio):
+    rows = {
+        name: write(tmp_path / f"{name}.wav", ramp(length)) | {"spk_id": name}
+        for name, length in {"a": 3000, "b": 1500}.items()
+    }
+    crops = TrainingCrops(rows, tmp_path / "labels.txt", crop_seconds=None, cache_audio=cache_audio)
+    crops.set_epoch(1)
+    assert torch.equal((crops[0]["sig"] * 32768).round(), torch.arange(3000.0))
+    padded = PaddedBatch([crops[0], crops[1]]).sig
+    assert padded.data.shape == (2, 3000) and padded.lengths.tolist() == [1.0, 0.5]
+    fast = TrainingCrops(rows, tmp_path / "labels.txt", crop_seconds=None, speeds=[100, 200])
+    lengths = set()
+    for epoch in range(20):
+        fast.set_epoch(epoch)
+        lengths.add(len(fast[0]["sig"]))
+    assert lengths == {3000, 1500}
+
+
 def test_only_the_crop_is_read(tmp_path, monkeypatch):
     row = write(tmp_path / "long.wav", ramp(160000))
     read = []

@@ -111,7 +111,8 @@ def _read_columns(path: Path, enrolled: _Names, tested: _Names) -> _Columns:
             enrol, test = both[0::2], both[1::2]
         else:
             enrol, test = enrolled.indices(block.enrol), tested.indices(block.test)
-        codes = np.fromiter((labels[label][0] for label in block.labels), np.uint8)
+        codes = {label: code for label, (code, _) in labels.items()}
+        codes = np.fromiter(map(codes.__getitem__, block.labels), np.uint8)
         parts.append((np.asarray(block.numbers, np.int64), enrol, test, codes))
     if malformed:
         raise ValueError(f"{len(malformed)} malformed lines in a trial list:{first_few(malformed)}")

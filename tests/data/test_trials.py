@@ -176,6 +176,7 @@ def test_enrolment_files_without_header(tmp_path):
 @pytest.mark.parametrize("rows", [1, 3, 1000])
 def test_blocks_do_not_show(tmp_path, monkeypatch, rows):
     monkeypatch.setattr(trial_formats, "_ROWS_PER_BLOCK", rows)
+    monkeypatch.setattr(trial_formats, "_CHARACTERS_PER_BLOCK", 11 * rows)
     rng = np.random.default_rng(0)
     lines = [f"{a % 2} s/{a} s/{b}" + "\n" * (1 + a % 3) for a, b in rng.permutation(900).reshape(-1, 2)]
     trials = read_trials(write(tmp_path, "".join(lines)))
@@ -187,8 +188,18 @@ def test_blocks_do_not_show(tmp_path, monkeypatch, rows):
     bad = sum(line.count("\n") for line in lines[:400])
     with pytest.raises(ValueError, match=rf"trials\.txt:{bad + 1}: expected `0\|1 enrolment test`: 1 s/1$"):
         read_trials(write(tmp_path, "".join([*lines[:400], "1 s/1\n", *lines[400:]])))
-    again = "".join([*lines[:400], lines[7].strip() + "\n", *lines[400:]])
-    assert len(read_trials(write(tmp_path, again))) == len(lines)
+    again = read_trials(write(tmp_path, "".join([*lines[:400], lines[7].strip() + "\n", *lines[400:]])))
+    assert again.ids == trials.ids and np.array_equal(again.enrol, trials.enrol)
+    comma = read_trials(
+        write(tmp_path, "label enrol test\n".replace(" ", ",") + "".join(lines).replace(" ", ","))
+    )
+    assert comma.ids == trials.ids and np.array_equal(comma.target, trials.target)
+
+
+def test_lines_of_two_and_four_words_do_not_make_up_for_each_other(tmp_path):
+    for text in ("1 a/1 a/2\n0 a\n1 0 b c\n", "1 a/1 a/2\n0 b \0\n0 c\n", "1 a/1 a/2\n0 b\n \0 0 b c\n"):
+        with pytest.raises(ValueError, match=r"trials\.txt:[23]: expected"):
+            read_trials(write(tmp_path, text))
 
 
 def test_cut_off_archive_is_a_clear_error(tmp_path):

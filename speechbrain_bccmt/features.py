@@ -52,6 +52,11 @@ class KaldiFbank(torch.nn.Module):
         Factor on the waveform. 1 keeps waveforms in [-1, 1]; 32768 gives the 16-bit range that Kaldi itself
         reads and that WeSpeaker and 3D-Speaker scale to. Mean normalisation removes all of the difference
         but for frames near digital silence, where the logarithm's floor acts.
+    centred : bool
+        False: the first frame begins with the first sample (Kaldi's `snip_edges` true). True: the first frame is
+        centred on the first hop, its beginning reflected, as in Kaldi with `snip_edges` false and in
+        sherpa-onnx. Those frames that Kaldi fills by reflection at the end, one or two, are left out: in a
+        padded batch they would depend on the padding.
 
     Raises
     ------
@@ -76,6 +81,7 @@ class KaldiFbank(torch.nn.Module):
         window: str = "povey",
         preemphasis: float = 0.97,
         scale: float = 1.0,
+        centred: bool = False,
     ):
         super().__init__()
         f_max = sample_rate / 2 if f_max is None else f_max
@@ -98,6 +104,9 @@ class KaldiFbank(torch.nn.Module):
             raise ValueError(
                 f"frames of {win_length} ms every {hop_length} ms are too short at {sample_rate} Hz"
             )
+        self.n_reflected = (self.window_size - self.hop_size) // 2 if centred else 0
+        if self.n_reflected < 0:
+            raise ValueError(f"frames of {win_length} ms every {hop_length} ms leave gaps: use centred=False")
         self.n_fft = 2 ** (self.window_size - 1).bit_length()
         filters, _ = get_mel_banks(n_mels, self.n_fft, float(sample_rate), f_min, f_max, 100.0, -500.0, 1.0)
         # Constants, not parameters: they follow the module to its device, and no checkpoint holds them.
@@ -119,7 +128,7 @@ class KaldiFbank(torch.nn.Module):
         Returns
         -------
         torch.Tensor
-            (batch, 1 + (samples - window) // hop, n_mels), float32.
+            (batch, frames, n_mels), float32; without `centred` these are 1 + (samples - window) // hop frames.
 
         Raises
         ------
@@ -129,6 +138,8 @@ class KaldiFbank(torch.nn.Module):
         if wavs.dim() != 2:
             raise ValueError(f"waveforms have shape {tuple(wavs.shape)}, expected (batch, samples)")
         wavs = wavs.to(self.filters.dtype) * self.scale
+        if self.n_reflected:
+            wavs = torch.cat([wavs[:, : self.n_reflected].flip(1), wavs], dim=1)
         if torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting():
             power = self._power_for_export(wavs)
         else:
@@ -138,16 +149,17 @@ class KaldiFbank(torch.nn.Module):
 
     def frame_count(self, n_samples):
         """Tell how many frames a waveform has; see the function `frame_count`."""
-        return _clip(1 + (n_samples - self.window_size) // self.hop_size)
+        return _clip(1 + (n_samples + self.n_reflected - self.window_size) // self.hop_size)
 
     def _power(self, wavs: torch.Tensor) -> torch.Tensor:
         # The order of operations is torchaudio's: in bins 90 dB below their frame's loudest, where rounding
         # errors reach 1e-3 of the logarithm, only the same order gives the same figure.
         if wavs.shape[1] < self.window_size:
+            shortest = self.window_size - self.n_reflected
+            samples = max(wavs.shape[1] - self.n_reflected, wavs.shape[1] // 2)
             raise ValueError(
-                f"waveforms have {wavs.shape[1]} samples, shorter than one frame: the minimum is "
-                f"{self.window_size} samples ({1000 * self.window_size / self.sample_rate:g} ms at "
-                f"{self.sample_rate} Hz)"
+                f"waveforms have {samples} samples, shorter than one frame: the minimum "
+                f"is {shortest} samples ({1000 * shortest / self.sample_rate:g} ms at {self.sample_rate} Hz)"
             )
         frames = wavs.unfold(1, self.window_size, self.hop_size)
         frames = frames - frames.mean(dim=2, keepdim=True)

@@ -47,6 +47,21 @@ def test_parity_of_other_options():
     assert torch.allclose(front_end(wav[None])[0], expected, atol=1e-3, rtol=0)
 
 
+def test_centred_frames_are_kaldis_but_for_those_reflected_at_the_end():
+    front_end = KaldiFbank(f_max=7600, centred=True)
+    for n_samples in (400, 16000, 16079, 16080, 16120):
+        wav = synthetic_speech()[:n_samples]
+        features = front_end(wav[None])[0]
+        expected = reference(wav, high_freq=7600, snip_edges=False)
+        assert len(features) == frame_count(front_end, n_samples)
+        assert len(expected) - len(features) in (1, 2)
+        assert torch.allclose(features, expected[: len(features)], atol=1e-3, rtol=0)
+    assert front_end(torch.rand(1, 280)).shape[1] == 1
+    for n_samples in (100, 279):
+        with pytest.raises(ValueError, match=f"{n_samples} samples.*280"):
+            front_end(torch.zeros(1, n_samples))
+
+
 @pytest.mark.parametrize("corpus", ["speechocean762", "arabic_speech_commands", "librispeech_mini"])
 def test_parity_on_real_speech(speech_data, corpus):
     with open(speech_data / corpus / "meta" / "utterances.csv", newline="", encoding="utf-8") as file:
@@ -59,10 +74,11 @@ def test_parity_on_real_speech(speech_data, corpus):
         assert torch.allclose(front_end(wav[None])[0], reference(wav), atol=1e-3, rtol=0), name
 
 
-def test_batch_equals_single_and_padding_changes_nothing():
+@pytest.mark.parametrize("centred", [False, True])
+def test_batch_equals_single_and_padding_changes_nothing(centred):
     wavs = [synthetic_speech(seconds, seed) for seed, seconds in enumerate((0.7, 1.31, 2.0))]
     padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
-    front_end = KaldiFbank()
+    front_end = KaldiFbank(centred=centred)
     batch = front_end(padded)
     for row, wav in zip(batch, wavs, strict=True):
         alone = front_end(wav[None])[0]

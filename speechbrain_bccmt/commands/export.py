@@ -97,11 +97,10 @@ def hub(
     "--graph",
     "graphs",
     multiple=True,
-    type=click.Choice(["features", "waveform"]),
-    help="Input of the graph; repeat for both, which is the default.",
+    type=click.Choice(["features", "waveform", "sherpa"]),
+    help="What to write; repeat for several. Default: features and waveform, and sherpa where it fits the model.",
 )
 @click.option("--with-lengths", is_flag=True, help="Add an input for the lengths of a padded batch.")
-@click.option("--sherpa", is_flag=True, help="Fail unless sherpa-onnx can run the graph of features.")
 @click.option("--language", default="unknown", show_default=True, help="Language, for sherpa-onnx to show.")
 @click.option(
     "--int8", multiple=True, type=click.Choice(INT8), help="Write 8-bit graphs as well; repeat for both."
@@ -119,19 +118,19 @@ def onnx(
     out: Path,
     graphs: tuple[str, ...],
     with_lengths: bool,
-    sherpa: bool,
     language: str,
     int8: tuple[str, ...],
     speech: tuple[Path, ...],
     utterances: int,
 ) -> None:
-    """Write ONNX graphs of MODEL into the folder OUT: features.onnx and waveform.onnx.
+    """Write ONNX graphs of MODEL into the folder OUT: features.onnx, waveform.onnx and sherpa.onnx.
 
-    The graph of features carries what sherpa-onnx needs wherever the model is one that sherpa-onnx can run.
+    The first takes the features of the model's front end, the second waveforms in [-1, 1]. The third is for
+    sherpa-onnx, which computes Kaldi features of its own.
     """
-    from speechbrain_bccmt.export.onnx import GRAPHS, export_onnx
+    from speechbrain_bccmt.export.onnx import export_onnx
     from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
-    from speechbrain_bccmt.export.sherpa import fits_sherpa, sherpa_metadata
+    from speechbrain_bccmt.export.sherpa import fits_sherpa
     from speechbrain_bccmt.export.source import load_speaker_model
 
     if ("static" in int8) != bool(speech):
@@ -140,13 +139,12 @@ def onnx(
         )
     if int8 and with_lengths:
         raise click.UsageError("8-bit graphs are made without lengths: leave out --with-lengths")
-    if sherpa and (with_lengths or (graphs and "features" not in graphs)):
-        raise click.UsageError("sherpa-onnx runs the graph of features without lengths")
     files = find_speech(speech, utterances) if speech else []
     loaded = load_speaker_model(model)
-    with_sherpa = sherpa or (not with_lengths and fits_sherpa(loaded))
-    for graph in graphs or GRAPHS:
-        metadata = sherpa_metadata(loaded, language) if with_sherpa and graph == "features" else {}
+    if not graphs:
+        graphs = ("features", "waveform", "sherpa")[: 3 if fits_sherpa(loaded) and not with_lengths else 2]
+    for graph in dict.fromkeys(graphs):
+        metadata = {"language": language} if graph == "sherpa" else {}
         path = export_onnx(loaded, out / f"{graph}.onnx", graph, with_lengths, metadata)
         written = [path]
         if "dynamic" in int8:
@@ -158,5 +156,5 @@ def onnx(
             )
         for file in written:
             click.echo(f"{file} ({file.stat().st_size / 1e6:.2f} MB)")
-    if not sherpa and not with_sherpa and not with_lengths:
-        click.echo("Not for sherpa-onnx, which computes other features; --sherpa tells which.", err=True)
+    if "sherpa" not in graphs:
+        click.echo("No graph for sherpa-onnx: --graph sherpa writes it, or tells why it cannot.", err=True)

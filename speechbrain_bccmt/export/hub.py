@@ -188,7 +188,7 @@ def push_to_hub(folder: str | Path, repo_id: str, private: bool = False) -> str:
     """
     import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError, HfHubHTTPError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
 
     if not (Path(folder) / HPARAMS_FILE).is_file():
         raise FileNotFoundError(f"no {HPARAMS_FILE} in {folder}: it is not a hub folder")

@@ -15,11 +15,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechbrain_bccmt.data.atomic import temporary_sibling
+from speechbrain_bccmt.export.sherpa import sherpa_metadata
 from speechbrain_bccmt.export.source import SpeakerModel
 from speechbrain_bccmt.features import KaldiFbank, frame_count
 
 OPSET = 17
-GRAPHS = ("features", "waveform")
 
 
 class ConvolutionalSTFT(nn.Module):
@@ -90,6 +90,21 @@ class FeaturesToEmbedding(nn.Module):
         return self.embedding_model(self.mean_var_norm(features, lengths), lengths).squeeze(1)
 
 
+class SherpaFeaturesToEmbedding(FeaturesToEmbedding):
+    """The graph for sherpa-onnx, whose features have a frame more at the end; see `export.sherpa`.
+
+    Parameters
+    ----------
+    model : SpeakerModel
+        The trained model.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Embed (batch, frames, mels), but for the last frame, as (batch, embedding size)."""
+        frames = torch._shape_as_tensor(features)[1]
+        return super().forward(features[:, : torch.clamp(frames - 1, min=1)])
+
+
 class WaveformToEmbedding(nn.Module):
     """The graph from waveform to embedding.
 
@@ -118,6 +133,14 @@ class WaveformToEmbedding(nn.Module):
         return self.encoder(self.front_end(waveform), None if valid is None else self.count_frames(valid))
 
 
+MODULES = {
+    "features": FeaturesToEmbedding,
+    "waveform": WaveformToEmbedding,
+    "sherpa": SherpaFeaturesToEmbedding,
+}
+GRAPHS = tuple(MODULES)
+
+
 def export_onnx(
     model: SpeakerModel,
     path: str | Path,
@@ -136,7 +159,8 @@ def export_onnx(
     graph : str
         "features": input `features` (batch, frames, mels), float32, as the front end gives them, whether
         their mean has been removed or not. "waveform": input `waveform` (batch, samples), float32 in [-1, 1] at
-        the model's sample rate. The output is `embedding` (batch, embedding size).
+        the model's sample rate. "sherpa": features as sherpa-onnx computes them, with the metadata that it reads. The
+        output is `embedding` (batch, embedding size).
     with_lengths : bool
         A second input `lengths` (batch,), int64, the frames or samples of each utterance of a padded batch.
         Without it the graph is a little faster, and all utterances of a batch are of one length.
@@ -151,7 +175,7 @@ def export_onnx(
     Raises
     ------
     ValueError
-        If `graph` is unknown.
+        If `graph` is unknown, or the model is none that sherpa-onnx can run.
     TypeError
         If the front end has no form for export.
     ImportError
@@ -161,19 +185,23 @@ def export_onnx(
     if graph not in GRAPHS:
         raise ValueError(f"graph is '{graph}', expected one of {', '.join(GRAPHS)}")
     path = Path(path)
-    module = (FeaturesToEmbedding if graph == "features" else WaveformToEmbedding)(model).eval()
-    n_samples = 2 * model.sample_rate
-    example = torch.randn(2, n_samples, generator=torch.Generator().manual_seed(0))
-    unit = "samples"
-    if graph == "features":
-        example, unit = model.compute_features(example), "frames"
-    inputs, axes = (example,), {graph: {0: "batch", 1: unit}, "embedding": {0: "batch"}}
+    metadata = {
+        **describe(model, graph),
+        **(sherpa_metadata(model) if graph == "sherpa" else {}),
+        **(metadata or {}),
+    }
+    module = MODULES[graph](model).eval()
+    example = torch.randn(2, 2 * model.sample_rate, generator=torch.Generator().manual_seed(0))
+    name, unit = "waveform", "samples"
+    if graph != "waveform":
+        example, name, unit = model.compute_features(example), "features", "frames"
+    inputs, axes = (example,), {name: {0: "batch", 1: unit}, "embedding": {0: "batch"}}
     if with_lengths:
-        inputs, axes["lengths"] = (
-            (example, torch.tensor([example.shape[1], example.shape[1] // 2])),
-            {0: "batch"},
-        )
-    names = [graph, "lengths"] if with_lengths else [graph]
+        if graph == "sherpa":
+            raise ValueError("sherpa-onnx gives no lengths: export its graph without them")
+        inputs = (example, torch.tensor([example.shape[1], example.shape[1] // 2]))
+        axes["lengths"] = {0: "batch"}
+    names = [name, "lengths"] if with_lengths else [name]
     with temporary_sibling(path) as temporary:
         with torch.no_grad(), warnings.catch_warnings():
             # Tracing tells of checks of shapes that it turns into constants; and the exporter of its successor.
@@ -189,10 +217,7 @@ def export_onnx(
                 dynamo=False,
             )
         written = onnx.load(temporary)
-        onnx.helper.set_model_props(
-            written,
-            {key: str(value) for key, value in {**describe(model, graph), **(metadata or {})}.items()},
-        )
+        onnx.helper.set_model_props(written, {key: str(value) for key, value in metadata.items()})
         onnx.checker.check_model(written)
         onnx.save(written, temporary)
         temporary.replace(path)
@@ -207,7 +232,7 @@ def describe(model: SpeakerModel, graph: str) -> dict:
     model : SpeakerModel
         The trained model.
     graph : str
-        "features" or "waveform".
+        "features", "waveform" or "sherpa".
 
     Returns
     -------

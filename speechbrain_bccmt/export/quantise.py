@@ -167,7 +167,7 @@ def read_inputs(model: SpeakerModel, files: Iterable[Path], graph: str) -> Itera
     files : iterable of Path
         Recordings.
     graph : str
-        "features" or "waveform".
+        "features", "waveform" or "sherpa".
 
     Yields
     ------
@@ -181,7 +181,7 @@ def read_inputs(model: SpeakerModel, files: Iterable[Path], graph: str) -> Itera
     """
     for file in files:
         wav = read_utterance({"ID": file.name, "wav": str(file)}, model.sample_rate)[None]
-        yield (model.compute_features(wav) if graph == "features" else wav).numpy()
+        yield (wav if graph == "waveform" else model.compute_features(wav)).numpy()
 
 
 def error_rates(

@@ -1,9 +1,14 @@
-"""What sherpa-onnx needs to run a speaker model: its own features must be the model's, and it must be told so.
+"""What sherpa-onnx needs to run a speaker model: features that are the model's own, a graph for them, and metadata.
 
-sherpa-onnx (https://github.com/k2-fsa/sherpa-onnx) computes Kaldi features itself: 80 filters from 20 Hz to 400 Hz below
-half the sample rate, and frames centred on every 10 ms, reflected at both ends (`snip_edges` false). The frames of
-`KaldiFbank` begin with the first sample; frame n + 1 of sherpa-onnx is frame n of this front end, had it begun 2.5 ms
-later. Apart from that, and from one or two frames at each end, both are the same figures.
+sherpa-onnx (https://github.com/k2-fsa/sherpa-onnx; measured on its version 2.0.1) computes Kaldi features by itself: 80
+filters from 20 Hz to 400 Hz below half the sample rate, and frames centred on every 10 ms, reflected at both ends. The
+front end of such a model is therefore
+
+    compute_features: !new:speechbrain_bccmt.features.KaldiFbank
+        f_max: 7600
+        centred: True
+
+which gives the same frames but for one or two at the end. The graph for sherpa-onnx leaves the last one out.
 """
 
 from __future__ import annotations
@@ -41,16 +46,16 @@ def sherpa_metadata(model: SpeakerModel, language: str = "unknown") -> dict[str,
 
     Notes
     -----
-    `framework` names one of the families that sherpa-onnx knows; "wespeaker" stands for what this model shares with them,
-    Kaldi features of shape (batch, frames, mels) in, one vector out. The mean is removed within the graph, so that
-    there is no `feature_normalize_type`.
+    `framework` names one of the families that sherpa-onnx knows; "wespeaker" stands for what this model shares with
+    them, Kaldi features of shape (batch, frames, mels) in, one vector out. The mean is removed within the graph, so
+    that there is no `feature_normalize_type`.
 
     Examples
     --------
     >>> from speechbrain.processing.features import InputNormalization
     >>> from speechbrain_bccmt import bccmt_tiny
     >>> norm = InputNormalization(norm_type="sentence", std_norm=False)
-    >>> metadata = sherpa_metadata(SpeakerModel(KaldiFbank(f_max=7600), norm, bccmt_tiny().eval()))
+    >>> metadata = sherpa_metadata(SpeakerModel(KaldiFbank(f_max=7600, centred=True), norm, bccmt_tiny().eval()))
     >>> metadata["output_dim"], metadata["normalize_samples"]
     (192, 1)
     """
@@ -59,7 +64,7 @@ def sherpa_metadata(model: SpeakerModel, language: str = "unknown") -> dict[str,
         raise ValueError(
             f"sherpa-onnx cannot run the model '{model.source}', as it would compute other features: "
             f"{'; '.join(problems)}. Train with compute_features: !new:speechbrain_bccmt.features.KaldiFbank, "
-            f"n_mels: 80, f_max: {model.sample_rate // 2 - BELOW_NYQUIST}, or export without sherpa"
+            f"f_max: {model.sample_rate // 2 - BELOW_NYQUIST}, centred: True"
         )
     return {
         "framework": "wespeaker",
@@ -83,6 +88,8 @@ def _differences(front_end: torch.nn.Module) -> list[str]:
     rate = front_end.sample_rate
     theirs = KaldiFbank(sample_rate=rate, f_max=rate / 2 - BELOW_NYQUIST)
     problems = []
+    if front_end.n_reflected != (front_end.window_size - front_end.hop_size) // 2:
+        problems.append("frames begin with the first sample (centred is False)")
     if (front_end.window_size, front_end.hop_size) != (theirs.window_size, theirs.hop_size):
         problems.append("frames are not 25 ms every 10 ms")
     elif not torch.equal(front_end.window.cpu(), theirs.window):

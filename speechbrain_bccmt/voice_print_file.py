@@ -1,0 +1,199 @@
+"""The SQLite file that voice prints are kept in: whose it is, how it is opened, and what goes wrong with it."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+_MAGIC = b"SQLite format 3\0"
+_APPLICATION = 0x62636D74  # "bcmt", in the header of the file: whose it is
+_VERSION = 1
+_SCHEMA = """
+CREATE TABLE model (fingerprint TEXT NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL, revision TEXT NOT NULL);
+CREATE TABLE speaker (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE utterance (
+    id INTEGER PRIMARY KEY,
+    speaker INTEGER NOT NULL REFERENCES speaker (id),
+    embedding BLOB NOT NULL,
+    seconds REAL NOT NULL,
+    file TEXT NOT NULL,
+    enrolled TEXT NOT NULL
+);
+CREATE INDEX utterance_of ON utterance (speaker);
+"""
+# How long another writer is waited for, in seconds. A write takes milliseconds.
+WAIT_SECONDS = 30.0
+
+
+class VoicePrintFile:
+    """An SQLite file with the voice prints of one model.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    fingerprint : str or None
+        Of the model; None where prints are neither made nor compared.
+    source : str
+        Where the model is, for messages.
+
+    Examples
+    --------
+    >>> file = VoicePrintFile(getfixture("tmp_path") / "voices.sqlite", "0123456789abcdef")
+    >>> with file.writing(size=192, create=True) as connection:
+    ...     _ = connection.execute("INSERT INTO speaker (name) VALUES ('Ada')")
+    >>> with file.reading() as connection:
+    ...     connection.execute("SELECT name FROM speaker").fetchall()
+    [('Ada',)]
+    """
+
+    def __init__(self, path: str | Path, fingerprint: str | None = None, source: str = ""):
+        self.path, self.fingerprint, self.source = Path(path), fingerprint, str(source)
+
+    @contextlib.contextmanager
+    def reading(self, size: int | None = None) -> Iterator[sqlite3.Connection | None]:
+        """Open the file for one transaction that sees one state of it.
+
+        Parameters
+        ----------
+        size : int or None
+            Of the embeddings that will be compared; None if none will be.
+
+        Yields
+        ------
+        sqlite3.Connection or None
+            None where the file is still empty.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the file cannot be read, is no store, is damaged, or holds prints of another model.
+        """
+        with self._open("rw") as connection:
+            connection.execute("BEGIN")
+            if not self._is_begun(connection):
+                yield None
+                return
+            if size is not None:
+                self._check_size(connection, size)
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self, size: int | None = None, create: bool = False) -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction that alone writes; without an error it is committed in the end.
+
+        Parameters
+        ----------
+        size : int or None
+            Of the embeddings that will be written; None if none will be.
+        create : bool
+            Begin a new store where there is no file.
+
+        Yields
+        ------
+        sqlite3.Connection
+            With a begun store.
+
+        Raises
+        ------
+        OSError, ValueError
+            As `reading`, or if another program keeps writing.
+        """
+        with self._open("rwc" if create else "rw") as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            if not self._is_begun(connection):
+                # Not executescript, which would commit.
+                for statement in _SCHEMA.split(";\n"):
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+                connection.execute(f"PRAGMA user_version = {_VERSION}")
+            if size is not None and not self._check_size(connection, size):
+                connection.execute(
+                    "INSERT INTO model VALUES (?, ?, ?, '')", (self.fingerprint, self.source, size)
+                )
+            yield connection
+            if size is None and connection.execute("SELECT 1 FROM speaker LIMIT 1").fetchone() is None:
+                connection.execute("DELETE FROM model")  # nobody is left: free for any model
+            connection.execute("UPDATE model SET revision = ?", (uuid.uuid4().hex,))
+            connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
+        """Open the file for one transaction, and say in our words what goes wrong.
+
+        A connection for each, so that threads and forked processes do not share one. What is not committed in
+        the end is undone.
+        """
+        self._check_file(mode)
+        try:
+            # Not mode=ro: whoever reads first after a kill has to undo the unfinished write.
+            uri = f"{self.path.absolute().as_uri()}?mode={mode}"
+            connection = sqlite3.connect(uri, uri=True, timeout=WAIT_SECONDS, isolation_level=None)
+            with contextlib.closing(connection):
+                connection.execute("PRAGMA secure_delete = ON")
+                yield connection
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                error = f"another program has been writing it for {WAIT_SECONDS:g} s"
+            raise OSError(f"{self.path}: cannot be used as store of voice prints: {error}") from None
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.path}: is damaged, or no store of voice prints: {error}") from error
+
+    def _check_file(self, mode: str) -> None:
+        if self.path.is_dir():
+            raise IsADirectoryError(f"{self.path}: is a folder, expected a store of voice prints")
+        if not self.path.exists():
+            if mode != "rwc":
+                raise FileNotFoundError(f"{self.path}: there is no such store of voice prints")
+            if not self.path.absolute().parent.is_dir():
+                raise FileNotFoundError(f"{self.path}: there is no folder {self.path.absolute().parent}")
+            return
+        if not self.path.is_file():
+            raise OSError(f"{self.path}: is no regular file")
+        with open(self.path, "rb") as file:
+            start = file.read(len(_MAGIC))
+        # Nothing at all is a store that was not begun yet.
+        if start not in (b"", _MAGIC):
+            raise ValueError(f"{self.path}: is no store of voice prints (not an SQLite file)")
+
+    def _is_begun(self, connection: sqlite3.Connection) -> bool:
+        """Check that the file is a store, and of this model; False where it is still empty."""
+        application, version, tables = (
+            connection.execute(query).fetchone()[0]
+            for query in (
+                "PRAGMA application_id",
+                "PRAGMA user_version",
+                "SELECT count(*) FROM sqlite_master",
+            )
+        )
+        if application == 0 and tables == 0:
+            return False
+        if application != _APPLICATION:
+            raise ValueError(f"{self.path}: is an SQLite file, but no store of voice prints")
+        if version > _VERSION:
+            raise ValueError(
+                f"{self.path}: is a store of version {version}, this package knows version {_VERSION}: update it"
+            )
+        model = connection.execute("SELECT fingerprint, source FROM model").fetchone()
+        if model is None:  # nobody is enrolled
+            return True
+        if self.fingerprint not in (None, model[0]):
+            theirs, ours = (
+                f"{fingerprint}{f' ({source})' if source else ''}"
+                for fingerprint, source in (model, (self.fingerprint, self.source))
+            )
+            raise ValueError(
+                f"{self.path}: its voice prints are of model {theirs}, and cannot be compared with those of model "
+                f"{ours}: use that model, or enrol all speakers anew in another store"
+            )
+        return True
+
+    def _check_size(self, connection: sqlite3.Connection, size: int) -> bool:
+        """Check the size of embeddings; False where the file has no model yet."""
+        model = connection.execute("SELECT size FROM model").fetchone()
+        if model is not None and model[0] != size:
+            raise ValueError(f"{self.path}: its embeddings have size {model[0]}, these have size {size}")
+        return model is not None

@@ -1,7 +1,9 @@
 """Distillation losses: what a small encoder learns from a large one beside the speaker labels.
 
 The idea of guiding the student's self-attention maps by the teacher's is the paper's (Choi, Yang, Chang,
-IEEE/ACM TASLP 32, 2024). The divergence, the matching of blocks and the weights are our reading.
+IEEE/ACM TASLP 32, 2024). The divergence, the matching of blocks and the weights are our reading. That a token of
+its own mimics the teacher's predictions is that of Mingote et al. (Digital Signal Processing 133, 2023); the loss
+is DeiT's (arXiv 2012.12877).
 """
 
 from __future__ import annotations
@@ -189,3 +191,75 @@ class EmbeddingDistillationLoss(nn.Module):
                 "give student_size and teacher_size"
             )
         return (1 - F.cosine_similarity(student.float(), teacher.detach().float(), dim=-1)).mean()
+
+
+class TokenDistillationLoss(nn.Module):
+    """What the distillation token's predictions lack of the teacher's.
+
+    Soft: T^2 KL(teacher || student) of the predictions softened by the temperature T, in nats, averaged over the
+    batch. Hard: cross-entropy of the student with the class that the teacher finds most likely. With DeiT's balance
+    (1 - a) of the label's loss and a of this one, the weight of this one is a / (1 - a): 1 for DeiT's a = 0.5.
+
+    Parameters
+    ----------
+    temperature : float
+        T, of the soft form.
+    hard : bool
+        Take the teacher's best class in place of its probabilities.
+    teacher_scale, student_scale : float
+        Factor from predictions to logits: 1 for a linear classifier; for a cosine classifier the scale of its
+        margin loss, without which the softmax over cosines would be nearly flat.
+
+    Raises
+    ------
+    ValueError
+        If the temperature or a scale is not positive.
+
+    Notes
+    -----
+    DeiT's code divides by batch times classes; here by the batch, as the mean of a divergence is.
+
+    Examples
+    --------
+    >>> predictions = torch.randn(4, 1, 10)
+    >>> TokenDistillationLoss(temperature=3)(predictions, predictions).item()
+    0.0
+    """
+
+    def __init__(
+        self,
+        temperature: float = 1.0,
+        hard: bool = False,
+        teacher_scale: float = 1.0,
+        student_scale: float = 1.0,
+    ):
+        super().__init__()
+        for name, value in (
+            ("temperature", temperature),
+            ("teacher_scale", teacher_scale),
+            ("student_scale", student_scale),
+        ):
+            if not value > 0:
+                raise ValueError(f"{name}={value} must be positive")
+        self.temperature, self.hard = temperature, hard
+        self.teacher_scale, self.student_scale = teacher_scale, student_scale
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compare predictions (batch, 1, classes) or (batch, classes); no gradient flows into the teacher's.
+
+        Raises
+        ------
+        ValueError
+            If the shapes differ.
+        """
+        if student.shape != teacher.shape:
+            raise ValueError(
+                f"predictions {tuple(student.shape)} of the student and {tuple(teacher.shape)} of the teacher differ "
+                "in shape: train both on the same classes"
+            )
+        student = self.student_scale * student.flatten(0, -2).float()
+        teacher = self.teacher_scale * teacher.detach().flatten(0, -2).float()
+        if self.hard:
+            return F.cross_entropy(student, teacher.argmax(-1))
+        student, teacher = (F.log_softmax(logits / self.temperature, -1) for logits in (student, teacher))
+        return self.temperature**2 * F.kl_div(student, teacher, reduction="batchmean", log_target=True)

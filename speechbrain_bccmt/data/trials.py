@@ -51,13 +51,13 @@ logger = logging.getLogger(__name__)
 _SHOWN = 5  # lines or names given in a message before it only counts
 
 
-def first_few(complaints: list[str]) -> str:
-    """Lay out the first lines of a complaint, and count the rest."""
-    rest = len(complaints) - _SHOWN
+def first_few(complaints: list[str], total: int | None = None) -> str:
+    """Lay out the first lines of a complaint, and count the rest, of `total` if not all are given."""
+    rest = (len(complaints) if total is None else total) - _SHOWN
     return "\n".join(["", *complaints[:_SHOWN]]) + (f"\n... and {rest} more" if rest > 0 else "")
 
 
-class _Names(dict):
+class NameIndex(dict):
     """Name as spelled in a file to index of its id; a name that is new gets one when it is looked up."""
 
     def __init__(self, to_id=utterance_id):
@@ -86,7 +86,7 @@ class _Columns(NamedTuple):
         return _Columns(*(column[rows] for column in self[:4]), self.labels)
 
 
-def _read_columns(path: Path, enrolled: _Names, tested: _Names) -> _Columns:
+def _read_columns(path: Path, enrolled: NameIndex, tested: NameIndex) -> _Columns:
     """Read a trial list; where both columns are utterances, `enrolled` is `tested`."""
     if not path.is_file():
         raise FileNotFoundError(f"no trial list at {path}")
@@ -188,7 +188,7 @@ def _read_enrolment(path: Path) -> dict[str, tuple[int, str | None, list[str]]]:
     return models
 
 
-def _apply_key(path: Path, columns: _Columns, enrolled: _Names, tested: _Names) -> _Columns:
+def _apply_key(path: Path, columns: _Columns, enrolled: NameIndex, tested: NameIndex) -> _Columns:
     """Take the labels from a key: a trial list, in any order, whose trials include these."""
     size = len(tested.ids)
     key = _without_repeats(path, _read_columns(path, enrolled, tested))
@@ -254,8 +254,8 @@ def read_trials(
     """
     path = Path(path)
     known = None if known_ids is None else frozenset(known_ids)
-    tested = _Names()
-    enrolled = tested if enrolment is None else _Names(to_id=str)
+    tested = NameIndex()
+    enrolled = tested if enrolment is None else NameIndex(to_id=str)
     columns = _read_columns(path, enrolled, tested)
     n_enrolled, n_tested = len(enrolled.ids), len(tested.ids)
     if key is not None:

@@ -104,11 +104,15 @@ class Recording:
             raise FileNotFoundError(f"{path}: there is no such file")
         if not path.is_file():  # a pipe would be waited for without end
             raise OSError(f"{path}: is no regular file")
+        if path.suffix.lower() == ".raw":
+            raise ValueError(
+                f"{path}: cannot be read: soundfile takes .raw for samples without header; rename it"
+            )
         try:
             frames, sample_rate = read_header(str(path))
         except PermissionError as error:
             raise PermissionError(f"{path}: may not be read (permission denied)") from error
-        except (soundfile.SoundFileError, ValueError, TypeError) as error:  # TypeError: soundfile, for *.raw
+        except (soundfile.SoundFileError, ValueError) as error:
             way_out = "; convert m4a with ffmpeg first" if path.suffix.lower() in (".m4a", ".aac") else ""
             raise ValueError(f"{path}: cannot be read: {error}{way_out}") from error
         if not SAMPLE_RATES[0] <= sample_rate <= SAMPLE_RATES[1]:

@@ -14,6 +14,8 @@ import warnings
 
 import click
 
+from speechbrain_bccmt.commands.streams import mute_libraries
+
 COMMANDS = {
     "embed": "Embed recordings and store their embeddings.",
     "verify": "Tell whether two recordings hold the same speaker.",
@@ -47,7 +49,8 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context):
         """Run the command; what the user can mend is told in a line."""
         try:
-            return super().invoke(ctx)
+            with mute_libraries():
+                return super().invoke(ctx)
         except BrokenPipeError:
             # The reader of our output has gone, as in `bccmt embed ... | head`: nothing is left to say to it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,49 @@
+"""Standard error of the command line, kept free of what libraries in C write to it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def mute_libraries() -> Iterator[None]:
+    """Send to nowhere what libraries write past Python, while Python's own standard error goes on.
+
+    libmpg123 comments on damaged mp3 files there, several lines each; the error that is raised tells the user as
+    much. BCCMT_DEBUG=1 keeps them.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
+    if os.environ.get("BCCMT_DEBUG"):
+        os.close(kept)
+        yield
+        return
+    ours = sys.stderr
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        ours.flush()
+        os.dup2(null, 2)
+        if _descriptor(ours) == 2:
+            sys.stderr = open(
+                kept, "w", buffering=1, encoding=ours.encoding, errors=ours.errors, closefd=False
+            )
+        yield
+    finally:
+        sys.stderr.flush()
+        sys.stderr = ours
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(null)
+
+
+def _descriptor(stream) -> int | None:
+    try:
+        return stream.fileno()
+    except (OSError, ValueError, AttributeError):  # a stream in memory, as in tests
+        return None

@@ -1,0 +1,122 @@
+"""`bccmt embed`: what it reads, and what it writes."""
+
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+from safetensors import safe_open
+from test_inference import voice
+from tiny_hub_folder import write_hub_folder
+
+from speechbrain_bccmt import cli
+from speechbrain_bccmt.inference import SpeakerVerification
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_hub_folder(tmp_path_factory.mktemp("hub") / "hub")
+
+
+@pytest.fixture
+def files(tmp_path):
+    names = ["wav/ada/one.wav", "wav/ada/two.flac", "wav/bela/three.ogg"]
+    for seed, name in enumerate(names):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(tmp_path / name, voice(0.5 + seed / 10, seed), 16000)
+    (tmp_path / "wav" / "notes.txt").write_text("no recording")
+    return [str(tmp_path / name) for name in names]
+
+
+@pytest.fixture
+def expected(folder, files):
+    return SpeakerVerification.from_hparams(folder, run_opts={"device": "cpu"}).embed(files).numpy()
+
+
+def run(*arguments, stdin=None):
+    result = CliRunner().invoke(cli.main, ["embed", *map(str, arguments)], input=stdin)
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
+
+
+def test_lines_of_json(folder, files, expected):
+    result = run(folder, *files)
+    entries = [json.loads(line) for line in result.stdout.splitlines()]
+    assert result.exit_code == 0 and [entry["id"] for entry in entries] == files
+    assert np.allclose([entry["embedding"] for entry in entries], expected, rtol=1e-6)
+    assert [entry["seconds"] for entry in entries] == [0.5, 0.6, 0.7]
+
+
+def test_ways_to_name_files(folder, files, tmp_path):
+    def ids(*arguments, **options):
+        return [json.loads(line)["id"] for line in run(folder, *arguments, **options).stdout.splitlines()]
+
+    assert ids(tmp_path / "wav") == files
+    assert ids(tmp_path / "wav" / "**" / "*.*a*") == files[:2]
+    assert ids("-", stdin="\n".join([files[2], "", files[0]]) + "\n") == [files[2], files[0]]
+    assert ids(files[1], tmp_path / "wav") == [files[1], files[0], files[2]]  # each once
+    assert ids(tmp_path / "wav", "--root", tmp_path / "wav") == [
+        "ada/one.wav",
+        "ada/two.flac",
+        "bela/three.ogg",
+    ]
+
+
+@pytest.mark.parametrize("ending", [".npz", ".safetensors", ".json", ".jsonl"])
+def test_files_written(folder, files, expected, tmp_path, ending):
+    path = tmp_path / "out" / f"embeddings{ending}"
+    result = run(folder, *files, "-o", path)
+    assert result.exit_code == 0 and result.stdout == ""
+    if ending == ".npz":
+        with np.load(path) as stored:
+            ids, embeddings, seconds = stored["ids"].tolist(), stored["embeddings"], stored["seconds"]
+    elif ending == ".safetensors":
+        with safe_open(path, "numpy") as stored:
+            ids = json.loads(stored.metadata()["ids"])
+            embeddings, seconds = stored.get_tensor("embeddings"), stored.get_tensor("seconds")
+    else:
+        text = path.read_text()
+        entries = json.loads(text) if ending == ".json" else [json.loads(line) for line in text.splitlines()]
+        ids, embeddings = [entry["id"] for entry in entries], [entry["embedding"] for entry in entries]
+        seconds = [entry["seconds"] for entry in entries]
+    assert ids == files
+    assert np.allclose(embeddings, expected, rtol=1e-6)
+    assert np.allclose(seconds, [0.5, 0.6, 0.7])
+    assert os.listdir(path.parent) == [path.name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        ([], "Missing argument"),
+        (["a.wav", "-o", "a.txt"], "a.txt: its ending is none of .npz, .safetensors, .json, .jsonl"),
+        (["no*match"], "no*match: matches no file"),
+        (["a.wav", "--root", "/no/such/folder"], "does not exist"),
+    ],
+)
+def test_misuse(folder, arguments, told):
+    result = run(folder, *arguments)
+    assert result.exit_code == 2 and result.stdout == "" and told in result.stderr
+
+
+def test_nothing_to_embed(folder, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert "the folder holds no recording" in run(folder, tmp_path / "empty").stderr
+    assert "no recordings are named" in run(folder, "-", stdin="\n").stderr
+
+
+def test_whole_process(folder, files, tmp_path):
+    """In a process of its own: a decoder in C comments on damaged mp3s beside Python's standard error."""
+    damaged = tmp_path / "damaged.mp3"
+    soundfile.write(damaged, voice(1.0), 16000)
+    damaged.write_bytes(damaged.read_bytes()[:500])
+    command = [sys.executable, "-m", "speechbrain_bccmt.cli", "embed", str(folder), files[0], str(damaged)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+    assert done.returncode == 2
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == files[:1]
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "damaged.mp3" in done.stderr

@@ -1,255 +1,36 @@
-"""The training loops: speaker classification, and the same with distillation from a teacher."""
+"""The training loops: speaker classification (`SpeakerBrain`), and the same with distillation from a teacher."""
 
 from __future__ import annotations
 
-import time
-
-import numpy as np
-import speechbrain as sb
 import torch
-from speechbrain.nnet.losses import AdditiveAngularMargin
-from speechbrain.utils.logger import get_logger
-from torch.utils.data import DataLoader
 
 from speechbrain_bccmt.losses import match_blocks
-from speechbrain_bccmt.schedules import linear_margin, warmup_cosine
-from speechbrain_bccmt.scoring import cosine_scores, equal_error_rate
-from speechbrain_bccmt.scoring.embeddings import embed_utterances
-from speechbrain_bccmt.teachers import FrozenTeacher
+from speechbrain_bccmt.speaker_brain import SpeakerBrain
+from speechbrain_bccmt.teachers import FrozenTeacher, LearningTeacher
 
-logger = get_logger(__name__)
-
-
-class SpeakerBrain(sb.core.Brain):
-    """Trains an encoder to tell the training speakers apart, and judges it by the EER on held-out speakers.
-
-    Modules: `compute_features`, `mean_var_norm`, `spec_augment`, `embedding_model`, `classifier`.
-    Hyperparameters: `compute_cost` (`LogSoftmaxWrapper` over `AdditiveAngularMargin`, whose margin is the
-    final one), `margin_start_epoch`, `margin_end_epoch`, `lr`, `lr_final`, `warmup_epochs`, `valid_interval`,
-    `train_logger` and optionally `tensorboard_logger`.
-
-    The learning rate follows `warmup_cosine` per optimiser step, the margin `linear_margin`. A checkpoint is
-    written at each epoch's end; the one with the lowest dev EER and the latest are kept. Resuming starts at
-    the step of the last checkpoint (run options `ckpt_interval_steps` and `ckpt_interval_minutes`).
-    """
-
-    def fit(self, epoch_counter, train_set, valid_set=None, progressbar=None, train_loader_kwargs=None):
-        """Train.
-
-        Parameters
-        ----------
-        epoch_counter : speechbrain.utils.epoch_loop.EpochCounter
-            Counts the epochs and ends the training.
-        train_set : TrainingCrops or DataLoader
-            Training data.
-        valid_set : tuple, optional
-            Rows of the dev utterances (see `embed_utterances`) and their `Trials`.
-        progressbar : bool, optional
-            Show one; by default unless the run option `noprogressbar` says otherwise.
-        train_loader_kwargs : dict, optional
-            Options of the data loader.
-
-        Raises
-        ------
-        ValueError
-            If the training set gives no batch.
-        """
-        self.training_set = getattr(train_set, "dataset", train_set)
-        self.dev_set = valid_set
-        if not isinstance(train_set, DataLoader):
-            train_set = self.make_dataloader(train_set, sb.Stage.TRAIN, **(train_loader_kwargs or {}))
-        if len(train_set) == 0:
-            raise ValueError(
-                f"{len(self.training_set)} training utterances give no batch of {train_set.batch_size}: "
-                "use a smaller batch_size or more data"
-            )
-        self.steps_per_epoch = max(1, len(train_set) // self.grad_accumulation_factor)
-        self.last_epoch = epoch_counter.limit
-        super().fit(epoch_counter, train_set, progressbar=progressbar)
-
-    def extract_features(self, batch, stage):
-        """Turn the batch's waveforms into normalised features (batch, frames, mels) and relative lengths."""
-        wavs, lengths = batch.sig
-        # Log energies need more digits than half precision has.
-        with torch.autocast(self.device_type, enabled=False):
-            features = self.modules.mean_var_norm(self.modules.compute_features(wavs), lengths)
-            if stage == sb.Stage.TRAIN:
-                features = self.modules.spec_augment(features)
-        return features, lengths
-
-    def classify(self, embeddings):
-        """Cosines (batch, 1, classes) of embeddings (batch, 1, size) and class centres."""
-        with torch.autocast(self.device_type, enabled=False):
-            return self.modules.classifier(embeddings.float())
-
-    def compute_forward(self, batch, stage):
-        """Embed and classify a batch."""
-        batch = batch.to(self.device)
-        features, lengths = self.extract_features(batch, stage)
-        return {"cosines": self.classify(self.modules.embedding_model(features, lengths))}
-
-    def compute_objectives(self, predictions, batch, stage):
-        """Give the loss and remember its parts for the log."""
-        losses = self.compute_losses(predictions, batch)
-        self.loss_parts = {name: value.detach() for name, (_, value) in losses.items()}
-        return sum(weight * value for weight, value in losses.values())
-
-    def compute_losses(self, predictions, batch):
-        """Give the parts of the loss by name, as pairs of weight and value."""
-        return {
-            "speaker_loss": (
-                1.0,
-                self.hparams.compute_cost(predictions["cosines"], batch.spk_id_encoded.data),
-            )
-        }
-
-    def on_fit_start(self):
-        """Set up the optimiser, resume from the last checkpoint, and remember the final margin.
-
-        Raises
-        ------
-        ValueError
-            If the last checkpoint is that of another experiment.
-        """
-        try:
-            super().on_fit_start()
-        except RuntimeError as error:
-            if "state_dict" not in str(error):
-                raise
-            raise ValueError(
-                f"the checkpoint in {self.checkpointer.checkpoints_dir} is of another model or other data: "
-                f"{str(error).splitlines()[-1].strip()}; train into another output folder"
-            ) from error
-        self.final_margin = self.hparams.compute_cost.loss_fn.margin
-
-    def on_stage_start(self, stage, epoch=None):
-        """Choose the epoch's crops and start its statistics."""
-        if stage == sb.Stage.TRAIN:
-            self.epoch = epoch
-            self.loss_sums, self.loss_count = {}, 0
-            self.started = time.monotonic()
-            if hasattr(self.training_set, "set_epoch"):
-                self.training_set.set_epoch(epoch)
-            # Also here: an epoch resumed after its last step has no batch left.
-            self._follow_schedules()
-
-    def on_fit_batch_start(self, batch, should_step):
-        """Set the learning rate and the margin of this step."""
-        self._follow_schedules()
-
-    def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Sum up the parts of the loss for the log."""
-        if torch.isfinite(loss):
-            self.loss_count += 1
-            for name, value in self.loss_parts.items():
-                self.loss_sums[name] = self.loss_sums.get(name, 0) + value
-
-    def _follow_schedules(self):
-        step, per_epoch = self.optimizer_step, self.steps_per_epoch
-        self.lr = warmup_cosine(
-            step,
-            self.last_epoch * per_epoch,
-            round(self.hparams.warmup_epochs * per_epoch),
-            self.hparams.lr,
-            self.hparams.lr_final,
-        )
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
-        self.margin = linear_margin(
-            step / per_epoch,
-            self.hparams.margin_start_epoch,
-            self.hparams.margin_end_epoch,
-            self.final_margin,
-        )
-        loss_fn = self.hparams.compute_cost.loss_fn
-        if loss_fn.margin != self.margin:
-            # Its sine and cosine are computed once, so that a new margin needs a new object.
-            self.hparams.compute_cost.loss_fn = AdditiveAngularMargin(
-                self.margin, loss_fn.scale, loss_fn.easy_margin
-            )
-
-    def check_loss_isfinite(self, loss):
-        """Skip the update of a batch whose loss is not finite; give up after `nonfinite_patience` of them.
-
-        Raises
-        ------
-        ValueError
-            When the patience is exhausted.
-        """
-        finite = bool(torch.isfinite(loss))
-        # Gradients are then checked too and dropped: the weights stay as they are.
-        self.skip_nonfinite_grads = not finite
-        if not finite:
-            self.nonfinite_count += 1
-            where = f"loss {loss.item()} in epoch {self.epoch}, step {self.step}, learning rate {self.lr:.2e}"
-            if self.nonfinite_count > self.nonfinite_patience:
-                raise ValueError(
-                    f"{where}: {self.nonfinite_count} batches of this epoch were not finite; use a lower lr, "
-                    "a longer warmup_epochs or --precision fp32; started again, it resumes from the last "
-                    "checkpoint"
-                )
-            logger.warning(f"{where}: batch skipped")
-
-    def _fit_valid(self, valid_set, epoch, enable):
-        # SpeechBrain's own stage classifies batches; held-out speakers have no class, so that trials are
-        # scored.
-        due = epoch % self.hparams.valid_interval == 0 or epoch == self.last_epoch
-        eer = self.dev_eer(progressbar=enable) if self.dev_set is not None and due else None
-        self.on_stage_end(sb.Stage.VALID, eer, epoch)
-
-    @torch.no_grad()
-    def dev_eer(self, progressbar=False):
-        """Embed the dev utterances as they are, score their trials by cosine, and give the EER in [0, 1]."""
-        rows, trials = self.dev_set
-        self.modules.eval()
-        with self.evaluation_ctx:
-            ids, embeddings = embed_utterances(
-                rows,
-                self.modules.compute_features,
-                self.modules.mean_var_norm,
-                self.modules.embedding_model,
-                self.device,
-                progress=progressbar,
-            )
-        position = {utterance: index for index, utterance in enumerate(ids)}
-        embeddings = embeddings[[position[utterance] for utterance in trials.ids]]
-        scores = np.asarray(cosine_scores(embeddings, trials.enrol, trials.test, trials.models))
-        return float(equal_error_rate(scores[trials.target], scores[~trials.target])[0])
-
-    def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Log the epoch and write its checkpoint, after the dev trials are scored."""
-        if stage == sb.Stage.TRAIN:
-            self.train_stats = {"loss": float(stage_loss), "seconds": time.monotonic() - self.started}
-            if len(self.loss_sums) > 1:
-                self.train_stats |= {
-                    name: float(total) / self.loss_count for name, total in self.loss_sums.items()
-                }
-            return
-        stats = {"epoch": epoch, "lr": self.lr, "margin": self.margin}
-        valid_stats = None if stage_loss is None else {"eer": 100 * stage_loss}
-        for train_logger in (self.hparams.train_logger, getattr(self.hparams, "tensorboard_logger", None)):
-            if train_logger is not None:
-                train_logger.log_stats(stats, train_stats=self.train_stats, valid_stats=valid_stats)
-        if self.checkpointer is not None:
-            # The key functions are given anew: SpeechBrain appends to its default list at each call.
-            self.checkpointer.save_and_keep_only(
-                meta={"epoch": epoch} | ({} if stage_loss is None else {"eer": stage_loss}),
-                min_keys=["eer"],
-                importance_keys=[],
-            )
+__all__ = ["DistillationBrain", "SpeakerBrain"]
 
 
 class DistillationBrain(SpeakerBrain):
-    """Trains a student that also imitates a frozen teacher.
+    """Trains a student that also imitates a teacher: its attention maps, its embeddings, its predictions.
 
-    Student and teacher see the same crops, augmentation and masks. The loss is the speaker loss, plus
-    `kd_weight` times the divergence of the attention maps (`attention_loss`, an `AttentionMapLoss`), plus
-    `embedding_weight` times the distance of the embeddings (module `embedding_loss`). Blocks are matched by
-    `match_blocks` unless the loss has pairs of its own.
+    The loss is the speaker loss of the student's embedding (of its class token, where it has two), plus, as far as
+    they are given,
+
+    - `kd_weight` times the divergence of the attention maps (hyperparameter `attention_loss`, an `AttentionMapLoss`).
+      Blocks are matched by `match_blocks` unless the loss has pairs of its own;
+    - `embedding_weight` times the distance of the embeddings (module `embedding_loss`);
+    - `token_weight` times what the distillation token lacks of the teacher's predictions (hyperparameter
+      `token_loss`, a `TokenDistillationLoss`). The token's own classifier is the module `distillation_classifier`, and
+      the student gives both tokens by `forward_tokens`.
+
+    Student and teacher see the same crops, augmentation and masks; the optional module `student_erasing`, such as a
+    `SpecAugment`, erases more of what the student sees. A `LearningTeacher` is trained alongside, by a speaker
+    loss of its own; no loss of the student reaches it.
 
     Parameters
     ----------
-    teacher : FrozenTeacher
+    teacher : FrozenTeacher or LearningTeacher
         See `load_teacher`.
     **kwargs
         As for `SpeakerBrain`.
@@ -257,61 +38,130 @@ class DistillationBrain(SpeakerBrain):
     Raises
     ------
     ValueError
-        If the student gives no attention maps, or they do not match the teacher's; checked on half a second
-        of noise before the first batch.
+        If there is nothing to imitate, the student or the teacher does not give what is to be imitated, or what they
+        give does not match; checked on half a second of noise before the first batch.
     """
 
-    def __init__(self, teacher: FrozenTeacher, **kwargs):
+    def __init__(self, teacher: LearningTeacher, **kwargs):
+        self.teacher_learns = not isinstance(teacher, FrozenTeacher)
+        if self.teacher_learns:
+            kwargs["modules"] = {**kwargs["modules"], "teacher": teacher}
         super().__init__(**kwargs)
         if self.distributed_launch or self.data_parallel_backend:
             raise ValueError(
                 "distillation trains on one device: start it without torchrun and data_parallel_backend"
             )
         self.teacher = teacher.to(self.device)
-        if self.checkpointer is not None and any(True for _ in self.modules.embedding_loss.parameters()):
-            self.checkpointer.add_recoverable("embedding_loss", self.modules.embedding_loss)
-        self._check_maps()
-
-    def _check_maps(self):
-        student = self.modules.embedding_model
-        if not hasattr(student, "forward_with_attention"):
+        self.attention_loss = getattr(self.hparams, "attention_loss", None)
+        self.token_loss = getattr(self.hparams, "token_loss", None)
+        self.embedding_weight = getattr(self.hparams, "embedding_weight", 0)
+        if self.attention_loss is None and self.token_loss is None and not self.embedding_weight > 0:
             raise ValueError(
-                f"student {type(student).__name__} gives no attention maps (forward_with_attention)"
+                "nothing to imitate: give attention_loss, token_loss or an embedding_weight above 0"
             )
-        loss = self.hparams.attention_loss
-        depths = getattr(student, "depths", None), getattr(self.teacher.model, "depths", None)
-        if loss.pairs is None and None not in depths:
-            loss.pairs = match_blocks(*depths)
+        for name, needed in (
+            ("distillation_classifier", self.token_loss is not None),
+            ("embedding_loss", self.embedding_weight > 0),
+        ):
+            if needed and name not in self.modules:
+                raise ValueError(f"the modules lack {name}, which this distillation trains with")
+        if self.checkpointer is not None:
+            for name in ("embedding_loss", "distillation_classifier", "teacher"):
+                if name in self.modules and any(True for _ in self.modules[name].parameters()):
+                    self.checkpointer.add_recoverable(name, self.modules[name])
+        self._check_fit()
+
+    def _check_fit(self):
+        student, teacher = self.modules.embedding_model, self.teacher.model
+        if self.attention_loss is not None:
+            for role, model in (("student", student), ("teacher", teacher)):
+                if not hasattr(model, "forward_with_attention"):
+                    raise ValueError(
+                        f"{role} {type(model).__name__} gives no attention maps (forward_with_attention)"
+                    )
+            depths = getattr(student, "depths", None), getattr(teacher, "depths", None)
+            if self.attention_loss.pairs is None and None not in depths:
+                self.attention_loss.pairs = match_blocks(*depths)
+        if self.token_loss is not None and not hasattr(student, "forward_tokens"):
+            raise ValueError(
+                f"student {type(student).__name__} has no distillation token (forward_tokens): use a TokenEmbedder "
+                "with readout='class+distillation', or leave out token_loss"
+            )
+        if (self.token_loss is not None or self.teacher_learns) and self.teacher.classifier is None:
+            raise ValueError(
+                "the teacher has no classifier, whose predictions are needed: give load_teacher one"
+            )
         self.modules.eval()
         with torch.no_grad():
             features = self.modules.compute_features(0.01 * torch.randn(1, 8000, device=self.device))
             lengths = torch.ones(1, device=self.device)
             try:
-                teacher_maps = self.teacher.forward_with_attention(features, lengths)[1]
+                shown = self._show_teacher(features, lengths)
             except (RuntimeError, ValueError) as error:
                 message = str(error).splitlines()[0]
                 raise ValueError(f"the teacher does not take the student's features: {message}") from error
-            loss(student.forward_with_attention(features, lengths)[1], teacher_maps, lengths)
+            self._imitation_losses(self._show_student(features, lengths), shown, lengths)
+
+    def _show_student(self, features, lengths):
+        """Give the student's embedding, its predictions by the distillation token, and its maps; or None."""
+        student, maps, predictions = self.modules.embedding_model, None, None
+        if self.token_loss is not None:
+            with_map = {"with_map": True} if self.attention_loss is not None else {}
+            embeddings, imitating, maps = student.forward_tokens(features, lengths, **with_map)
+            with torch.autocast(self.device_type, enabled=False):
+                predictions = self.modules.distillation_classifier(imitating.float())
+        elif self.attention_loss is not None:
+            embeddings, maps = student.forward_with_attention(features, lengths)
+        else:
+            embeddings = student(features, lengths)
+        return embeddings, predictions, maps
+
+    def _show_teacher(self, features, lengths):
+        """Give the teacher's embedding, its predictions and its maps; or None."""
+        maps = predictions = None
+        if self.attention_loss is not None:
+            embeddings, maps = self.teacher.forward_with_attention(features, lengths)
+        else:
+            embeddings = self.teacher(features, lengths)
+        if self.token_loss is not None or self.teacher_learns:
+            predictions = self.teacher.classify(embeddings)
+        return embeddings, predictions, maps
 
     def compute_forward(self, batch, stage):
-        """Show the same features to student and teacher."""
+        """Show the same features to student and teacher, but for what is erased for the student alone."""
         batch = batch.to(self.device)
         features, lengths = self.extract_features(batch, stage)
-        embeddings, maps = self.modules.embedding_model.forward_with_attention(features, lengths)
-        teacher_embeddings, teacher_maps = self.teacher.forward_with_attention(features, lengths)
+        teacher = self._show_teacher(features, lengths)
+        if "student_erasing" in self.modules:
+            features = self.modules.student_erasing(features)
+        student = self._show_student(features, lengths)
         return {
-            "cosines": self.classify(embeddings),
-            "embeddings": (embeddings, teacher_embeddings),
-            "maps": (maps, teacher_maps),
+            "cosines": self.classify(student[0]),
+            "student": student,
+            "teacher": teacher,
             "lengths": lengths,
         }
 
     def compute_losses(self, predictions, batch):
         """Add the distillation losses to the speaker loss."""
         losses = super().compute_losses(predictions, batch)
-        attention_loss = self.hparams.attention_loss(*predictions["maps"], predictions["lengths"])
-        losses["attention_loss"] = (self.hparams.kd_weight, attention_loss)
-        if self.hparams.embedding_weight > 0:
-            embedding_loss = self.modules.embedding_loss(*predictions["embeddings"])
-            losses["embedding_loss"] = (self.hparams.embedding_weight, embedding_loss)
+        if self.teacher_learns:
+            teacher_cosines = predictions["teacher"][1]
+            teacher_loss = self.hparams.compute_cost(teacher_cosines, batch.spk_id_encoded.data)
+            losses["teacher_loss"] = (1.0, teacher_loss)
+        return losses | self._imitation_losses(
+            predictions["student"], predictions["teacher"], predictions["lengths"]
+        )
+
+    def _imitation_losses(self, student, teacher, lengths):
+        """Compare what student and teacher show; the losses let no gradient into the teacher."""
+        losses = {}
+        if self.attention_loss is not None:
+            attention_loss = self.attention_loss(student[2], teacher[2], lengths)
+            losses["attention_loss"] = (self.hparams.kd_weight, attention_loss)
+        if self.embedding_weight > 0:
+            embedding_loss = self.modules.embedding_loss(student[0], teacher[0])
+            losses["embedding_loss"] = (self.embedding_weight, embedding_loss)
+        if self.token_loss is not None:
+            losses["token_loss"] = (self.hparams.token_weight, self.token_loss(student[1], teacher[1]))
         return losses

@@ -95,6 +95,11 @@ class VoicePrints:
         # Names, their unit embeddings (n, d), and the revision of the file that they are of.
         self._cached: tuple[list[str], np.ndarray, str] | None = None
 
+    def check(self) -> None:
+        """Raise what any other method would: the file is missing, damaged, no store or of another model."""
+        with self._file.reading():
+            pass
+
     def enroll(
         self,
         name: str,

@@ -1,0 +1,106 @@
+"""`bccmt enroll`: enrols speakers by name, lists and deletes them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument("arguments", nargs=-1, metavar="MODEL STORE NAME FILES...")
+@click.option("--replace", is_flag=True, help="Forget the utterances that NAME has so far.")
+@click.option("--list", "listing", is_flag=True, help="List who is enrolled: bccmt enroll --list STORE.")
+@click.option("--delete", metavar="NAME", help="Delete a speaker: bccmt enroll --delete NAME STORE.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--device", help="Where to compute, such as cuda. Default: cpu.")
+@click.option("--quiet", is_flag=True, help="Show no progress bar.")
+def enroll(arguments, replace, listing, delete, as_json, device, quiet):
+    """Enrol speakers by name.
+
+    MODEL is a hub folder, the output folder of a training, or a hub id. STORE is the file that voice prints are
+    kept in, begun where there is none. FILES are recordings of the speaker NAME, folders with recordings, or globs;
+    - reads a list from standard input. They are added to those that NAME has; several make a better print than one.
+
+    Either all FILES are enrolled or none: one that cannot be used, or is silent, is told, and the exit code is 2.
+    A store holds the prints of one model, and refuses another.
+    """
+    from speechbrain_bccmt.enrolment import VoicePrints
+
+    if listing or delete is not None:
+        if (listing and delete is not None) or replace or len(arguments) != 1:
+            raise click.UsageError("expected --list STORE, or --delete NAME STORE")
+        prints = VoicePrints(arguments[0])
+        if listing:
+            speakers = prints.speakers()
+            click.echo(_as_json([asdict(speaker) for speaker in speakers]) if as_json else _table(speakers))
+        else:
+            number = prints.delete(delete)
+            result = {"deleted": delete, "utterances": number}
+            click.echo(_as_json(result) if as_json else f"deleted {delete} ({_utterances(number)})")
+        return
+    if len(arguments) < 4:
+        raise click.UsageError("expected MODEL STORE NAME FILES..., or --list STORE, or --delete NAME STORE")
+    model, store, name, *files = arguments
+    result = _enroll(model, store, name, files, replace, device, quiet)
+    if as_json:
+        click.echo(_as_json(result))
+    else:
+        again = result["files"] - result["added"]
+        click.echo(
+            f"enrolled {result['name']}: {_utterances(result['added'])}, {result['seconds']:.1f} s"
+            + (f"; {again} {'was' if again == 1 else 'were'} enrolled already" if again else "")
+        )
+
+
+def _enroll(model: str, store: str, name: str, files: list[str], replace: bool, device, quiet: bool) -> dict:
+    from tqdm import tqdm
+
+    from speechbrain_bccmt.commands.inputs import expand_inputs, load_model, tell_warnings
+    from speechbrain_bccmt.enrolment import VoicePrints, check_name
+    from speechbrain_bccmt.fingerprint import fingerprint
+
+    name, paths = check_name(name), expand_inputs(files)
+    verification = load_model(model, device)
+    prints = VoicePrints(store, fingerprint(verification), model)
+    if Path(store).exists():
+        prints.check()  # before the long work
+    # None: no bar where standard error is no terminal.
+    bar = tqdm(paths, desc="Embedding", unit="file", disable=quiet or None)
+    utterances = [verification.embed_file(path) for path in bar]
+    silent = [utterance.path for utterance in utterances if utterance.audible_seconds == 0]
+    if silent:
+        raise ValueError(f"{silent[0]}: is silent, and nobody's voice: nothing is enrolled")
+    tell_warnings(dict.fromkeys(text for utterance in utterances for text in utterance.warnings))
+    added = prints.enroll(
+        name,
+        [utterance.embedding for utterance in utterances],
+        [utterance.seconds for utterance in utterances],
+        paths,
+        replace,
+    )
+    seconds = round(sum(utterance.seconds for utterance in utterances), 3)
+    return {"name": name, "files": len(paths), "added": added, "seconds": seconds}
+
+
+def _as_json(value) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _utterances(number: int) -> str:
+    return f"{number} utterance{'' if number == 1 else 's'}"
+
+
+def _table(speakers: list) -> str:
+    if not speakers:
+        return "nobody is enrolled"
+    width = max(4, *(len(speaker.name) for speaker in speakers))
+    lines = [f"{'name':<{width}}  utterances  seconds  last enrolled (UTC)"]
+    lines += [
+        f"{speaker.name:<{width}}  {speaker.utterances:>10}  {speaker.seconds:>7.1f}  "
+        f"{speaker.last_enrolled[:19].replace('T', ' ')}"
+        for speaker in speakers
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,84 @@
+"""`bccmt identify`: tells which enrolled speaker talks."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import click
+
+
+@click.command()
+@click.argument("model")
+@click.argument("store")
+@click.argument("files", nargs=-1, required=True)
+@click.option(
+    "--n-best", type=click.IntRange(min=1), default=5, show_default=True, help="How many candidates to tell."
+)
+@click.option(
+    "--threshold",
+    type=float,
+    help="Score from which on the best candidate is the speaker. Default: the model's.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each recording.")
+@click.option("--device", help="Where to compute, such as cuda. Default: cpu.")
+def identify(model, store, files, n_best, threshold, as_json, device):
+    """Tell which enrolled speaker talks, for each recording.
+
+    MODEL is the model that the speakers were enrolled with, STORE the file that they were enrolled in. FILES are
+    recordings, folders with recordings, or globs; - reads a list from standard input.
+
+    The model's threshold is that of a comparison of two recordings. With many names, a stranger passes it more
+    often: give a higher one.
+
+    Exit code 0: all speakers are identified, 1: one is unknown, 2: misuse, or a recording that cannot be used.
+    """
+    from speechbrain_bccmt.commands.inputs import expand_inputs, load_model, one_line, tell_warnings
+    from speechbrain_bccmt.enrolment import Identification, VoicePrints
+    from speechbrain_bccmt.fingerprint import fingerprint
+
+    if threshold is not None and not math.isfinite(threshold):
+        raise click.UsageError(f"--threshold is {threshold}, expected a finite number")
+    paths = expand_inputs(files)
+    verification = load_model(model, device)
+    threshold = verification.threshold if threshold is None else threshold
+    if threshold is None:
+        raise click.UsageError(f"{model} ships no threshold to decide at: give one by --threshold")
+    prints = VoicePrints(store, fingerprint(verification), model)
+    prints.check()
+    unknown = failed = 0
+    for path in paths:
+        try:
+            utterance = verification.embed_file(path)
+        except (OSError, ValueError) as error:
+            failed += 1
+            click.echo(f"error: {one_line(error)}", err=True)
+            continue
+        tell_warnings(utterance.warnings)
+        found = prints.identify(utterance.embedding[None], threshold, n_best)[0]
+        if utterance.audible_seconds == 0:  # nobody's voice, whatever the score
+            found = Identification(None, found.candidates)
+        unknown += found.speaker is None
+        click.echo(_as_json(utterance, found, threshold) if as_json else _table(path, found, threshold))
+    click.get_current_context().exit(2 if failed else int(unknown > 0))
+
+
+def _as_json(utterance, found, threshold: float) -> str:
+    result = {
+        "file": utterance.path,
+        "speaker": found.speaker,
+        "threshold": round(threshold, 6),
+        "candidates": [{"name": c.name, "score": round(c.score, 6)} for c in found.candidates],
+        "seconds": round(utterance.seconds, 3),
+        "warnings": list(utterance.warnings),
+    }
+    return json.dumps(result, ensure_ascii=False)
+
+
+def _table(path: str, found, threshold: float) -> str:
+    lines = [f"{path}: {found.speaker or 'unknown'} (threshold {threshold:.4f})"]
+    if not found.candidates:
+        lines.append("  nobody is enrolled")
+    width = max((len(candidate.name) for candidate in found.candidates), default=0)
+    lines += [f"  {candidate.name:<{width}}  {candidate.score:7.4f}" for candidate in found.candidates]
+    return "\n".join(lines)

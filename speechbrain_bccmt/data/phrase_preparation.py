@@ -278,9 +278,9 @@ def _choose_dev(utterances: dict[str, PhraseUtterance], count: int, enrolment: i
 
 
 def prepare_phrase_csv(
-    csv_file: str | Path,
     data_folder: str | Path,
     save_folder: str | Path,
+    csv_file: str | Path | None = None,
     model_enrollment: str | Path | None = None,
     trials: str | Path | None = None,
     **options,
@@ -291,13 +291,16 @@ def prepare_phrase_csv(
 
     Parameters
     ----------
-    csv_file, data_folder : str or Path
-        See `read_phrase_csv`.
+    data_folder : str or Path
+        Where the audio is, see `read_phrase_csv`.
     save_folder : str or Path
         Where the files are written.
+    csv_file : str or Path, optional
+        See `read_phrase_csv`. Default: `meta/utterances.csv` in the data folder.
     model_enrollment, trials : str or Path, optional
         Enrolment file and trial list to test with, in the layout of the SdSV challenge (see `read_trials`).
-        Without them all speakers are for training.
+        Default: `meta/model_enrollment.txt` and `meta/trials.txt` in the data folder, where they are there;
+        without them all speakers are for training.
     **options
         See `prepare_phrases`: `class_of`, `dev_speakers`, `dev_trials`, `enrolment`, `training`, `seed`,
         `min_duration`, `max_unreadable`, `workers` and `progress`.
@@ -312,7 +315,7 @@ def prepare_phrase_csv(
     FileNotFoundError
         Where the CSV, the data folder or a list is missing.
     ValueError
-        As `read_phrase_csv`, `read_trials` and `prepare_phrases`; also where one list is given without the
+        As `read_phrase_csv`, `read_trials` and `prepare_phrases`; also where there is one list without the
         other.
 
     Examples
@@ -324,17 +327,25 @@ def prepare_phrase_csv(
     ...         for take in range(4):
     ...             soundfile.write(folder / f"{speaker}-{phrase}-{take}.wav", [0.1] * 800, 16000)
     ...             rows.append(f"{speaker}-{phrase}-{take}.wav,{speaker},{phrase}")
-    >>> _ = (folder / "meta.csv").write_text("\\n".join(rows))
-    >>> made = prepare_phrase_csv(
-    ...     folder / "meta.csv", folder, folder / "save", dev_speakers=2, dev_trials=16, progress=False
-    ... )
+    >>> (folder / "meta").mkdir()
+    >>> _ = (folder / "meta" / "utterances.csv").write_text("\\n".join(rows))
+    >>> made = prepare_phrase_csv(folder, folder / "save", dev_speakers=2, dev_trials=16, progress=False)
     >>> made.n_speakers, made.n_utterances, made.n_dev_trials
     (2, 16, 16)
     """
-    if (model_enrollment is None) != (trials is None):
+    meta = Path(absolute(data_folder)) / "meta"
+    if model_enrollment is None and trials is None:
+        there = [path for path in (meta / "model_enrollment.txt", meta / "trials.txt") if path.is_file()]
+        if len(there) == 1:
+            raise ValueError(
+                f"{there[0]} is alone: a trial list of models needs model_enrollment.txt and trials.txt"
+            )
+        model_enrollment, trials = there or (None, None)
+    elif model_enrollment is None or trials is None:
         raise ValueError(
             "a trial list of models needs both files: give model_enrollment and trials, or neither"
         )
+    csv_file = meta / "utterances.csv" if csv_file is None else csv_file
     utterances = read_phrase_csv(csv_file, data_folder)
     if trials is None:
         return prepare_phrases(utterances, save_folder, None, [csv_file], **options)
@@ -354,3 +365,38 @@ def prepare_phrase_csv(
     return prepare_phrases(
         split, save_folder, (model_enrollment, trials), [csv_file, model_enrollment, trials], named, **options
     )
+
+
+def prepare_from_hparams(
+    prepare: Callable[..., PhrasePreparation], hparams: Mapping[str, object], **options
+) -> PhrasePreparation:
+    """Call a corpus's preparation as the recipes do.
+
+    Parameters
+    ----------
+    prepare : callable
+        `prepare_phrase_csv`, `prepare_rsr2015` or `prepare_deepmine`.
+    hparams : mapping
+        `data_folder`, `save_folder`, and `corpus_options` with more arguments.
+    **options
+        Further arguments.
+
+    Returns
+    -------
+    PhrasePreparation
+        What `prepare` gives.
+
+    Raises
+    ------
+    ValueError
+        As `prepare`, and for an option that it does not have.
+    """
+    extra = dict(hparams["corpus_options"] or {})
+    if twice := sorted(extra.keys() & options.keys()):
+        raise ValueError(f"corpus_options sets {', '.join(twice)}, which the recipe sets already")
+    try:
+        return prepare(hparams["data_folder"], hparams["save_folder"], **options, **extra)
+    except TypeError as error:
+        if "unexpected keyword argument" not in str(error):
+            raise
+        raise ValueError(f"corpus_options: {str(error).replace('()', '')}") from error

@@ -79,17 +79,7 @@ def test_same_bytes_whatever_the_processes_and_after_a_kill(corpus, tmp_path):
 
 
 def test_it_can_be_prepared(corpus, tmp_path):
-    meta = corpus / "meta"
-    made = prepare_phrase_csv(
-        meta / "utterances.csv",
-        corpus,
-        tmp_path,
-        meta / "model_enrollment.txt",
-        meta / "trials.txt",
-        dev_speakers=4,
-        dev_trials=40,
-        progress=False,
-    )
+    made = prepare_phrase_csv(corpus, tmp_path, dev_speakers=4, dev_trials=40, progress=False)
     assert (made.n_speakers, made.n_phrases, made.n_dev_speakers, made.n_test_speakers) == (8, 3, 4, 4)
 
 

@@ -12,7 +12,11 @@ from speechbrain.dataio.dataio import load_data_csv
 from speechbrain_bccmt.data import phrase_preparation
 from speechbrain_bccmt.data.crops import TrainingCrops
 from speechbrain_bccmt.data.layout import AudioFile
-from speechbrain_bccmt.data.phrase_preparation import prepare_phrase_csv, prepare_phrases
+from speechbrain_bccmt.data.phrase_preparation import (
+    prepare_from_hparams,
+    prepare_phrase_csv,
+    prepare_phrases,
+)
 from speechbrain_bccmt.data.phrase_trials import enrol_phrases, make_phrase_trials
 from speechbrain_bccmt.data.phrases import PhraseUtterance, class_labels, read_phrase_csv
 from speechbrain_bccmt.data.trials import read_trials
@@ -32,12 +36,13 @@ def corpus(tmp_path):
                 name = f"{speaker}/{phrase}/{take}.wav"
                 write_noise(tmp_path / "wav" / name)
                 rows.append(f"{name},{speaker},{phrase},{take}")
-    (tmp_path / "utterances.csv").write_text("\n".join(rows) + "\n")
-    (tmp_path / "model_enrollment.txt").write_text(
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta/utterances.csv").write_text("\n".join(rows) + "\n")
+    (tmp_path / "meta/model_enrollment.txt").write_text(
         "model-id phrase-id enroll-file-id1 enroll-file-id2 enroll-file-id3\n"
         "m0 hello fay/hello/0.wav fay/hello/1.wav fay/hello/2.wav\n"
     )
-    (tmp_path / "trials.txt").write_text(
+    (tmp_path / "meta/trials.txt").write_text(
         "model-id evaluation-file-id trial-type\n"
         "m0 fay/hello/3.wav target-correct\n"
         "m0 fay/thanks/3.wav target-wrong\n"
@@ -58,14 +63,7 @@ def described(speakers, phrases, takes, **fields):
 
 def prepare(corpus, save="save", **options):
     options = {"dev_speakers": 2, "dev_trials": 24, "progress": False} | options
-    return prepare_phrase_csv(
-        corpus / "utterances.csv",
-        corpus,
-        corpus / save,
-        corpus / "model_enrollment.txt",
-        corpus / "trials.txt",
-        **options,
-    )
+    return prepare_phrase_csv(corpus, corpus / save, **options)
 
 
 def rows_of(path):
@@ -255,7 +253,7 @@ def test_dev_lists_read_back_and_name_the_dev_utterances(corpus):
     trials = read_trials(made.dev_trials, enrolment=made.dev_models)
     assert {row["ID"] for row in rows_of(made.dev_csv)} == set(trials.ids)
     assert len(trials) == made.n_dev_trials == 24
-    utterances = read_phrase_csv(corpus / "utterances.csv", corpus)
+    utterances = read_phrase_csv(corpus / "meta/utterances.csv", corpus)
     kinds = [trials.trial_types[kind] for kind in trials.trial_type]
     assert kinds == [type_of(utterances, trials, row) for row in range(len(trials))]
     assert all(len(model.utterances) == 3 for model in trials.models)
@@ -278,8 +276,8 @@ def test_without_changes_nothing_is_read_again(corpus, monkeypatch):
     monkeypatch.undo()
     assert prepare(corpus, seed=7).rebuilt
     assert prepare(corpus, class_of="speaker-phrase", seed=7).rebuilt
-    text = (corpus / "utterances.csv").read_text()
-    (corpus / "utterances.csv").write_text(text.replace("anna,hello", "anna,good_bye"))
+    text = (corpus / "meta/utterances.csv").read_text()
+    (corpus / "meta/utterances.csv").write_text(text.replace("anna,hello", "anna,good_bye"))
     assert prepare(corpus, class_of="speaker-phrase", seed=7).rebuilt
 
 
@@ -300,16 +298,33 @@ def test_fewer_parts_remove_the_files_of_more(corpus):
     test_only = prepare(corpus, training=False)
     assert test_only.train_csv is None and not (corpus / "save/train.csv").exists()
     assert rows_of(made.test_csv) and test_only.n_test_utterances == 6
-    assert test_only.test_trials == str(corpus / "trials.txt")
+    assert test_only.test_trials == str(corpus / "meta/trials.txt")
 
 
 def test_without_lists_all_speakers_are_for_training(corpus):
-    made = prepare_phrase_csv(
-        corpus / "utterances.csv", corpus, corpus / "save", dev_speakers=2, dev_trials=8, progress=False
-    )
+    trials = (corpus / "meta/trials.txt").rename(corpus / "trials.txt")
+    with pytest.raises(ValueError, match="model_enrollment.txt is alone"):
+        prepare(corpus)
+    models = (corpus / "meta/model_enrollment.txt").rename(corpus / "models.txt")
+    made = prepare(corpus)
     assert (made.n_speakers, made.n_test_utterances, made.test_trials) == (4, 0, None)
     with pytest.raises(ValueError, match="or neither"):
-        prepare_phrase_csv(corpus / "utterances.csv", corpus, corpus / "save", trials=corpus / "trials.txt")
+        prepare(corpus, trials=trials)
+    assert prepare(corpus, trials=trials, model_enrollment=models).n_test_utterances == 6
+    (corpus / "meta/utterances.csv").rename(corpus / "corpus.csv")
+    assert prepare(corpus, csv_file=corpus / "corpus.csv").n_speakers == 4
+
+
+def test_recipes_hand_over_the_options_of_a_corpus(corpus):
+    hparams = {"data_folder": corpus, "save_folder": corpus / "save", "corpus_options": {"enrolment": 2}}
+    options = {"dev_speakers": 2, "dev_trials": 16, "progress": False}
+    made = prepare_from_hparams(prepare_phrase_csv, hparams, **options)
+    assert {
+        len(model.utterances) for model in read_trials(made.dev_trials, enrolment=made.dev_models).models
+    } == {2}
+    for wrong, message in (({"takes": 2}, "'takes'"), ({"dev_trials": 2}, "sets dev_trials, which")):
+        with pytest.raises(ValueError, match=f"corpus_options.*{message}"):
+            prepare_from_hparams(prepare_phrase_csv, hparams | {"corpus_options": wrong}, **options)
 
 
 def test_unreadable_files_are_skipped_up_to_a_share_but_not_in_the_test(corpus):
@@ -330,7 +345,7 @@ def test_short_utterances_are_not_trained_on(corpus):
 
 
 def test_trials_of_strange_utterances_are_told(corpus):
-    with open(corpus / "trials.txt", "a") as file:
+    with open(corpus / "meta/trials.txt", "a") as file:
         file.write("m0 gil/hello/3.wav impostor-correct\n")
     with pytest.raises(ValueError, match="gil/hello/3"):
         prepare(corpus)
@@ -356,7 +371,7 @@ def test_options_out_of_range_are_told(options, message, corpus):
 def test_dev_speakers_are_those_of_the_dev_part(corpus):
     utterances = {
         name: utterance._replace(part="dev" if utterance.speaker in ("ben", "cleo", "dora") else "train")
-        for name, utterance in read_phrase_csv(corpus / "utterances.csv", corpus).items()
+        for name, utterance in read_phrase_csv(corpus / "meta/utterances.csv", corpus).items()
     }
     made = prepare_phrases(utterances, corpus / "save", dev_speakers=2, dev_trials=16, progress=False)
     dev = {row["ID"].split("/")[0] for row in rows_of(made.dev_csv)}
@@ -386,15 +401,7 @@ def test_a_kill_leaves_the_old_set_or_none(corpus, monkeypatch):
 
 def test_real_speech(speech_data, tmp_path):
     folder = speech_data / "arabic_speech_commands"
-    made = prepare_phrase_csv(
-        folder / "meta/utterances.csv",
-        folder,
-        tmp_path,
-        folder / "meta/model_enrollment.txt",
-        folder / "meta/trials.txt",
-        dev_speakers=4,
-        progress=False,
-    )
+    made = prepare_phrase_csv(folder, tmp_path, dev_speakers=4, progress=False)
     split = {row["speaker"]: row["split"] for row in rows_of(folder / "meta/split.csv")}
     assert {split[row["spk_id"]] for row in rows_of(made.train_csv)} == {"train"}
     assert (made.n_speakers, made.n_phrases, made.n_utterances) == (14, 40, 14 * 320)

@@ -1,0 +1,132 @@
+"""ONNX graphs run by onnxruntime, against the PyTorch model on the same audio."""
+
+import numpy as np
+import pytest
+import torch
+from speechbrain.processing.features import InputNormalization
+
+from speechbrain_bccmt import bccmt_tiny
+from speechbrain_bccmt.export.onnx import ConvolutionalSTFT, export_onnx, load_session
+from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
+from speechbrain_bccmt.export.source import SpeakerModel, load_speaker_model
+from speechbrain_bccmt.features import KaldiFbank, frame_count
+
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+SECONDS = (0.3, 1, 3.017, 30)
+
+
+@pytest.fixture(scope="module", params=["training_folder", "kaldi_folder"])
+def model(request):
+    return load_speaker_model(request.getfixturevalue(request.param))
+
+
+@pytest.fixture(scope="module")
+def graphs(model, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("graphs")
+    paths = {}
+    for graph in ("features", "waveform"):
+        for with_lengths in (False, True):
+            path = folder / f"{graph}{with_lengths}.onnx"
+            paths[graph, with_lengths] = export_onnx(model, path, graph, with_lengths)
+    return paths
+
+
+@torch.no_grad()
+def embed(model, wavs):
+    features = model.mean_var_norm(model.compute_features(wavs), torch.ones(len(wavs)))
+    return model.embedding_model(features)[:, 0]
+
+
+def run(path, **inputs):
+    session = load_session(path, threads=1)
+    return torch.from_numpy(session.run(None, {name: np.asarray(value) for name, value in inputs.items()})[0])
+
+
+def cosine(a, b):
+    return torch.nn.functional.cosine_similarity(a.double(), b.double(), dim=-1).min().item()
+
+
+def test_parity_from_0_3_to_30_seconds(model, graphs, speech):
+    for number, seconds in enumerate(SECONDS):
+        wav = speech(int(16000 * seconds), number)[None]
+        ours = embed(model, wav)
+        assert cosine(run(graphs["waveform", False], waveform=wav), ours) > 0.9999, seconds
+        assert cosine(run(graphs["features", False], features=model.compute_features(wav)), ours) > 0.9999, (
+            seconds
+        )
+
+
+def test_utterances_of_one_length_in_a_batch(model, graphs, speech):
+    wavs = torch.stack([speech(20000, number) for number in range(3)])
+    ours = embed(model, wavs)
+    assert cosine(run(graphs["waveform", False], waveform=wavs), ours) > 0.9999
+    assert cosine(ours[0], ours[1]) < 0.999  # or the comparison would show nothing
+
+
+@pytest.mark.parametrize("graph", ["features", "waveform"])
+def test_padding_of_a_batch_changes_nothing(model, graphs, graph, speech):
+    wavs = [speech(n, number) for number, n in enumerate((24000, 9000, 16123))]
+    padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
+    lengths = torch.tensor([len(wav) for wav in wavs])
+    values = padded
+    if graph == "features":
+        values, lengths = model.compute_features(padded), frame_count(model.compute_features, lengths)
+    together = run(graphs[graph, True], **{graph: values, "lengths": lengths})
+    alone = torch.cat([embed(model, wav[None]) for wav in wavs])
+    # SpeechBrain's front end clips 80 dB below the loudest frame, and centres frames across the end: 0.9999 is ours.
+    assert cosine(together, alone) > 0.9999
+
+
+def test_silence_is_finite(model, graphs):
+    assert run(graphs["waveform", False], waveform=torch.zeros(1, 8000)).isfinite().all()
+
+
+def test_metadata_tells_what_a_client_must_know(graphs):
+    entries = load_session(graphs["waveform", False]).get_modelmeta().custom_metadata_map
+    assert (entries["graph"], entries["sample_rate"], entries["output_dim"]) == ("waveform", "16000", "192")
+    assert "embedding_model: !apply:speechbrain_bccmt.bccmt_tiny" in entries["hyperparams"]
+
+
+def test_8_bit_graphs_give_nearly_the_same_embedding(synthetic_speech, tmp_path):
+    # Without a training behind it, a lively network would make much of every rounding; a new one does not.
+    torch.manual_seed(0)
+    norm = InputNormalization(norm_type="sentence", std_norm=False)
+    source = export_onnx(
+        SpeakerModel(KaldiFbank(), norm, bccmt_tiny().eval()), tmp_path / "waveform.onnx", "waveform"
+    )
+    wavs = [synthetic_speech(16000, number)[None].numpy() for number in range(4)]
+    exact = torch.cat([run(source, waveform=wav) for wav in wavs])
+    dynamic = quantise_dynamic(source, tmp_path / "dynamic.onnx")
+    static = quantise_static(source, tmp_path / "static.onnx", wavs[:2])
+    for path in (dynamic, static):
+        assert path.stat().st_size < 0.85 * source.stat().st_size
+        close = torch.cat([run(path, waveform=wav) for wav in wavs])
+        assert 0.999 < cosine(close, exact) < 1 - 1e-7
+        assert load_session(path).get_modelmeta().custom_metadata_map["quantised"] == "int8"
+
+
+def test_mistakes_are_told(model, graphs, tmp_path):
+    with pytest.raises(ValueError, match="wave.*features"):
+        export_onnx(model, tmp_path / "x.onnx", "wave")
+    with pytest.raises(ValueError, match="no speech|there is none"):
+        quantise_static(graphs["features", False], tmp_path / "x.onnx", [])
+    with pytest.raises(ValueError, match="lengths"):
+        quantise_static(graphs["features", True], tmp_path / "x.onnx", [np.zeros((1, 50, 80))])
+    with pytest.raises(FileNotFoundError, match="nothing"):
+        find_speech([tmp_path / "nothing"], 3)
+    with pytest.raises(ValueError, match="no recordings"):
+        find_speech([tmp_path], 3)
+    (tmp_path / "text.wav").write_text("no sound")
+    assert find_speech([tmp_path], 3) == [tmp_path / "text.wav"]
+    with pytest.raises(ValueError, match=r"text\.wav"):
+        list(read_inputs(model, [tmp_path / "text.wav"], "features"))
+    with pytest.raises(ValueError, match=r"text\.wav is not a usable ONNX file"):
+        load_session(tmp_path / "text.wav")
+    assert [path.name for path in tmp_path.iterdir()] == ["text.wav"]  # nothing half-written
+
+
+def test_other_transforms_are_refused():
+    from speechbrain.processing.features import STFT
+
+    with pytest.raises(ValueError, match="pad_mode"):
+        ConvolutionalSTFT(STFT(sample_rate=16000, pad_mode="reflect"))

@@ -166,13 +166,14 @@ def test_it_finds_speakers_better_than_cosine():
     assert rates[0] < 0.7 * rates[1]
 
 
-def test_names_order_and_dead_dimensions_do_not_matter():
+@pytest.mark.parametrize("lda_dim", [6, None])
+def test_names_order_and_dead_dimensions_do_not_matter(lda_dim):
     embeddings, speakers, _, _ = corpus(30, 2, 9)
-    model = PLDA.fit(embeddings, speakers, lda_dim=6)
+    model = PLDA.fit(embeddings, speakers, lda_dim)
     order = np.random.default_rng(0).permutation(len(speakers))
     other = np.insert(embeddings, 3, 0.0, axis=1)
     other = np.column_stack([other, other[:, 0] * 2])
-    same = PLDA.fit(torch.tensor(other[order]), [f"s{speakers[n]:02d}" for n in order], lda_dim=6)
+    same = PLDA.fit(torch.tensor(other[order]), [f"s{speakers[n]:02d}" for n in order], lda_dim)
     enrol, test = np.arange(20), np.arange(20, 40)
     assert same.scores(other, enrol, test) == pytest.approx(model.scores(embeddings, enrol, test), abs=1e-3)
     assert (model.n_speakers, model.n_utterances) == (30, len(speakers))

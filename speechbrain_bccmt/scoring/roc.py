@@ -162,7 +162,8 @@ def count_below(target_scores, nontarget_scores) -> tuple[np.ndarray, np.ndarray
     scores = np.empty(len(is_smaller))
     scores[is_smaller], scores[~is_smaller] = smaller, larger
     starts = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))  # of equal scores
-    thresholds = np.append(scores[starts], np.nextafter(scores[-1], np.inf))
+    with np.errstate(over="ignore"):  # above the largest number there is, is infinity
+        thresholds = np.append(scores[starts], np.nextafter(scores[-1], np.inf))
     starts = np.append(starts, len(scores))
     smaller_below = np.concatenate([[0], np.cumsum(is_smaller)])[starts]
     below = smaller_below, starts - smaller_below

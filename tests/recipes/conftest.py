@@ -54,17 +54,72 @@ def corpus(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def phrase_corpora(tmp_path_factory):
+    """Folders of phrase corpora by name: one with a CSV, RSR2015's layout and DeepMine's."""
+    folder = tmp_path_factory.mktemp("phrases")
+
+    def say(path, speaker, phrase, take):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, voice(speaker, 10 * phrase + take, 0.3 + 0.1 * phrase), 16000)
+
+    def write(path, *lines):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n")
+
+    said = [(speaker, phrase, take) for speaker in range(6) for phrase in range(2) for take in range(5)]
+    header = "model-id phrase-id enroll-file-id1 enroll-file-id2 enroll-file-id3"
+    kinds = ("target-correct", "target-wrong", "impostor-correct", "impostor-wrong")
+
+    meta, rows = folder / "csv" / "meta", ["utterance,speaker,phrase"]
+    for speaker, phrase, take in said:
+        name = f"s{speaker}/p{phrase}/{take}.wav"
+        say(folder / "csv" / "wav" / name, speaker, phrase, take)
+        rows.append(f"{name},s{speaker},p{phrase}")
+    write(meta / "utterances.csv", *rows)
+    write(meta / "model_enrollment.txt", header, "m0 p0 s0/p0/0 s0/p0/1 s0/p0/2")
+    tests = ("s0/p0/3", "s0/p1/3", "s1/p0/3", "s1/p1/3", "s0/p0/4", "s0/p1/4", "s1/p0/4", "s1/p1/4")
+    trials = [f"m0 {test} {kinds[row % 4]}" for row, test in enumerate(tests)]
+    write(meta / "trials.txt", "model-id evaluation-file-id trial-type", *trials)
+
+    for speaker, phrase, take in said:
+        name, session = ("m001", "m002", "m051", "m052", "m101", "m102")[speaker], (1, 2, 4, 5, 7)[take]
+        path = folder / "rsr2015" / "sph" / "male" / name / f"{name}_{session:02d}_{31 + phrase:03d}.wav"
+        say(path, speaker, phrase, take)
+
+    wav, docs, labels = folder / "deepmine" / "wav", folder / "deepmine" / "docs", []
+    for speaker, phrase, take in said:
+        number = len(labels)
+        say(wav / "train" / f"trn_{number:06d}.wav", speaker, phrase, take)
+        labels.append(f"trn_{number:06d} spk_{speaker:06d} {phrase + 1:02d}")
+    write(docs / "train_labels.txt", "train-file-id speaker-id phrase-id", *labels)
+    for take in range(3):
+        say(wav / "enrollment" / f"enr_{take:06d}.wav", 7, 0, take)
+    write(docs / "model_enrollment.txt", header, "model_00000 01 enr_000000 enr_000001 enr_000002")
+    for test in range(6):
+        say(wav / "evaluation" / f"evl_{test:06d}.wav", 7 + test // 3, test % 2, 3 + test)
+    pairs = [f"model_00000 evl_{test:06d}" for test in range(6)]
+    write(docs / "trials.txt", "model-id evaluation-file-id", *pairs)
+    write(
+        folder / "deepmine" / "key.txt",
+        *(f"{pair} {kind}" for pair, kind in zip(pairs, "TC TW TC IC IC IC".split(), strict=True)),
+    )
+    return {"phrases": folder / "csv", "rsr2015": folder / "rsr2015", "deepmine": folder / "deepmine"}
+
+
+@pytest.fixture(scope="session")
 def models(tmp_path_factory):
     """Folders of models as training leaves them, with random weights; the narrow one has small embeddings."""
     from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 
     from speechbrain_bccmt.lobes.bccmt import bccmt_base, bccmt_tiny
+    from speechbrain_bccmt.lobes.token_embedder import TokenEmbedder
 
     folders = {}
     for name, builder, size in (
         ("teacher", bccmt_base, 192),
         ("student", bccmt_tiny, 192),
         ("narrow", bccmt_tiny, 8),
+        ("token", TokenEmbedder, 192),
     ):
         folders[name] = tmp_path_factory.mktemp(name)
         torch.save(builder(embedding_size=size).state_dict(), folders[name] / "embedding_model.ckpt")

@@ -19,10 +19,8 @@ ROWS = [
     for row in csv.DictReader(table.open(encoding="utf-8"))
 ]
 TRAINING = [row for row in ROWS if row["Script_file"].endswith("train_speaker_embeddings.py")]
-COMMON = (
-    "--device=cpu --noprogressbar --data_folder={corpus} --verification_file={trials} "
-    "--output_folder={output}"
-)
+COMMON = "--device=cpu --noprogressbar --output_folder={output}"
+VOXCELEB = "--data_folder={corpus} --verification_file={trials}"
 # Tiny crops, two epochs, a few batches each.
 TRAINING_FLAGS = "--number_of_epochs=2 --batch_size=4 --crop_seconds=0.5 --dev_speakers=2 --dev_trials=8"
 
@@ -38,7 +36,8 @@ def run_script(script, arguments):
 
 def run(row, output, extra="", **folders):
     """Run a row's script on its YAML; give the exit code."""
-    flags = f"{COMMON} {TRAINING_FLAGS if row in TRAINING else ''} {row['test_debug_flags']} {extra}"
+    data = VOXCELEB if row["Dataset"] == "VoxCeleb" else ""
+    flags = f"{COMMON} {data} {TRAINING_FLAGS if row in TRAINING else ''} {row['test_debug_flags']} {extra}"
     # SpeechBrain refuses an option that is given twice; the last one counts here.
     flags = {flag.split("=")[0]: flag for flag in flags.format(output=output, **folders).split()}
     return run_script(ROOT / row["Script_file"], [str(ROOT / row["Hparam_file"]), *flags.values()])
@@ -49,8 +48,8 @@ def row_of(yaml):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: Path(row["Hparam_file"]).stem)
-def test_every_experiment_runs(row, corpus, models, tmp_path):
-    assert run(row, tmp_path, **corpus, **models) == 0
+def test_every_experiment_runs(row, corpus, phrase_corpora, models, tmp_path):
+    assert run(row, tmp_path, **corpus, **phrase_corpora, **models) == 0
     expected = re.search(r"file_exists=\[(.*)\]", row["test_debug_checks"]).group(1).split(",")
     assert [name for name in expected if not (tmp_path / name).is_file()] == []
     if row in TRAINING:
@@ -112,8 +111,12 @@ def test_every_key_is_used(row):
     """As SpeechBrain's consistency test: a key is read by the script, or another key refers to it."""
     yaml = (ROOT / row["Hparam_file"]).read_text()
     code = (ROOT / row["Script_file"]).read_text()
-    shared = "brain.py" if row in TRAINING else "scoring/experiment.py"
-    code += (ROOT / "speechbrain_bccmt" / shared).read_text()
+    shared = ["scoring/experiment.py", "scoring/phrase_experiment.py"]
+    if row in TRAINING:
+        shared = ["brain.py", "speaker_brain.py", "training.py"]
+    if row["Dataset"] != "VoxCeleb":
+        shared.append("data/phrase_preparation.py")
+    code += "".join((ROOT / "speechbrain_bccmt" / name).read_text() for name in shared)
     unused = [
         key
         for key in re.findall(r"^(\w+):", yaml, re.MULTILINE)
@@ -139,17 +142,37 @@ def test_every_key_is_used(row):
         ("bccmt_tiny_kd", "--teacher_source={student}", "do not fit"),
         ("bccmt_tiny_kd", "--kd_blocks=[[0,99]]", "out of range"),
         ("bccmt_tiny_lm", "--init_from=/no/such/model", "/no/such/model"),
+        ("token_mean", "--class_of=phrase", "class_of is 'phrase'"),
+        ("token_mean", '--corpus_options={{"takes":2}}', "corpus_options: "),
+        ("token_class", "--data_folder=/no/such/folder", "/no/such/folder"),
+        ("token_class", "--corpus_options=null", "protocol=drawn"),
+        ("token_sampled", "--data_folder={phrases}", "not laid out as DeepMine"),
+        ("token_kd", "--teacher_source=/no/such/teacher", "/no/such/teacher"),
+        ("token_kd", "--teacher_source={token}", "classifier"),
     ],
 )
 def test_user_mistakes_get_one_clear_message(
-    yaml, extra, message, corpus, models, tmp_path, capsys, monkeypatch
+    yaml, extra, message, corpus, phrase_corpora, models, tmp_path, capsys, monkeypatch
 ):
     if "tensorboard" in extra:
         monkeypatch.setitem(sys.modules, "tensorboard", None)
         monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    assert run(row_of(yaml), tmp_path, extra, **corpus, **models) == 2
+    assert run(row_of(yaml), tmp_path, extra, **corpus, **phrase_corpora, **models) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
+
+
+def test_a_teacher_of_tokens_learns_alongside_or_was_trained_before(phrase_corpora, tmp_path):
+    short = "--number_of_epochs=1"
+    assert run(row_of("token_kd"), tmp_path / "alongside", short, **phrase_corpora) == 0
+    log = (tmp_path / "alongside/train_log.txt").read_text()
+    assert "token_loss" in log and "teacher_loss" in log
+    as_teacher = row_of("token_mean") | {"Hparam_file": "hparams/token_class.yaml"}
+    assert run(as_teacher, tmp_path / "teacher", f"{TRAINING_FLAGS} {short}", **phrase_corpora) == 0
+    source = f"--teacher_source={tmp_path / 'teacher'} {short}"
+    assert run(row_of("token_kd"), tmp_path / "student", source, **phrase_corpora) == 0
+    log = (tmp_path / "student/train_log.txt").read_text()
+    assert "token_loss" in log and "teacher_loss" not in log
 
 
 def test_resuming_another_experiment_is_refused(corpus, models, tmp_path, capsys):

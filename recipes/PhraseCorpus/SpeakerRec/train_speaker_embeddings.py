@@ -1,0 +1,27 @@
+#!/usr/bin/env python3
+"""Trains embeddings for text-dependent verification on a phrase corpus that a CSV describes, with or without a teacher.
+
+    python train_speaker_embeddings.py hparams/token_class.yaml --data_folder=/data/commands
+
+Any key of the YAML can be set in this way. Started again, it resumes from the last checkpoint.
+"""
+
+import sys
+
+from speechbrain_bccmt.data.phrase_preparation import prepare_from_hparams, prepare_phrase_csv
+from speechbrain_bccmt.training import run_training
+
+
+def prepare(hparams):
+    """Write the CSV files and the dev trials."""
+    options = {key: hparams[key] for key in ("class_of", "dev_speakers", "dev_trials")}
+    prepare_from_hparams(prepare_phrase_csv, hparams, **options)
+
+
+def main(arguments=None):
+    """Run from the command line; give the exit code."""
+    return run_training(prepare, arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -212,9 +212,6 @@ def test_damaged_files(tmp_path):
     np.savez(path, mean=np.zeros(3))
     with pytest.raises(ValueError, match="expected an npz with format"):
         PLDA.load(path)
-    np.savez(path, mean=np.array([object()], dtype=object), allow_pickle=True)
-    with pytest.raises(ValueError, match="is no PLDA"):
-        PLDA.load(path)
     np.save(path.with_suffix(".npy"), np.zeros(3))
     with pytest.raises(ValueError, match="is no PLDA"):
         PLDA.load(path.with_suffix(".npy"))
@@ -222,6 +219,7 @@ def test_damaged_files(tmp_path):
     with np.load(path) as content:
         parts = dict(content)
     for changes, message in (
+        ({"mean": parts["mean"].astype(object)}, "is no PLDA, .*allow_pickle=False"),  # would run code
         ({"version": 2}, "of version 2"),
         ({"mean": np.zeros(3)}, "mean of the PLDA has shape"),
         ({"centre": np.full(4, np.nan)}, "centre of the PLDA holds NaN"),
@@ -288,6 +286,6 @@ def test_refused_for_scoring():
 def test_a_million_trials_take_seconds():
     model, generator = random_plda(192, 128), np.random.default_rng(0)
     embeddings = generator.normal(size=(5000, 192))
-    start = time.perf_counter()
+    start = time.process_time()  # of the processor, as the machine may have other work
     model.scores(embeddings, *generator.integers(0, 5000, (2, 1_000_000)))
-    assert time.perf_counter() - start < 10
+    assert time.process_time() - start < 10

@@ -185,11 +185,8 @@ def export_onnx(
     if graph not in GRAPHS:
         raise ValueError(f"graph is '{graph}', expected one of {', '.join(GRAPHS)}")
     path = Path(path)
-    metadata = {
-        **describe(model, graph),
-        **(sherpa_metadata(model) if graph == "sherpa" else {}),
-        **(metadata or {}),
-    }
+    for_sherpa = sherpa_metadata(model) if graph == "sherpa" else {}
+    metadata = {**describe(model, graph), **for_sherpa, **(metadata or {})}
     module = MODULES[graph](model).eval()
     example = torch.randn(2, 2 * model.sample_rate, generator=torch.Generator().manual_seed(0))
     name, unit = "waveform", "samples"

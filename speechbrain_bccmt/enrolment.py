@@ -309,14 +309,16 @@ def _check_enrolment(name: str, embeddings, seconds: Sequence[float], files: Seq
 
 
 def _add(connection: sqlite3.Connection, name: str, vectors, seconds, files, now: str, replace: bool) -> int:
-    connection.execute("INSERT OR IGNORE INTO speaker (name) VALUES (?)", (name,))
-    (speaker,) = connection.execute("SELECT id FROM speaker WHERE name = ?", (name,)).fetchone()
-    if replace:
-        connection.execute("DELETE FROM utterance WHERE speaker = ?", (speaker,))
-    have = {
-        blob
-        for (blob,) in connection.execute("SELECT embedding FROM utterance WHERE speaker = ?", (speaker,))
-    }
+    have: set[bytes] = set()
+    inserted = connection.execute("INSERT OR IGNORE INTO speaker (name) VALUES (?)", (name,))
+    if inserted.rowcount:
+        speaker = inserted.lastrowid
+    else:
+        (speaker,) = connection.execute("SELECT id FROM speaker WHERE name = ?", (name,)).fetchone()
+        if replace:
+            connection.execute("DELETE FROM utterance WHERE speaker = ?", (speaker,))
+        rows = connection.execute("SELECT embedding FROM utterance WHERE speaker = ?", (speaker,))
+        have = {blob for (blob,) in rows}
     added = {}
     for vector, length, file in zip(vectors, seconds, files, strict=True):
         blob = vector.astype("<f4").tobytes()

@@ -148,7 +148,7 @@ def test_every_key_is_used(row):
         ("token_class", "--corpus_options=null", "protocol=drawn"),
         ("token_sampled", "--data_folder={phrases}", "not laid out as DeepMine"),
         ("token_kd", "--teacher_source=/no/such/teacher", "/no/such/teacher"),
-        ("token_kd", "--teacher_source={token}", "classifier"),
+        ("token_kd", "--teacher_source={token}", "no label_encoder.txt"),
     ],
 )
 def test_user_mistakes_get_one_clear_message(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from speechbrain import Stage
 from speechbrain.lobes.features import Fbank
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
@@ -21,8 +22,9 @@ from speechbrain_bccmt.data.augmentation import SpecAugment
 from speechbrain_bccmt.data.crops import TrainingCrops
 from speechbrain_bccmt.data.trials import Trials
 from speechbrain_bccmt.lobes.bccmt import bccmt_small, bccmt_tiny
-from speechbrain_bccmt.losses import AttentionMapLoss, EmbeddingDistillationLoss
-from speechbrain_bccmt.teachers import FrozenTeacher
+from speechbrain_bccmt.lobes.token_embedder import TokenEmbedder
+from speechbrain_bccmt.losses import AttentionMapLoss, EmbeddingDistillationLoss, TokenDistillationLoss
+from speechbrain_bccmt.teachers import FrozenTeacher, LearningTeacher
 
 
 class Killed(Exception):
@@ -365,6 +367,165 @@ def test_a_student_without_maps_is_refused(rows, tmp_path):
     options["modules"]["embedding_model"] = nn.Linear(80, 16)
     with pytest.raises(ValueError, match="no attention maps"):
         make(tmp_path, rows, DistillationBrain, options=options, teacher=FrozenTeacher(bccmt_tiny()))
+
+
+def token_embedder(readout="class+distillation", **options):
+    small = {
+        "channels": 16,
+        "blocks": 1,
+        "heads": 2,
+        "memory_keys": 8,
+        "memory_top_k": 4,
+        "embedding_size": 16,
+    }
+    return TokenEmbedder(readout, **small, front_channels=(8, 8), **options)
+
+
+def token_distillation(student=None, classes=3, **modules):
+    """Options of a distillation of predictions alone."""
+    return {
+        "token_weight": 0.5,
+        "token_loss": TokenDistillationLoss(2, teacher_scale=30, student_scale=30),
+        "modules": {
+            "embedding_model": token_embedder() if student is None else student,
+            "distillation_classifier": Classifier(16, out_neurons=classes),
+            **modules,
+        },
+    }
+
+
+def frozen_toy():
+    return FrozenTeacher(Toy(), Classifier(16, out_neurons=3))
+
+
+def test_the_class_token_learns_the_label_and_the_distillation_token_the_teacher(rows, tmp_path):
+    teacher = frozen_toy()
+    before = {name: value.clone() for name, value in teacher.state_dict().items()}
+    brain, fit = make(
+        tmp_path, rows, DistillationBrain, options=token_distillation(), teacher=teacher, batch_size=12
+    )
+    fit()
+    line = read_train_log(tmp_path / "train_log.txt")[-1]
+    parts = line["train speaker_loss"] + 0.5 * line["train token_loss"]
+    assert line["train loss"] == pytest.approx(parts, rel=1e-2)
+    assert all(torch.equal(value, before[name]) for name, value in teacher.state_dict().items())
+    assert all(parameter.grad is None for parameter in teacher.parameters())
+    kept = brain.checkpointer.find_checkpoint().paramfiles
+    assert "distillation_classifier" in kept and "teacher" not in kept
+
+    # Each loss has a token of its own: what the label teaches does not pass by the distillation token's layers.
+    brain.modules.train()
+    batch = next(iter(brain.make_dataloader(brain.training_set, Stage.TRAIN, batch_size=12)))
+    student = brain.modules.embedding_model
+    of_class, of_distillation = (layer.weight for layer in student.embedding_layers)
+    losses = brain.compute_losses(brain.compute_forward(batch, Stage.TRAIN), batch)
+    for name, moved, still in (
+        ("speaker_loss", of_class, of_distillation),
+        ("token_loss", of_distillation, of_class),
+    ):
+        gradients = torch.autograd.grad(losses[name][1], (moved, still), retain_graph=True, allow_unused=True)
+        assert gradients[0].abs().sum() > 0 and gradients[1] is None
+    sum(weight * value for weight, value in losses.values()).backward()
+    assert all(p.grad is not None for name, p in brain.modules.named_parameters() if "spec" not in name)
+
+
+def test_distillation_brings_the_predictions_closer(rows, tmp_path):
+    def final(weight):
+        options = token_distillation() | {"token_weight": weight, "lr": 0.01, "valid_interval": 99}
+        _, fit = make(
+            tmp_path / str(weight),
+            rows,
+            DistillationBrain,
+            epochs=15,
+            batch_size=12,
+            options=options,
+            teacher=frozen_toy(),
+        )
+        fit()
+        return read_train_log(tmp_path / str(weight) / "train_log.txt")[-1]["train token_loss"]
+
+    assert final(1.0) < 0.5 * final(0.0)
+
+
+def test_a_teacher_trained_alongside_learns_the_labels_alone(rows, tmp_path):
+    def states(token_weight):
+        torch.manual_seed(0)
+        teacher = LearningTeacher(Toy(), Classifier(16, out_neurons=3))
+        before = {name: value.clone() for name, value in teacher.named_parameters()}
+        options = token_distillation() | {"token_weight": token_weight}
+        brain, fit = make(
+            tmp_path / str(token_weight),
+            rows,
+            DistillationBrain,
+            options=options,
+            teacher=teacher,
+            batch_size=12,
+            run_opts={"max_grad_norm": 1e9},  # student and teacher are clipped together
+        )
+        fit()
+        assert "teacher" in brain.checkpointer.find_checkpoint().paramfiles
+        # A constant in all keys has no gradient but rounding, which Adam makes steps of.
+        after = {name: value for name, value in teacher.named_parameters() if name != "model.key.bias"}
+        assert all(not torch.equal(value, before[name]) for name, value in after.items())
+        return after
+
+    alone, watched = states(0.0), states(5.0)
+    # What the student makes of it has no influence on the teacher.
+    assert all(torch.allclose(value, watched[name], atol=1e-6) for name, value in alone.items())
+    line = read_train_log(tmp_path / "5.0" / "train_log.txt")[-1]
+    parts = line["train speaker_loss"] + line["train teacher_loss"] + 5 * line["train token_loss"]
+    assert line["train loss"] == pytest.approx(parts, rel=1e-2)
+
+
+def test_erasing_can_be_the_students_alone(rows, tmp_path):
+    teacher, student = Spy(Toy()), Spy(Toy())
+    options = distillation()
+    options["modules"] |= {"embedding_model": student, "student_erasing": SpecAugment(4, 20, 4, 20)}
+    brain, fit = make(
+        tmp_path, rows, DistillationBrain, epochs=1, options=options, teacher=FrozenTeacher(teacher)
+    )
+    brain.dev_eer = lambda progressbar: 0.5
+    fit()
+    erased = 0
+    for (one, _), (two, _) in zip(student.shown[1:], teacher.shown[1:], strict=True):
+        differs = one != two
+        assert (one[differs] == 0).all()
+        erased += differs.sum().item()
+    assert erased > 0
+
+
+def test_maps_and_predictions_can_be_imitated_at_once(rows, tmp_path):
+    options = token_distillation() | {"attention_loss": AttentionMapLoss(), "kd_weight": 1.0}
+    teacher = FrozenTeacher(token_embedder(), Classifier(16, out_neurons=3))
+    _, fit = make(
+        tmp_path, rows, DistillationBrain, epochs=1, options=options, teacher=teacher, batch_size=12
+    )
+    fit()
+    line = read_train_log(tmp_path / "train_log.txt")[0]
+    parts = line["train speaker_loss"] + line["train attention_loss"] + 0.5 * line["train token_loss"]
+    assert line["train attention_loss"] > 0 and line["train loss"] == pytest.approx(parts, rel=1e-2)
+
+
+def without(options, module):
+    del options["modules"][module]
+    return options
+
+
+@pytest.mark.parametrize(
+    ("teacher", "options", "message"),
+    [
+        (lambda: FrozenTeacher(Toy()), token_distillation, "no classifier"),
+        (lambda: LearningTeacher(Toy()), distillation, "no classifier"),
+        (frozen_toy, partial(token_distillation, classes=4), "same classes"),
+        (frozen_toy, lambda: token_distillation(student=Toy()), "no distillation token"),
+        (frozen_toy, lambda: token_distillation(student=token_embedder("class")), "class\\+distillation"),
+        (frozen_toy, lambda: without(token_distillation(), "distillation_classifier"), "lack distillation_c"),
+        (frozen_toy, dict, "nothing to imitate"),
+    ],
+)
+def test_a_distillation_of_predictions_that_cannot_be_is_refused(rows, tmp_path, teacher, options, message):
+    with pytest.raises(ValueError, match=message):
+        make(tmp_path, rows, DistillationBrain, options=options(), teacher=teacher())
 
 
 def test_bfloat16(rows, tmp_path):

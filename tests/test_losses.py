@@ -5,7 +5,12 @@ import torch
 from scipy.stats import entropy
 
 from speechbrain_bccmt.lobes.bccmt import bccmt_tiny
-from speechbrain_bccmt.losses import AttentionMapLoss, EmbeddingDistillationLoss, match_blocks
+from speechbrain_bccmt.losses import (
+    AttentionMapLoss,
+    EmbeddingDistillationLoss,
+    TokenDistillationLoss,
+    match_blocks,
+)
 from speechbrain_bccmt.teachers import FrozenTeacher
 
 
@@ -123,3 +128,62 @@ def test_training_brings_the_maps_closer():
         history.append(value.item())
     assert history[-1] < 0.8 * history[0]
     assert all(parameter.grad is None for parameter in teacher.parameters())
+
+
+def predictions(*shape, seed=0):
+    return 3 * torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1, 4])
+def test_equal_predictions_give_zero(temperature):
+    loss = TokenDistillationLoss(temperature, teacher_scale=2, student_scale=2)
+    student = predictions(5, 1, 7).requires_grad_()
+    value = loss(student, student.detach())
+    value.backward()
+    assert value.item() == pytest.approx(0, abs=1e-6) and student.grad.abs().max() < 1e-6
+    # As a softmax sees them: a constant added to all classes changes nothing.
+    assert loss(student + 3, student).item() == pytest.approx(0, abs=1e-5)
+    assert loss(student.flip(-1), student).item() > 0.1
+
+
+@pytest.mark.parametrize("temperature", [1, 3])
+def test_soft_form_is_the_divergence_of_softened_predictions(temperature):
+    student, teacher = predictions(5, 1, 7), predictions(5, 1, 7, seed=1)
+    soft = [
+        torch.softmax(scale * logits[:, 0] / temperature, -1)
+        for scale, logits in ((2, student), (4, teacher))
+    ]
+    expected = temperature**2 * entropy(soft[1].numpy(), soft[0].numpy(), axis=-1).mean()
+    loss = TokenDistillationLoss(temperature, teacher_scale=4, student_scale=2)
+    assert loss(student, teacher).item() == pytest.approx(expected, rel=1e-4)
+    assert loss(student[:, 0], teacher[:, 0]).item() == pytest.approx(expected, rel=1e-4)
+
+
+def test_hard_form_follows_the_teachers_best_class():
+    student, teacher = predictions(5, 1, 7), predictions(5, 1, 7, seed=1)
+    chosen = teacher[:, 0].argmax(-1)
+    expected = -torch.log_softmax(2 * student[:, 0], -1)[torch.arange(5), chosen].mean()
+    loss = TokenDistillationLoss(hard=True, student_scale=2)
+    assert torch.isclose(loss(student, teacher), expected)
+    assert torch.isclose(loss(student, 9 * teacher), expected)
+
+
+@pytest.mark.parametrize("hard", [False, True])
+def test_no_gradient_reaches_the_teachers_predictions(hard):
+    student, teacher = predictions(5, 1, 7).requires_grad_(), predictions(5, 1, 7, seed=1).requires_grad_()
+    TokenDistillationLoss(hard=hard)(student, teacher).backward()
+    assert student.grad.abs().sum() > 0 and teacher.grad is None
+
+
+def test_predictions_of_other_classes_are_refused():
+    with pytest.raises(ValueError, match=r"\(5, 1, 8\).*same classes"):
+        TokenDistillationLoss()(predictions(5, 1, 7), predictions(5, 1, 8))
+    for wrong in ({"temperature": 0}, {"teacher_scale": -1}, {"student_scale": 0}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            TokenDistillationLoss(**wrong)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_sharp_predictions_of_half_precision_are_finite(dtype):
+    student, teacher = (30 * predictions(2, 1, 7, seed=seed).to(dtype) for seed in range(2))
+    assert torch.isfinite(TokenDistillationLoss(0.5, teacher_scale=30, student_scale=30)(student, teacher))

@@ -2,10 +2,11 @@
 
 import pytest
 import torch
+from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import nn
 
 from speechbrain_bccmt.lobes.bccmt import bccmt_small, bccmt_tiny
-from speechbrain_bccmt.teachers import FrozenTeacher, load_teacher
+from speechbrain_bccmt.teachers import FrozenTeacher, LearningTeacher, load_teacher
 
 
 @pytest.fixture
@@ -76,3 +77,48 @@ def test_code_in_a_file_is_not_run(tmp_path):
 
 def test_frozen_teacher_stays_in_evaluation_mode():
     assert not FrozenTeacher(bccmt_tiny().train()).train(True).model.training
+
+
+def encoder_of(*labels):
+    encoder = CategoricalEncoder()
+    encoder.update_from_iterable(labels)
+    return encoder
+
+
+def test_a_teacher_with_its_classifier_predicts(folder):
+    stored = nn.Linear(192, 3)
+    torch.save(stored.state_dict(), folder / "classifier.ckpt")
+    encoder_of("a", "b", "c").save(folder / "label_encoder.txt")
+    options = {"classifier": nn.Linear(192, 3), "label_encoder": encoder_of("a", "b", "c")}
+    teacher = load_teacher(folder, bccmt_tiny(), **options)
+    embeddings = torch.randn(2, 1, 192, requires_grad=True)
+    predictions = teacher.classify(embeddings)
+    assert torch.equal(predictions, stored(embeddings)) and not predictions.requires_grad
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
+
+
+@pytest.mark.parametrize("labels", ["acb", "abd", "abcd"])
+def test_a_teacher_of_other_classes_is_refused(folder, labels):
+    torch.save(nn.Linear(192, 3).state_dict(), folder / "classifier.ckpt")
+    encoder_of("a", "b", "c").save(folder / "label_encoder.txt")
+    with pytest.raises(ValueError, match="classes"):
+        load_teacher(folder, bccmt_tiny(), classifier=nn.Linear(192, 3), label_encoder=encoder_of(*labels))
+
+
+def test_a_teacher_that_does_not_tell_its_classes_is_refused(folder):
+    torch.save(nn.Linear(192, 3).state_dict(), folder / "classifier.ckpt")
+    with pytest.raises(FileNotFoundError, match="label_encoder.txt"):
+        load_teacher(folder, bccmt_tiny(), classifier=nn.Linear(192, 3), label_encoder=encoder_of("a"))
+    with pytest.raises(ValueError, match="do not fit"):
+        load_teacher(folder, bccmt_tiny(), classifier=nn.Linear(192, 4))
+
+
+def test_a_teacher_without_classifier_predicts_nothing():
+    with pytest.raises(ValueError, match="no classifier"):
+        FrozenTeacher(bccmt_tiny()).classify(torch.randn(2, 1, 192))
+
+
+def test_a_learning_teacher_learns():
+    teacher = LearningTeacher(nn.Linear(4, 2), nn.Linear(2, 3)).train()
+    teacher.classify(teacher.model(torch.randn(2, 1, 4))).sum().backward()
+    assert teacher.model.training and all(p.grad is not None for p in teacher.parameters())

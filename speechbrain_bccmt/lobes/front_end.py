@@ -53,7 +53,7 @@ class ResidualUnit(nn.Module):
 
 
 class ConvolutionalFrontEnd(nn.Module):
-    """One convolution, then stages of residual units over time, and a batch norm.
+    """One convolution, then stages of residual units over time.
 
     Parameters
     ----------
@@ -119,7 +119,6 @@ class ConvolutionalFrontEnd(nn.Module):
             self.stages.append(
                 nn.ModuleList(ResidualUnit(size, width, kernel_size) for size in sizes[:units])
             )
-        self.norm = nn.BatchNorm1d(channels[-1])
 
     def feature_map(
         self,
@@ -156,7 +155,7 @@ class ConvolutionalFrontEnd(nn.Module):
                 x = torch.cat([x, phonetic.transpose(1, 2).to(x.dtype)], dim=1)
             for unit in stage:
                 x = unit(x, mask)
-        return self.norm(x).unsqueeze(2), valid, []
+        return x.unsqueeze(2), valid, []
 
 
 def sinusoidal_positions(frames: int, channels: int, like: Tensor) -> Tensor:
@@ -189,7 +188,7 @@ def sinusoidal_positions(frames: int, channels: int, like: Tensor) -> Tensor:
 
 
 class FrameSequence(nn.Module):
-    """A front end, the projection to the width of the token blocks, and positional information.
+    """A front end, a batch norm, the projection to the width of the token blocks, and positional information.
 
     Parameters
     ----------
@@ -230,6 +229,7 @@ class FrameSequence(nn.Module):
         self.front_end, self.positions, self.phonetic_size = front_end, positions, phonetic_size
         self.convolutional = isinstance(front_end, ConvolutionalFrontEnd)
         width, frequencies = front_end.map_size
+        self.norm = nn.BatchNorm1d(width * frequencies)
         joined_here = 0 if self.convolutional else phonetic_size
         self.project = nn.Linear(width * frequencies + joined_here, channels)
 
@@ -270,7 +270,7 @@ class FrameSequence(nn.Module):
             phonetic = phonetic[:, :: self.front_end.time_stride]
         inside = {"phonetic": phonetic} if self.convolutional else {}
         x, valid, maps = self.front_end.feature_map(x, lengths, with_map, **inside)
-        x = x.flatten(1, 2).transpose(1, 2)
+        x = self.norm(x.flatten(1, 2)).transpose(1, 2)
         if phonetic is not None and not self.convolutional:
             x = torch.cat([x, phonetic.to(x.dtype)], dim=-1)
         x = self.project(x)

@@ -3,11 +3,11 @@
 
     python benchmarks/identification.py [--names 10000 100000 1000000] [--threads 1]
 
-Names have one utterance each, a random embedding of 192 dimensions; probes are enrolled embeddings with noise, and each
-must find its name, as strangers must find none. `first search` reads the store into memory, as it happens once in a process and after each change;
-`search` is the median of those that follow. Memory is the peak of a process of its own, less what it took before the
-first search. Times are wall-clock and, in brackets, of the processor, which depend less on what else the machine does.
-Prints a table and writes results/identification/identification.json.
+Names have one utterance each, a random embedding of 192 dimensions; probes are enrolled embeddings with noise, and
+each must find its name, as strangers must find none. `first search` reads the store into memory, as it happens once in
+a process and after each change; `search` is the median of those that follow. Memory is the peak of a process of its
+own, less what it took before the first search. Times are wall-clock and, in brackets, of the processor, which depend
+less on what else the machine does. Prints a table and writes results/identification/identification.json.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ import numpy as np
 from speechbrain_bccmt.data.trial_formats import COLUMN_NAMES, name_in_errors, open_text, plain_name
 from speechbrain_bccmt.data.trial_list import Trials
 from speechbrain_bccmt.data.trials import first_few
-from speechbrain_bccmt.scoring.report import summarise
+from speechbrain_bccmt.scoring.report import align_columns, summarise
 from speechbrain_bccmt.scoring.trial_index import TrialIndex
 
 logger = logging.getLogger(__name__)
@@ -275,10 +275,5 @@ def format_condition_table(table: Mapping[tuple[str, str], Mapping]) -> str:
             kind for kind, key in (("target", "n_target"), ("non-target", "n_nontarget")) if not row[key]
         ]
         notes.append(f"  no {' and no '.join(lacking)} trials" if none else "")
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row, note in zip(rows, notes, strict=True):
-        cells = [cell.ljust(width) for cell, width in zip(row[:2], widths[:2], strict=True)]
-        cells += [cell.rjust(width) for cell, width in zip(row[2:], widths[2:], strict=True)]
-        lines.append(("  ".join(cells) + note).rstrip())
-    return "\n".join(lines)
+    lines = align_columns(rows, left=2).split("\n")
+    return "\n".join((line + note).rstrip() for line, note in zip(lines, notes, strict=True))

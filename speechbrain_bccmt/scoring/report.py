@@ -1,6 +1,6 @@
 """What is kept of a verification run: the score of each trial, and a summary of all."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -118,12 +118,34 @@ def format_table(summaries: Mapping[str, Mapping[str, float]]) -> str:
         ]
         for name, summary in summaries.items()
     ]
-    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
-    lines = (
-        [
-            row[0].ljust(widths[0]),
-            *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)),
-        ]
-        for row in [header, *rows]
-    )
-    return "\n".join("  ".join(line) for line in lines)
+    return align_columns([header, *rows])
+
+
+def align_columns(rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """Lay out rows of texts as columns for a screen.
+
+    Parameters
+    ----------
+    rows : sequence of sequence of str
+        The header and the rows, all of one length.
+    left : int
+        How many columns begin at the left; the others hold numbers, and end at the right.
+
+    Returns
+    -------
+    str
+        The lines, without a newline at the end.
+
+    Examples
+    --------
+    >>> print(align_columns([["system", "EER"], ["cosine", "4.1"]]))
+    system  EER
+    cosine  4.1
+    """
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row[:left], widths[:left], strict=True)]
+        cells += [cell.rjust(width) for cell, width in zip(row[left:], widths[left:], strict=True)]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)

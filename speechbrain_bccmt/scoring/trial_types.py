@@ -13,7 +13,7 @@ import numpy as np
 
 from speechbrain_bccmt.data.trial_formats import TRIAL_TYPES
 from speechbrain_bccmt.scoring.metrics import min_dcf
-from speechbrain_bccmt.scoring.report import summarise
+from speechbrain_bccmt.scoring.report import align_columns, summarise
 
 # Of the SdSV challenge 2020 (evaluation plan v1.0): costs of a miss and a false alarm, prior of a target.
 SDSV_COST = {"p_target": 0.01, "c_miss": 10, "c_fa": 1}
@@ -152,7 +152,4 @@ def format_type_table(table: Mapping[str, Mapping[str, float]]) -> str:
     for name, row in table.items():
         figures = f"{100 * row['eer']:.2f}", f"{row['min_dcf']:.4f}", f"{row['sdsv_cost']:.4f}"
         rows.append([name, f"{row['n_nontarget']:,}", *figures])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
-    )
+    return align_columns(rows)

@@ -1,0 +1,250 @@
+"""`bccmt evaluate`: judges scores or embeddings by a trial list."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+SYSTEM = "[NAME=]FILE"
+
+
+@click.command()
+@click.option(
+    "--scores", multiple=True, metavar=SYSTEM, help="Score file of any toolkit; repeat to compare systems."
+)
+@click.option(
+    "--embeddings", multiple=True, metavar=SYSTEM, help="Embeddings, as `bccmt embed -o` writes them."
+)
+@click.option("--trials", metavar="FILE", help="Trial list; not needed where the score file has labels.")
+@click.option("--enrolment", metavar="FILE", help="Models of the trial list, each of several utterances.")
+@click.option("--cohort", metavar="FILE", help="Embeddings of other speakers: adds s-norm to --embeddings.")
+@click.option(
+    "--top-n", type=click.IntRange(2), help="Adaptive s-norm: the cohort scores that count. Default: all."
+)
+@click.option(
+    "--conditions", metavar="FILE", help="Key file, `enrol test <condition>...`: a table by condition."
+)
+@click.option("--speakers", metavar="FILE", help="Lines `utterance speaker`. Default: an id's first folder.")
+@click.option("--calibration", metavar="FILE", help="Calibration JSON, for actDCF and Cllr.")
+@click.option(
+    "--calibrate-on", metavar="FILE", help="Scores of other trials, with labels, to fit a calibration on."
+)
+@click.option("--save-calibration", metavar="FILE", help="Fit a calibration on these scores and write it.")
+@click.option("--p-target", type=float, default=0.01, show_default=True, help="Prior of a target trial.")
+@click.option("--c-miss", type=float, default=1.0, show_default=True, help="Cost of a miss.")
+@click.option("--c-fa", type=float, default=1.0, show_default=True, help="Cost of a false alarm.")
+@click.option(
+    "--far", type=float, default=0.01, show_default=True, help="False-alarm rate to tell the miss rate at."
+)
+@click.option(
+    "--resamples", type=click.IntRange(0), default=1000, show_default=True, help="Of the bootstrap; 0: none."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option(
+    "-o", "--output", metavar="FOLDER", help="Where results.json and the pictures go. Default: none."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(**options):
+    """Judge scores or embeddings by a trial list: EER, minDCF, actDCF, Cllr, with confidence intervals.
+
+    Confidence intervals (95 %) are by bootstrap over speakers, not over trials: they tell how far the figures would
+    move with other speakers. All systems are judged on the same trials.
+    """
+    if not options["scores"] and not options["embeddings"]:
+        raise click.UsageError("give --scores or --embeddings")
+    if options["embeddings"] and not options["trials"]:
+        raise click.UsageError("--embeddings needs --trials")
+    if options["cohort"] and not options["embeddings"]:
+        raise click.UsageError("--cohort needs --embeddings: scores alone can't be normalised")
+    if options["calibration"] and options["calibrate_on"]:
+        raise click.UsageError("give --calibration or --calibrate-on, not both")
+
+    from speechbrain_bccmt.scoring.evaluation import (
+        OperatingPoint,
+        draw,
+        format_judgement,
+        judge,
+        write_results,
+    )
+
+    point = OperatingPoint(options["p_target"], options["c_miss"], options["c_fa"], options["far"])
+    systems, trials, target, durations = _systems(options)
+    speakers, why_none = _speakers(trials, options["speakers"])
+    calibrations = _calibrations(options, systems, point)
+    figures = {
+        name: judge(
+            scores, target, point, calibrations.get(name), speakers, options["resamples"], options["seed"]
+        )
+        for name, scores in systems.items()
+    }
+    results = {"systems": figures, "operating_point": vars(point)}
+    text = format_judgement(figures, point)
+    if why_none and options["resamples"]:
+        text += f"\n\nNo confidence intervals: {why_none}"
+    if options["conditions"]:
+        text += _by_condition(options["conditions"], systems, trials, target, point, results)
+    if options["save_calibration"]:
+        text += f"\n\nCalibration: {_save_calibration(options, systems, target, point)}"
+    if options["output"]:
+        folder = Path(options["output"])
+        folder.mkdir(parents=True, exist_ok=True)
+        title = Path(options["trials"] or _split(options["scores"][0])[1]).name
+        draw(folder, systems, target, point, calibrations, title)
+        if durations is not None:
+            from speechbrain_bccmt.scoring.plots import plot_eer_by_duration
+
+            for suffix in (".png", ".svg"):
+                plot_eer_by_duration(
+                    systems, durations, target, folder / f"eer_by_duration{suffix}", title=title
+                )
+        write_results(folder / "results.json", results)
+        text += f"\n\nResults and pictures are in {folder}"
+    n_target = int(target.sum())
+    head = f"{len(target):,} trials: {n_target:,} target, {len(target) - n_target:,} non-target"
+    click.echo(json.dumps(results) if options["as_json"] else f"{head}\n\n{text}")
+
+
+def _split(argument: str) -> tuple[str, str]:
+    """Split NAME=FILE; a file that exists under the whole name is that file."""
+    name, separator, path = argument.partition("=")
+    if not separator or Path(argument).exists():
+        return Path(argument).stem, argument
+    return name, path
+
+
+def _systems(options: dict):
+    """Give the scores of each system on the same trials, the trials, their labels, and the shorter side's seconds."""
+    from speechbrain_bccmt.data.trials import read_trials
+    from speechbrain_bccmt.scoring.score_files import read_scores
+
+    trials = None
+    if options["trials"]:
+        trials = read_trials(options["trials"], enrolment=options["enrolment"])
+    systems, target, durations = {}, None if trials is None else trials.target, None
+    for argument in options["scores"]:
+        name, path = _split(argument)
+        # The first file stands for a list that is not given: the others are brought into its order.
+        scored = read_scores(path, trials)
+        trials = trials or scored.trials
+        if target is not None and len(scored) != len(target):
+            raise ValueError(
+                f"{path} has {len(scored)} scores and the file before it {len(target)}: give --trials"
+            )
+        if trials is None and target is not None and (scored.target != target).any():
+            raise ValueError(
+                f"{path} and the file before it differ in labels, and name no trials: give --trials"
+            )
+        target = scored.target
+        _add(systems, name, scored.scores)
+    for argument in options["embeddings"]:
+        name, path = _split(argument)
+        found, durations = _score_embeddings(path, trials, options)
+        for kind, scores in found.items():
+            _add(systems, f"{name}, {kind}", scores)
+    return systems, trials, target, durations
+
+
+def _add(systems: dict, name: str, scores) -> None:
+    if name in systems:
+        raise click.UsageError(f"two systems are called {name}: name them, such as --scores first={name}.txt")
+    systems[name] = scores
+
+
+def _score_embeddings(path: str, trials, options: dict):
+    """Score the trials by cosine, and with a cohort by s-norm."""
+    import numpy as np
+
+    from speechbrain_bccmt.scoring.cosine import cosine_scores
+    from speechbrain_bccmt.scoring.embedding_files import read_embeddings
+    from speechbrain_bccmt.scoring.norms import s_norm
+
+    embeddings = read_embeddings(path)
+    rows = embeddings.rows_of(trials.ids)
+    sides = {"enrol": trials.enrol, "test": trials.test, "models": trials.models}
+    vectors = embeddings.vectors[rows]
+    found = {"cosine": cosine_scores(vectors, **sides)}
+    if options["cohort"]:
+        cohort = read_embeddings(options["cohort"]).vectors
+        found["s-norm"] = s_norm(found["cosine"], vectors, cohort=cohort, top_n=options["top_n"], **sides)
+    durations = None
+    if embeddings.seconds is not None:
+        seconds = embeddings.seconds[rows]
+        enrolled = seconds
+        if trials.models is not None:
+            enrolled = np.array([seconds[list(model.utterances)].sum() for model in trials.models])
+        durations = np.minimum(enrolled[trials.enrol], seconds[trials.test])
+    return {name: np.asarray(scores, dtype=np.float64) for name, scores in found.items()}, durations
+
+
+def _speakers(trials, path: str | None):
+    """Give the speakers of each trial's sides, or None and why they are not known."""
+    from speechbrain_bccmt.scoring.bootstrap import trial_speakers
+
+    if trials is None:
+        return None, "the score file does not name the trials."
+    listed = None
+    if path is not None:
+        with open(path, encoding="utf-8") as file:
+            pairs = [line.split() for line in file if line.strip()]
+        if wrong := [number for number, pair in enumerate(pairs, 1) if len(pair) != 2]:
+            raise ValueError(f"{path}:{wrong[0]}: expected `utterance speaker`")
+        listed = dict(pairs)
+    enrol, test = trial_speakers(trials, listed)
+    if (enrol[trials.target] != test[trials.target]).any():
+        if path is not None:
+            raise ValueError(f"{path} tells two speakers of a target trial")
+        return None, "the ids do not begin with the speaker; give --speakers."
+    return (enrol, test), ""
+
+
+def _calibrations(options: dict, systems: dict, point) -> dict:
+    """Give the calibration of each system: one for all from a file, or fitted on other trials."""
+    from speechbrain_bccmt.scoring.calibration import Calibration
+    from speechbrain_bccmt.scoring.score_files import read_scores
+
+    if options["calibration"]:
+        calibration = Calibration.load(options["calibration"])
+    elif options["calibrate_on"]:
+        other = read_scores(options["calibrate_on"])
+        sides = other.scores[other.target], other.scores[~other.target]
+        calibration = Calibration.fit(*sides, **point.costs, fitted_on=Path(options["calibrate_on"]).name)
+    else:
+        return {}
+    if len(systems) > 1:
+        raise click.UsageError("a calibration belongs to one system: evaluate one at a time")
+    return dict.fromkeys(systems, calibration)
+
+
+def _by_condition(path: str, systems: dict, trials, target, point, results: dict) -> str:
+    from speechbrain_bccmt.scoring.conditions import (
+        format_condition_table,
+        read_conditions,
+        summarise_conditions,
+    )
+
+    if trials is None:
+        raise ValueError(
+            "--conditions needs trials with names: give --trials, or scores with the ids of both sides"
+        )
+    conditions, text = read_conditions(path, trials), ""
+    for name, scores in systems.items():
+        table = summarise_conditions(scores, target, conditions, **point.costs)
+        results["systems"][name]["conditions"] = [
+            {"condition": condition, "value": value, **row} for (condition, value), row in table.items()
+        ]
+        text += f"\n\n{name}\n{format_condition_table(table)}"
+    return text
+
+
+def _save_calibration(options: dict, systems: dict, target, point) -> str:
+    from speechbrain_bccmt.scoring.calibration import Calibration
+
+    if len(systems) > 1:
+        raise click.UsageError("--save-calibration takes one system")
+    (name, scores), path = next(iter(systems.items())), options["save_calibration"]
+    fitted_on = Path(options["trials"] or name).name
+    calibration = Calibration.fit(scores[target], scores[~target], **point.costs, fitted_on=fitted_on)
+    calibration.save(path)
+    return f"threshold {calibration.threshold:.4f} for {point.p_target:g}, {point.c_miss:g}, {point.c_fa:g}, in {path}"

@@ -62,7 +62,7 @@ def hub(
     OUT gets hyperparams.yaml, the parameters (.ckpt and .safetensors), label encoder, calibration.json, config.json
     and a model card.
     """
-    from speechbrain_bccmt.export.hub import export_hub, push_to_hub, read_scores
+    from speechbrain_bccmt.export.hub import export_hub, push_to_hub
     from speechbrain_bccmt.scoring.calibration import Calibration
 
     if calibration and scores:
@@ -70,8 +70,10 @@ def hub(
     results = fitted = None
     if scores:
         from speechbrain_bccmt.scoring.report import summarise
+        from speechbrain_bccmt.scoring.score_files import read_scores
 
-        values, target = read_scores(scores)
+        scored = read_scores(scores)
+        values, target = scored.scores, scored.target
         results = summarise(values, target)
         test_set = test_set or scores.name
         fitted = Calibration.fit(values[target], values[~target], p_target=p_target, fitted_on=test_set)

@@ -10,7 +10,6 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import safetensors.torch
 import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
@@ -209,54 +208,6 @@ def push_to_hub(folder: str | Path, repo_id: str, private: bool = False) -> str:
             f"{folder} could not be uploaded to '{repo_id}': {reason}. Log in with `hf auth login`, or set HF_TOKEN"
         ) from error
     return str(commit.commit_url)
-
-
-def read_scores(path: str | Path) -> tuple[np.ndarray, np.ndarray]:
-    """Read the scores of a verification, lines of `enrolment test label score`.
-
-    Parameters
-    ----------
-    path : str or Path
-        What `speechbrain_bccmt.scoring.report.write_scores` wrote.
-
-    Returns
-    -------
-    scores : numpy.ndarray
-        (trials,), float64.
-    target : numpy.ndarray of bool
-        (trials,), which are target trials.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If a line is of another form.
-
-    Examples
-    --------
-    >>> path = getfixture("tmp_path") / "scores.txt"
-    >>> _ = path.write_text("a/1 a/2 1 0.75\\na/1 b/1 0 0.5\\n")
-    >>> read_scores(path)
-    (array([0.75, 0.5 ]), array([ True, False]))
-    """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no scores at {path}")
-    scores, target = [], []
-    with open(path, encoding="utf-8", errors="replace") as file:
-        for number, line in enumerate(file, 1):
-            fields = line.split()
-            try:
-                _, _, label, score = fields
-                target.append({"1": True, "0": False}[label])
-                scores.append(float(score))
-            except (ValueError, KeyError):
-                raise ValueError(
-                    f"{path}:{number}: expected `enrolment test 0|1 score`: {line.strip():.120}"
-                ) from None
-    if not scores:
-        raise ValueError(f"{path} holds no scores")
-    return np.array(scores), np.array(target)
 
 
 def _check_examples(examples: Sequence[str | Path]) -> None:

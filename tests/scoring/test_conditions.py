@@ -69,6 +69,12 @@ def test_numbers_are_sorted_or_divided(write):
     "text, options, message",
     [
         (CSV.replace("m,b/2.wav", "m,b/9.wav"), {}, "lacks 1 of 4 trials, the first number 3: b/1 b/2"),
+        (CSV.replace("m,a/2.wav", "m,a/9.wav"), {}, "lacks 1 of 4 trials, the first number 4: b/1 a/2"),
+        (
+            CSV + "\n" * 9000 + "m,a/2.wav,a/1.wav,1,same\n",
+            {},
+            "key.txt:9007: the trial of line 2 with another value",
+        ),
         (CSV + "m,a/2.wav,a/1.wav,1,same\n", {}, "key.txt:7: the trial of line 2 with another value"),
         (CSV + "m,a/2.wav\n", {}, "key.txt:7: expected 5 columns: m,a/2.wav"),
         (

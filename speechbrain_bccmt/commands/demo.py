@@ -1,0 +1,27 @@
+"""`bccmt demo`: opens a local page that compares two recordings."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("model")
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0: any free one."
+)
+@click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in a browser.")
+@click.option("--device", help="Where to compute, such as cuda. Default: cpu.")
+def demo(model, port, browser, device):
+    """Open a local page that compares two recordings.
+
+    MODEL is a hub folder, the output folder of a training, or a hub id. The page is served to this machine only.
+    """
+    from speechbrain_bccmt.commands.inputs import load_model
+    from speechbrain_bccmt.page import build_page
+
+    page = build_page(load_model(model, device))
+    # gradio takes the first free port itself when it is given none.
+    page.launch(
+        server_name="127.0.0.1", server_port=port or None, inbrowser=browser, quiet=True, theme=page.theme
+    )

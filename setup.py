@@ -30,7 +30,6 @@ setup(
         "hyperpyyaml",
         "matplotlib",
         "numpy",
-        "requests",
         "ruamel.yaml",
         "safetensors",
         "scikit-learn",
@@ -43,6 +42,7 @@ setup(
     extras_require={
         "demo": ["espeakng-loader>=0.2.4", "rich"],
         "onnx": ONNX,
+        "page": ["gradio>=6"],
         "tensorboard": ["tensorboard"],
         "test": ["espeakng-loader>=0.2.4", *ONNX, "hypothesis", "pytest", "rich", "ruff", "sherpa-onnx"],
     },

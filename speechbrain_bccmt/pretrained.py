@@ -6,12 +6,13 @@ writes), and the output folder around that. All three are accepted wherever this
 pretrained model.
 """
 
+import contextlib
+import importlib
 import re
 from pathlib import Path
 
 import torch
 from huggingface_hub.errors import HfHubHTTPError
-from requests.exceptions import RequestException
 from speechbrain.utils.checkpoints import (
     DEFAULT_TRANSFER_HOOKS,
     Checkpointer,
@@ -162,11 +163,29 @@ def _best_checkpoint(save_folder: Path, filename: str, min_key: str | None) -> P
     return None if best is None else Path(best.path) / filename
 
 
+def hub_errors() -> tuple[type[Exception], ...]:
+    """List the classes of what the hub's client raises: its own, and those of whatever carries its requests.
+
+    That was `requests` up to huggingface_hub 0.x, then `httpx`, then `httpx2`; the client wraps not all of it.
+
+    Returns
+    -------
+    tuple of type
+        For an `except` clause.
+    """
+    classes = [HfHubHTTPError]
+    transports = (("requests.exceptions", "RequestException"), ("httpx", "HTTPError"), ("httpx2", "HTTPError"))
+    for module, name in transports:
+        with contextlib.suppress(ImportError):
+            classes.append(getattr(importlib.import_module(module), name))
+    return tuple(classes)
+
+
 def fetch_from_hub(source: str, filename: str) -> Path:
     """Fetch one file of a HuggingFace hub repository, or find it in the cache."""
     try:
         return Path(fetch(filename, source))
-    except (HfHubHTTPError, RequestException, OSError, ValueError) as error:
+    except (*hub_errors(), OSError, ValueError) as error:
         raise FileNotFoundError(
             f"no pretrained model at '{source}': there is no such folder, and {filename} could not be "
             f"fetched from the HuggingFace hub repository of that name ({type(error).__name__}: {error})"

@@ -25,7 +25,7 @@ from speechbrain_bccmt.export.source import (
     read_nodes,
     stateful_parts,
 )
-from speechbrain_bccmt.pretrained import find_checkpoint_file
+from speechbrain_bccmt.pretrained import find_checkpoint_file, hub_errors
 from speechbrain_bccmt.profiling import count_parameters
 from speechbrain_bccmt.scoring.calibration import Calibration
 
@@ -185,9 +185,8 @@ def push_to_hub(folder: str | Path, repo_id: str, private: bool = False) -> str:
     OSError
         If the hub refuses, or is out of reach.
     """
-    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError
+    from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
 
     if not (Path(folder) / HPARAMS_FILE).is_file():
         raise FileNotFoundError(f"no {HPARAMS_FILE} in {folder}: it is not a hub folder")
@@ -202,7 +201,7 @@ def push_to_hub(folder: str | Path, repo_id: str, private: bool = False) -> str:
         )
     except HFValidationError as error:
         raise ValueError(f"'{repo_id}' is no hub id: expected owner/model ({error})") from error
-    except (HfHubHTTPError, LocalTokenNotFoundError, httpx.HTTPError) as error:
+    except (*hub_errors(), LocalTokenNotFoundError) as error:
         reason = " ".join(str(error).split())
         raise OSError(
             f"{folder} could not be uploaded to '{repo_id}': {reason}. Log in with `hf auth login`, or set HF_TOKEN"

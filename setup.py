@@ -44,6 +44,16 @@ setup(
         "onnx": ONNX,
         "page": ["gradio>=6"],
         "tensorboard": ["tensorboard"],
-        "test": ["espeakng-loader>=0.2.4", *ONNX, "hypothesis", "pytest", "rich", "ruff", "sherpa-onnx"],
+        "test": [
+            "espeakng-loader>=0.2.4",
+            *ONNX,
+            "gradio>=6",
+            "hypothesis",
+            "playwright",
+            "pytest",
+            "rich",
+            "ruff",
+            "sherpa-onnx",
+        ],
     },
 )

@@ -9,6 +9,7 @@ _MODULES = {
     "bccmt_small": "speechbrain_bccmt.lobes.bccmt",
     "bccmt_tiny": "speechbrain_bccmt.lobes.bccmt",
     "TokenEmbedder": "speechbrain_bccmt.lobes.token_embedder",
+    "token_bccmt_tiny": "speechbrain_bccmt.lobes.token_embedder",
 }
 
 __all__ = list(_MODULES)

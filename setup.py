@@ -7,8 +7,6 @@ from setuptools import find_packages, setup
 HERE = Path(__file__).resolve().parent
 README = HERE / "README.md"
 
-ONNX = ["onnx", "onnxruntime"]
-
 setup(
     name="speechbrain_bccmt",
     version="0.1.0",
@@ -41,12 +39,13 @@ setup(
     entry_points={"console_scripts": ["bccmt=speechbrain_bccmt.cli:main"]},
     extras_require={
         "demo": ["espeakng-loader>=0.2.4", "rich"],
-        "onnx": ONNX,
+        "onnx": ["onnx", "onnxruntime"],
         "page": ["gradio>=6"],
         "tensorboard": ["tensorboard"],
         "test": [
             "espeakng-loader>=0.2.4",
-            *ONNX,
+            "onnx",
+            "onnxruntime",
             "gradio>=6",
             "hypothesis",
             "playwright",

@@ -1,5 +1,6 @@
 """Fixtures shared by all tests."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -19,3 +20,14 @@ def speech_data() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no real speech at {folder}: set SPEECH_DATA to the folder that holds it")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before():
+    """Take away the log handlers that a test adds: they write to a stream which ends with the test."""
+    loggers = [logging.getLogger(name) for name in (None, "speechbrain", "speechbrain_bccmt")]
+    before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
+    yield
+    for logger, level, handlers in before:
+        logger.setLevel(level)
+        logger.handlers[:] = handlers

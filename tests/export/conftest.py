@@ -64,7 +64,10 @@ def make_training_folder(folder: Path, front_end: str, speeds: int = 1) -> Path:
         if parameter.ndim == 1 or not parameter.any():
             torch.nn.init.normal_(parameter, 0.2 if name.endswith("norm.weight") else 0.0, 0.1)
     torch.nn.init.zeros_(model.embedding.bias)
-    features = KaldiFbank(f_max=7600)(torch.stack([synthetic_speech(16000, seed) for seed in range(12)]))
+    # Recordings begin with rooms, not with voices: without them their activations are thousands, as no trained
+    # model's are, attention falls on one frame, and which one it is hangs on the last bit.
+    wavs = [synthetic_speech(16000, seed) for seed in range(12)] + list(0.005 * torch.randn(6, 16000))
+    features = KaldiFbank(f_max=7600)(torch.stack(wavs))
     # Decibels, which SpeechBrain's features are in, are natural logarithms times 4.34.
     features = (features - features.mean(1, keepdim=True)) * (4.34 if front_end == FBANK else 1)
     for module in model.modules():

@@ -20,7 +20,7 @@ demo: $(READY)
 	$(BIN)/python recipes/Demo/run_demo.py
 
 test: lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -50,6 +50,7 @@ setup(
             "hypothesis",
             "playwright",
             "pytest",
+            "pytest-xdist",
             "rich",
             "ruff",
             "sherpa-onnx",

@@ -92,18 +92,8 @@ def train(hparams: str, options: dict, folder: Path) -> float:
 
 
 def verify(model: Path, options: dict, hparams: str = "verification_bccmt_tiny") -> dict:
-    """Verify by cosine with the model of a training folder; give the content of its results.json."""
-    return _verify(model, options, "speaker_verification_cosine.py", hparams, model / "verification")
-
-
-def verify_plda(model: Path, options: dict) -> dict:
-    """Verify by PLDA with a Tiny of a training folder, verified by cosine before; give its results.json."""
-    options = {**options, "embeddings_folder": str(model / "verification" / "embeddings")}
-    folder = model / "verification_plda"
-    return _verify(model, options, "speaker_verification_plda.py", "verification_plda_bccmt_tiny", folder)
-
-
-def _verify(model: Path, options: dict, script: str, hparams: str, folder: Path) -> dict:
+    """Verify with the model of a training folder; give the content of its results.json."""
+    folder = model / "verification"
     options = {**options, "pretrain_path": str(model), "output_folder": str(folder), "device": "cpu"}
-    run_script(script, hparams, options, folder)
+    run_script("speaker_verification_cosine.py", hparams, options, folder)
     return json.loads((folder / "results.json").read_text())

@@ -153,7 +153,10 @@ def synthesise_speakers(
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
-        context.set_forkserver_preload(["__main__", __spec__.name, make_speaker.func.__module__])
+        # Before Python 3.12.8 the server overlooks "__main__": each process then imports the caller's script anew,
+        # which takes seconds, unless the server has what the script imports.
+        loaded = [name for name in sys.modules if name.startswith("speechbrain_bccmt.")]
+        context.set_forkserver_preload(["__main__", __spec__.name, make_speaker.func.__module__, *loaded])
     with context.Pool(processes or os.cpu_count(), maxtasksperchild=1) as pool:
         done = pool.imap_unordered(make_speaker, missing)
         for _ in tqdm(done, total=len(missing), desc="demo corpus", unit="speaker", disable=not progress):

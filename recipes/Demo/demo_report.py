@@ -40,9 +40,9 @@ class System:
 
 
 SYSTEMS = (
-    System("base", "Base (teacher)", "bccmt_base", "verification_bccmt_base", epochs=6),
-    System("tiny", "Tiny", "bccmt_tiny", "verification_bccmt_tiny", epochs=8),
-    System("tiny_kd", "Tiny + KD", "bccmt_tiny_kd", "verification_bccmt_tiny", epochs=8, teacher="base"),
+    System("base", "Base (teacher)", "bccmt_base", "verification_bccmt_base", epochs=5),
+    System("tiny", "Tiny", "bccmt_tiny", "verification_bccmt_tiny", epochs=6),
+    System("tiny_kd", "Tiny + KD", "bccmt_tiny_kd", "verification_bccmt_tiny", epochs=6, teacher="base"),
 )
 COLUMNS = {
     "title": "system",

@@ -6,7 +6,7 @@ with the VoxCeleb recipe's scripts; verifies the held-out speakers with each; an
 reuses what is done. The corpus is synthetic and the budget is minutes, so the figures show that the machinery
 works, and not how good the models can be.
 
-    python run_demo.py [--output_folder=results/demo] [--epochs 6 8 8]
+    python run_demo.py [--output_folder=results/demo] [--epochs 5 6 6]
 """
 
 from __future__ import annotations

@@ -11,7 +11,6 @@ CSV, spread evenly over it. One thread. Prints a table and writes results/quanti
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import statistics
 import tempfile
@@ -26,12 +25,7 @@ from speechbrain_bccmt.export.onnx import export_onnx, load_session
 from speechbrain_bccmt.export.quantise import error_rates, quantise_dynamic, quantise_static
 from speechbrain_bccmt.export.source import load_speaker_model
 from speechbrain_bccmt.scoring.embeddings import read_utterance
-
-
-def read_rows(path: Path) -> list[dict]:
-    """Read a CSV of utterances."""
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+from speechbrain_bccmt.scoring.experiment import read_rows
 
 
 def milliseconds(path: Path, rate: int, repetitions: int = 30) -> float:

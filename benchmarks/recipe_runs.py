@@ -1,4 +1,4 @@
-"""Runs the VoxCeleb recipe's scripts for the benchmarks, and reuses what an earlier call has finished."""
+"""Runs the recipes' scripts for the benchmarks, and reuses what an earlier call has finished."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from pathlib import Path
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"
 SPEECH = Path(os.environ.get("SPEECH_DATA", ROOT.parent / "shared" / "speech"))
 
 
@@ -32,11 +31,17 @@ def short_budget(epochs: int) -> dict:
     }
 
 
-def speechocean762() -> dict:
-    """Give the options that name the corpus and its trial list; exit with a hint where it is not there."""
-    corpus = SPEECH / "speechocean762"
+def speech_corpus(name: str) -> Path:
+    """Give the folder of a corpus in SPEECH_DATA; exit with a hint where it is not there."""
+    corpus = SPEECH / name
     if not corpus.is_dir():
-        raise SystemExit(f"no speech at {corpus}: set SPEECH_DATA to the folder that holds speechocean762")
+        raise SystemExit(f"no speech at {corpus}: set SPEECH_DATA to the folder that holds {name}")
+    return corpus
+
+
+def speechocean762() -> dict:
+    """Give the options that name the corpus and its trial list."""
+    corpus = speech_corpus("speechocean762")
     return {"data_folder": str(corpus), "verification_file": str(corpus / "meta" / "veri_test.txt")}
 
 
@@ -53,8 +58,8 @@ def describe_machine(threads: int) -> str:
     )
 
 
-def run_script(script: str, hparams: str, options: dict, folder: Path, threads: int = 1) -> None:
-    """Run a script of the recipe and log into `folder`; nothing to do where it was done before.
+def run_script(script: str, hparams: str, options: dict, folder: Path, recipe: str = "VoxCeleb") -> None:
+    """Run a script of the recipe on one thread and log into `folder`; nothing to do where it was done before.
 
     Raises
     ------
@@ -75,25 +80,36 @@ def run_script(script: str, hparams: str, options: dict, folder: Path, threads: 
     print("python " + " ".join(words), flush=True)
     log = folder / "console.txt"
     with open(log, "a", encoding="utf-8") as file:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         code = subprocess.run(
-            [sys.executable, *words], cwd=RECIPE, env=environment, stdout=file, stderr=file, check=False
+            [sys.executable, *words],
+            cwd=ROOT / "recipes" / recipe / "SpeakerRec",
+            env=environment,
+            stdout=file,
+            stderr=file,
+            check=False,
         ).returncode
     if code:
         raise SystemExit(f"{script} ended with exit code {code}: see {log}")
     done.write_text(json.dumps({"command": words}))
 
 
-def train(hparams: str, options: dict, folder: Path) -> float:
+def train(hparams: str, options: dict, folder: Path, recipe: str = "VoxCeleb") -> float:
     """Train into `folder`, or go on there; give the seconds that its epochs took, from its log."""
     options = {**options, "output_folder": str(folder), "device": "cpu"}
-    run_script("train_speaker_embeddings.py", hparams, options, folder)
+    run_script("train_speaker_embeddings.py", hparams, options, folder, recipe)
     return sum(map(float, re.findall(r"train seconds: ([\d.e+]+)", (folder / "train_log.txt").read_text())))
 
 
-def verify(model: Path, options: dict, hparams: str = "verification_bccmt_tiny") -> dict:
-    """Verify with the model of a training folder; give the content of its results.json."""
-    folder = model / "verification"
+def verify(
+    model: Path,
+    options: dict,
+    hparams: str = "verification_bccmt_tiny",
+    recipe: str = "VoxCeleb",
+    name: str = "verification",
+) -> dict:
+    """Verify with the model of a training folder, in its folder `name`; give the content of results.json."""
+    folder = model / name
     options = {**options, "pretrain_path": str(model), "output_folder": str(folder), "device": "cpu"}
-    run_script("speaker_verification_cosine.py", hparams, options, folder)
+    run_script("speaker_verification_cosine.py", hparams, options, folder, recipe)
     return json.loads((folder / "results.json").read_text())

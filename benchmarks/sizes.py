@@ -19,7 +19,9 @@ from speechbrain_bccmt.profiling import count_macs, count_parameters, latency_ms
 
 def main() -> None:
     """Measure every encoder."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--repeats", type=int, default=50)
     arguments = parser.parse_args()

@@ -1,0 +1,179 @@
+#!/usr/bin/env python3
+"""Compares the readouts of TokenEmbedder on real commands, with and without memory layers.
+
+    python benchmarks/phrases.py [--epochs 12] [--seeds 1 2 3] [--systems mean class ...] [--memory memory none]
+
+Text-dependent: 18 speakers train, 12 others test, 40 one-second words. Every system has the same data, steps and seeds;
+the last checkpoint is tested, so that nothing is selected. The teacher of the distillation is the class token's run
+of the same seed and memory. Runs on arabic_speech_commands in the folder SPEECH_DATA; finished runs are
+reused, those that were stopped go on. Prints EER by type of trial, mean and standard deviation over the seeds, and the
+differences that the paper claims, seed by seed; writes results.json into the output folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from recipe_runs import ROOT, describe_machine, speech_corpus, train, verify
+
+# Of each system: its YAML, options of training and verification, and how its embedding can be read.
+SYSTEMS = {
+    "mean": ("token_mean", {}, {"readout": "mean"}, ("class",)),
+    "class": ("token_class", {}, {}, ("class",)),
+    "sampled4": ("token_sampled", {"class_tokens": 4}, {}, ("class",)),
+    "sampled16": ("token_sampled", {"class_tokens": 16}, {}, ("class",)),
+    "distillation": (
+        "token_kd",
+        {},
+        {"readout": "class+distillation"},
+        ("mean", "class", "distillation", "concatenation"),
+    ),
+}
+# What stands after the attention of each block.
+MEMORY = {
+    "memory": {"memory_keys": 64, "feed_forward": 0},
+    "none": {"memory_keys": 0, "feed_forward": 0},
+    "feed_forward": {"memory_keys": 0, "feed_forward": 152},
+}
+# The figure that is compared, and what it is called.
+TYPES = {
+    "target-wrong": "wrong phrase",
+    "impostor-correct": "impostor",
+    "impostor-wrong": "both wrong",
+    "pooled": "pooled",
+}
+CLAIMS = {
+    "class token over mean": ("class", "mean"),
+    "sampling (R = 4) over a single class token": ("sampled4", "class"),
+    "sampling (R = 16) over a single class token": ("sampled16", "class"),
+    "distillation token over none": ("distillation", "class"),
+}
+
+
+def budget(epochs: int) -> dict:
+    """Give the options of training that all systems share."""
+    return {
+        "number_of_epochs": epochs,
+        "batch_size": 64,
+        "warmup_epochs": 1,
+        "margin_start_epoch": 1,
+        "margin_end_epoch": epochs // 2,
+        "dev_speakers": 0,
+        "cache_audio": True,
+        "precision": "bf16",
+    }
+
+
+def run(system: str, memory: str, seed: int, arguments: argparse.Namespace) -> dict:
+    """Train one system with one seed, and verify it in each way that its embedding can be read."""
+    corpus = {"data_folder": str(speech_corpus("arabic_speech_commands"))}
+    hparams, options, reading, embeddings = SYSTEMS[system]
+    folder = arguments.output / f"{system}_{memory}_{seed}"
+    shared = {**corpus, **MEMORY[memory], **options}
+    training = {**shared, **budget(arguments.epochs), "seed": seed}
+    if system == "distillation":
+        training["teacher_source"] = str(arguments.output / f"class_{memory}_{seed}")
+    seconds = train(hparams, training, folder, "PhraseCorpus")
+    row = {"system": system, "memory": memory, "seed": seed, "train_seconds": seconds, "embeddings": {}}
+    for embedding in embeddings:
+        wanted = {**shared, **reading, "embedding": embedding}
+        results = verify(folder, wanted, "verification_token", "PhraseCorpus", f"verification_{embedding}")
+        row["parameters"] = results["n_parameters"]
+        row["embeddings"][embedding] = results["types"]["cosine"]
+    return row
+
+
+def spread(values: list[float], digits: int = 2) -> str:
+    """Give mean and standard deviation."""
+    deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.{digits}f}{deviation}"
+
+
+def print_systems(rows: list[dict]) -> None:
+    """Print error rates by system."""
+    print(
+        "| system | memory | embedding | parameters | "
+        + " | ".join(f"EER %, {name}" for name in TYPES.values())
+        + " | minDCF, pooled | SdSV cost |"
+    )
+    print("|---" * (len(TYPES) + 6) + "|")
+    for system in SYSTEMS:
+        for memory in MEMORY:
+            runs = [row for row in rows if (row["system"], row["memory"]) == (system, memory)]
+            for embedding in SYSTEMS[system][3] if runs else ():
+                tables = [row["embeddings"][embedding] for row in runs]
+                cells = [spread([100 * table[kind]["eer"] for table in tables]) for kind in TYPES]
+                cells.append(spread([table["pooled"]["min_dcf"] for table in tables], 3))
+                cells.append(
+                    spread([table["pooled without impostor-wrong"]["sdsv_cost"] for table in tables], 3)
+                )
+                name = embedding if len(SYSTEMS[system][3]) > 1 else ""
+                print(f"| {system} | {memory} | {name} | {runs[0]['parameters']:,} | {' | '.join(cells)} |")
+
+
+def print_claims(rows: list[dict]) -> None:
+    """Print each claim's difference in EER, in points, seed by seed: negative is in its favour."""
+    eers = {
+        (row["system"], row["memory"], row["seed"]): {
+            kind: 100 * row["embeddings"][SYSTEMS[row["system"]][3][0]][kind]["eer"] for kind in TYPES
+        }
+        for row in rows
+    }
+    comparisons = [
+        (f"{claim}, {memory}", (new, memory), (old, memory))
+        for claim, (new, old) in CLAIMS.items()
+        for memory in MEMORY
+    ]
+    comparisons += [
+        (f"memory over {other}, {system}", (system, "memory"), (system, other))
+        for system in SYSTEMS
+        for other in ("none", "feed_forward")
+    ]
+    print("| difference in EER, points | " + " | ".join(TYPES.values()) + " | better in |")
+    print("|---" * (len(TYPES) + 2) + "|")
+    for name, new, old in comparisons:
+        seeds = sorted(seed for *key, seed in eers if tuple(key) == new and (*old, seed) in eers)
+        if not seeds:
+            continue
+        differences = {kind: [eers[(*new, s)][kind] - eers[(*old, s)][kind] for s in seeds] for kind in TYPES}
+        better = sum(value < 0 for value in differences["pooled"])
+        cells = [spread(values) for values in differences.values()]
+        print(f"| {name} | {' | '.join(cells)} | {better} of {len(seeds)} seeds, pooled |")
+
+
+def main() -> None:
+    """Train, verify, compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--memory", nargs="+", choices=MEMORY, default=["memory", "none"])
+    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "phrases")
+    arguments = parser.parse_args()
+
+    def run_chain(memory: str, seed: int) -> list[dict]:
+        """Run what belongs together in the order of SYSTEMS: the teacher before its student."""
+        return [run(system, memory, seed, arguments) for system in arguments.systems]
+
+    with ThreadPoolExecutor(arguments.jobs) as pool:
+        chains = itertools.product(arguments.memory, arguments.seeds)
+        rows = [row for chain in pool.map(lambda pair: run_chain(*pair), chains) for row in chain]
+    machine = describe_machine(threads=1)
+    report = {"machine": machine, "budget": budget(arguments.epochs), "runs": rows}
+    (arguments.output / "results.json").write_text(json.dumps(report, indent=2) + "\n")
+    print(f"{machine}\n")
+    print_systems(rows)
+    print()
+    print_claims(rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the readouts of TokenEmbedder on real commands, with and without memory layers.
 
-    python benchmarks/phrases.py [--epochs 12] [--seeds 1 2 3] [--systems mean class ...] [--memory memory none]
+    python benchmarks/phrases.py [--epochs 12] [--seeds 1 2 3] [--runs mean-memory class-memory ...] [--jobs 2]
 
 Text-dependent: 18 speakers train, 12 others test, 40 one-second words. Every system has the same data, steps and seeds;
 the last checkpoint is tested, so that nothing is selected. The teacher of the distillation is the class token's run
@@ -27,6 +27,8 @@ SYSTEMS = {
     "class": ("token_class", {}, {}, ("class",)),
     "sampled4": ("token_sampled", {"class_tokens": 4}, {}, ("class",)),
     "sampled16": ("token_sampled", {"class_tokens": 16}, {}, ("class",)),
+    "mean_positions": ("token_mean", {"positions": "sinusoidal"}, {"readout": "mean"}, ("class",)),
+    "class_positions": ("token_class", {"positions": "sinusoidal"}, {}, ("class",)),
     "distillation": (
         "token_kd",
         {},
@@ -40,7 +42,11 @@ MEMORY = {
     "none": {"memory_keys": 0, "feed_forward": 0},
     "feed_forward": {"memory_keys": 0, "feed_forward": 152},
 }
-# The figure that is compared, and what it is called.
+RUNS = [
+    f"{system}-{memory}" for memory in ("memory", "none") for system in SYSTEMS if "positions" not in system
+]
+RUNS += ["mean-feed_forward", "class-feed_forward", "mean_positions-memory", "class_positions-memory"]
+# The types of non-target trials that are compared, and what they are called.
 TYPES = {
     "target-wrong": "wrong phrase",
     "impostor-correct": "impostor",
@@ -49,6 +55,8 @@ TYPES = {
 }
 CLAIMS = {
     "class token over mean": ("class", "mean"),
+    "class token over mean, sinusoidal positions": ("class_positions", "mean_positions"),
+    "sinusoidal positions over none, class token": ("class_positions", "class"),
     "sampling (R = 4) over a single class token": ("sampled4", "class"),
     "sampling (R = 16) over a single class token": ("sampled16", "class"),
     "distillation token over none": ("distillation", "class"),
@@ -153,18 +161,18 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--memory", nargs="+", choices=MEMORY, default=["memory", "none"])
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS, help="what to train, by each seed")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "phrases")
     arguments = parser.parse_args()
 
     def run_chain(memory: str, seed: int) -> list[dict]:
         """Run what belongs together in the order of SYSTEMS: the teacher before its student."""
-        return [run(system, memory, seed, arguments) for system in arguments.systems]
+        names = [name for name in SYSTEMS if f"{name}-{memory}" in arguments.runs]
+        return [run(name, memory, seed, arguments) for name in names]
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        chains = itertools.product(arguments.memory, arguments.seeds)
+        chains = itertools.product(MEMORY, arguments.seeds)
         rows = [row for chain in pool.map(lambda pair: run_chain(*pair), chains) for row in chain]
     machine = describe_machine(threads=1)
     report = {"machine": machine, "budget": budget(arguments.epochs), "runs": rows}

@@ -277,6 +277,32 @@ def test_memory_does_not_grow_with_length(model, tmp_path, monkeypatch):
     assert peaks[1] < 1.1 * peaks[0]
 
 
+def peak_megabytes(start_anew=False):
+    """Tell the peak memory of this process, PyTorch's and the decoder's with it, which tracemalloc does not see."""
+    if start_anew:
+        with open("/proc/self/clear_refs", "w") as file:
+            file.write("5")
+    with open("/proc/self/status") as file:
+        return int(file.read().split("VmHWM:")[1].split()[0]) / 1024
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="peaks of a process are told by Linux alone")
+@pytest.mark.parametrize(("rate", "channels", "many"), [(16000, 1, 15), (44100, 2, 6)])
+def test_many_minutes_take_the_memory_of_two(model, tmp_path, rate, channels, many):
+    minute = np.repeat(voice(60.0, rate=rate).astype(np.float32)[:, None], channels, axis=1)
+    peaks = []
+    for minutes in (2, 2, many):  # the first one fills pools of memory that are kept
+        path = tmp_path / f"{minutes}.flac"
+        with soundfile.SoundFile(path, "w", rate, channels, "PCM_16") as file:
+            for _ in range(minutes):
+                file.write(minute)
+        before = peak_megabytes(start_anew=True)
+        assert model.embed_file(path).seconds == 60 * minutes
+        peaks.append(peak_megabytes() - before)
+    # The samples alone would be 50 MB more, and more than that with features.
+    assert peaks[2] < peaks[1] + 30, peaks
+
+
 def test_averaging_pieces_is_near_the_whole_on_real_speech(speech_data, model, monkeypatch):
     path = max((speech_data / "speechocean762").glob("wav/**/*1.*"), key=lambda path: path.stat().st_size)
     whole = model.embed_file(path)

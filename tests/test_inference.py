@@ -286,7 +286,9 @@ def peak_megabytes(start_anew=False):
         return int(file.read().split("VmHWM:")[1].split()[0]) / 1024
 
 
-@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="peaks of a process are told by Linux alone")
+@pytest.mark.skipif(
+    not os.path.exists("/proc/self/clear_refs"), reason="peaks of a process are told by Linux alone"
+)
 @pytest.mark.parametrize(("rate", "channels", "many"), [(16000, 1, 15), (44100, 2, 6)])
 def test_many_minutes_take_the_memory_of_two(model, tmp_path, rate, channels, many):
     minute = np.repeat(voice(60.0, rate=rate).astype(np.float32)[:, None], channels, axis=1)

@@ -2,13 +2,15 @@
 
 sherpa-onnx (https://github.com/k2-fsa/sherpa-onnx; measured on its version 2.0.1) computes Kaldi features by itself: 80
 filters from 20 Hz to 400 Hz below half the sample rate, and frames centred on every 10 ms, reflected at both ends. The
-front end of such a model is therefore
+front end of such a model is therefore that of hparams/common/sherpa_features.yaml,
 
-    compute_features: !new:speechbrain_bccmt.features.KaldiFbank
+    !new:speechbrain_bccmt.features.KaldiFbank
+        n_mels: 80
         f_max: 7600
         centred: True
 
-which gives the same frames but for one or two at the end. The graph for sherpa-onnx leaves the last one out.
+which every recipe takes by --compute_features='!include:common/sherpa_features.yaml'. It gives the same frames but for
+one or two at the end. The graph for sherpa-onnx leaves the last one out.
 """
 
 from __future__ import annotations
@@ -63,8 +65,8 @@ def sherpa_metadata(model: SpeakerModel, language: str = "unknown") -> dict[str,
     if problems:
         raise ValueError(
             f"sherpa-onnx cannot run the model '{model.source}', as it would compute other features: "
-            f"{'; '.join(problems)}. Train with compute_features: !new:speechbrain_bccmt.features.KaldiFbank, "
-            f"f_max: {model.sample_rate // 2 - BELOW_NYQUIST}, centred: True"
+            f"{'; '.join(problems)}. Train with --compute_features='!include:common/sherpa_features.yaml', that is "
+            f"KaldiFbank with f_max: {model.sample_rate // 2 - BELOW_NYQUIST}, centred: True"
         )
     return {
         "framework": "wespeaker",

@@ -41,7 +41,7 @@ checkpointer: !new:speechbrain_bccmt.checkpoints.AtomicCheckpointer
   recoverables:
     embedding_model: *id003
 """
-KALDI = "speechbrain_bccmt.features.KaldiFbank\n  n_mels: 80\n  f_max: 7600\n  centred: true"
+KALDI = (ROOT / "hparams" / "common" / "sherpa_features.yaml").read_text(encoding="utf-8").split("!new:")[1]
 FBANK = "speechbrain.lobes.features.Fbank\n  n_mels: 80"
 
 

@@ -1,0 +1,60 @@
+"""From a training on the features of sherpa-onnx to its real package: the same embeddings, the same decisions."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from click.testing import CliRunner
+from hyperpyyaml import resolve_references
+from ruamel.yaml import YAML
+from test_recipes import ROOT, ROWS, row_of, run
+
+from speechbrain_bccmt.cli import main
+from speechbrain_bccmt.inference import SpeakerVerification
+
+sherpa_onnx = pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not installed")
+FEATURES = "--compute_features=!include:common/sherpa_features.yaml"
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: Path(row["Hparam_file"]).stem)
+def test_every_experiment_takes_them(row):
+    key, value = FEATURES.removeprefix("--").split("=")
+    with open(ROOT / row["Hparam_file"], encoding="utf-8") as file:
+        nodes = YAML().load(resolve_references(file, f"{key}: {value}", overrides_must_match=True))
+    assert nodes["compute_features"].tag.value.endswith("KaldiFbank")
+    assert nodes["modules"]["compute_features"] is nodes["compute_features"]
+
+
+def cosine(a, b):
+    return float(a @ b / np.linalg.norm(a) / np.linalg.norm(b))
+
+
+def test_training_to_sherpa_onnx(corpus, tmp_path):
+    training = tmp_path / "training"
+    assert run(row_of("bccmt_tiny"), training, FEATURES, **corpus) == 0
+    (row,) = (row for row in ROWS if row["Hparam_file"] == "hparams/verification_bccmt_tiny.yaml")
+    options = f"{FEATURES} --score_norm=null --pretrain_path={training}"
+    assert run(row, tmp_path / "verified", options, **corpus, student=training) == 0
+    exported = CliRunner().invoke(main, ["export", "onnx", str(training), str(tmp_path / "onnx")])
+    assert exported.exit_code == 0, exported.output
+
+    config = sherpa_onnx.SpeakerEmbeddingExtractorConfig(model=str(tmp_path / "onnx" / "sherpa.onnx"))
+    extractor = sherpa_onnx.SpeakerEmbeddingExtractor(config)
+    model = SpeakerVerification.from_hparams(training)
+    lines = [line.split() for line in (tmp_path / "verified" / "scores.txt").read_text().splitlines()]
+    theirs = {}
+    for name in {name for line in lines for name in line[:2]}:
+        path = corpus["corpus"] / "wav" / name
+        path = path if path.suffix else path.with_suffix(".wav")
+        stream = extractor.create_stream()
+        stream.accept_waveform(16000, soundfile.read(path, dtype="float32")[0])
+        stream.input_finished()
+        theirs[name] = np.array(extractor.compute(stream))
+        assert cosine(theirs[name], model.embed(path).numpy()) > 0.9999
+    ours = np.array([float(line[3]) for line in lines])
+    scores = np.array([cosine(theirs[line[0]], theirs[line[1]]) for line in lines])
+    assert np.allclose(scores, ours, atol=1e-3)
+    threshold = np.median(ours)
+    assert 0 < (ours >= threshold).sum() < len(ours)
+    assert ((scores >= threshold) == (ours >= threshold)).all()

@@ -7,6 +7,7 @@ verification and inference.
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from speechbrain.lobes.features import Fbank
@@ -241,6 +242,39 @@ def sample_rate(front_end: torch.nn.Module) -> int:
     8000
     """
     return front_end.sample_rate if isinstance(front_end, KaldiFbank) else _stft(front_end).sample_rate
+
+
+def band_frequencies(front_end: torch.nn.Module) -> np.ndarray:
+    """Tell where the mel bands of a front end are centred.
+
+    Parameters
+    ----------
+    front_end : torch.nn.Module
+        A `KaldiFbank` or SpeechBrain's `Fbank`.
+
+    Returns
+    -------
+    numpy.ndarray
+        (mels,), in Hz, rising.
+
+    Raises
+    ------
+    TypeError
+        If the front end is of another kind.
+
+    Examples
+    --------
+    >>> band_frequencies(KaldiFbank()).round()[[0, 40, 79]].tolist()
+    [42.0, 1842.0, 7736.0]
+    """
+    if isinstance(front_end, KaldiFbank):
+        bands = front_end
+    else:
+        _stft(front_end)  # refuses other kinds
+        bands = front_end.compute_fbanks
+    # Both space their bands evenly on the mel scale of HTK, whose edges are the first and the last band's.
+    low, high = (2595 * math.log10(1 + edge / 700) for edge in (bands.f_min, bands.f_max))
+    return 700 * (10 ** (np.linspace(low, high, bands.n_mels + 2)[1:-1] / 2595) - 1)
 
 
 def relative_lengths(front_end: torch.nn.Module, n_samples: torch.Tensor) -> torch.Tensor:

@@ -11,7 +11,13 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.processing.features import InputNormalization
 from torchaudio.compliance import kaldi
 
-from speechbrain_bccmt.features import KaldiFbank, frame_count, relative_lengths, sample_rate
+from speechbrain_bccmt.features import (
+    KaldiFbank,
+    band_frequencies,
+    frame_count,
+    relative_lengths,
+    sample_rate,
+)
 
 
 def reference(wav, window="povey", **options):
@@ -179,3 +185,31 @@ def test_computes_where_the_input_is():
     """Constants follow the input; the meta device stands for any other than the CPU."""
     feats = KaldiFbank().forward(torch.zeros(2, 16000, device="meta"), force_allow_autocast=True)
     assert feats.device.type == "meta" and feats.shape == (2, 98, 80)
+
+
+@pytest.mark.parametrize(
+    "front_end",
+    [
+        KaldiFbank(),
+        KaldiFbank(n_mels=40, f_max=7600),
+        Fbank(n_mels=80),
+        Fbank(n_mels=24, f_min=100, f_max=3800, sample_rate=8000),
+    ],
+    ids=["kaldi", "kaldi 40", "fbank", "fbank 8 kHz"],
+)
+def test_band_frequencies_are_those_of_the_loudest_tone(front_end):
+    rate = sample_rate(front_end)
+    found = band_frequencies(front_end)
+    assert (np.diff(found) > 0).all()
+    for tone in (620.0, 1400.0, 3000.0):  # lower bands are narrower than a bin of the spectrum
+        wav = torch.sin(2 * np.pi * tone * torch.arange(rate) / rate)[None]
+        loudest = front_end(wav)[0].mean(0).argmax()
+        width = np.gradient(found)[loudest]
+        assert abs(found[loudest] - tone) < width
+
+
+def test_band_frequencies_of_speechbrain_are_its_own():
+    front_end = Fbank(n_mels=60)
+    np.testing.assert_allclose(band_frequencies(front_end), front_end.compute_fbanks.f_central, rtol=1e-4)
+    with pytest.raises(TypeError, match="Linear"):
+        band_frequencies(torch.nn.Linear(1, 1))

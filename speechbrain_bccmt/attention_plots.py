@@ -1,4 +1,4 @@
-"""Pictures of attention maps: systems side by side, one row for each compared block."""
+"""Pictures of attention maps, systems side by side, one row for each compared block; and of what they attend to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
+
+# Where the axis of a spectrogram has its ticks, as far as the mel bands reach.
+TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
 
 
 def plot_attention_maps(
@@ -41,7 +44,10 @@ def draw_attention_maps(
     seconds: float,
     row_titles: Sequence[str] | None = None,
     title: str = "",
-) -> Figure:
+    features=None,
+    frequencies: Sequence[float] | None = None,
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
     """Draw which key frames each query frame attends to, on axes of seconds.
 
     Heads are averaged, as attention-map distillation does where the number of heads differs. Within a row all
@@ -59,10 +65,16 @@ def draw_attention_maps(
         One for each row; by default "block 1", "block 2" and so on.
     title : str
         Title of the picture.
+    features : array, tensor or None
+        (frames, mels): the spectrogram of the utterance, drawn above each column.
+    frequencies : sequence of float or None
+        See `draw_spectrogram`.
+    figure : matplotlib.figure.Figure, SubFigure or None
+        What to draw into, with the layout "constrained"; None: a new figure.
 
     Returns
     -------
-    matplotlib.figure.Figure
+    matplotlib.figure.Figure or SubFigure
         The picture.
 
     Raises
@@ -91,16 +103,32 @@ def draw_attention_maps(
     if len(row_titles) != n_rows:
         raise ValueError(f"{n_rows} rows of maps have {len(row_titles)} titles")
 
-    figure = Figure(figsize=(2.6 * len(pictures) + 1.2, 2.3 * n_rows + 0.6), layout="constrained")
-    grid = figure.subplots(n_rows, len(pictures), squeeze=False, sharex=True, sharey=True)
-    for row, row_axes in enumerate(grid):
+    above = [] if features is None else [0.6]
+    rows = n_rows + len(above)
+    if figure is None:
+        size = 2.6 * len(pictures) + 1.2, 2.3 * (n_rows + sum(above)) + 0.6
+        figure = Figure(figsize=size, layout="constrained")
+    grid = figure.subplots(
+        rows,
+        len(pictures),
+        squeeze=False,
+        sharex=True,
+        sharey="row" if above else True,
+        height_ratios=above + [1] * n_rows,
+    )
+    if above:
+        for axes, name in zip(grid[0], pictures, strict=True):
+            draw_spectrogram(axes, features, seconds, frequencies)
+            axes.set_title(name, fontsize=10)
+            axes.label_outer()
+    for row, row_axes in enumerate(grid[len(above) :]):
         top = np.percentile(np.concatenate([maps[row].ravel() for maps in pictures.values()]), 99.5)
         for axes, (name, maps) in zip(row_axes, pictures.items(), strict=True):
             # Time runs to the right for the attended frames and downwards for the attending ones.
             image = axes.imshow(
                 maps[row], aspect="auto", cmap="magma", vmin=0, vmax=top, extent=(0, seconds, seconds, 0)
             )
-            if row == 0:
+            if row == 0 and not above:
                 axes.set_title(name, fontsize=10)
             if row == n_rows - 1:
                 axes.set_xlabel("attended time (s)")
@@ -113,9 +141,66 @@ def draw_attention_maps(
     return figure
 
 
+def draw_spectrogram(axes, features, seconds: float, frequencies: Sequence[float] | None = None) -> None:
+    """Draw log-mel features on an axis of seconds.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where to draw.
+    features : array or tensor
+        (frames, mels), on a logarithmic scale; what is fainter than all but 5 % of it is dark.
+    seconds : float
+        Duration of the utterance, which the frames span.
+    frequencies : sequence of float or None
+        Centre of each mel band in Hz, rising, see `speechbrain_bccmt.features.band_frequencies`; None: the axis
+        counts the bands.
+
+    Raises
+    ------
+    ValueError
+        If the features are not those of one utterance, or the frequencies not those of their bands.
+
+    Examples
+    --------
+    >>> axes = Figure().subplots()
+    >>> draw_spectrogram(axes, np.zeros((100, 4)), 1.0, [200, 900, 2300, 5000])
+    >>> [label.get_text() for label in axes.get_yticklabels()]
+    ['250', '500', '1k', '2k', '4k']
+    """
+    features = _to_numpy(features)
+    if features.ndim != 2 or not features.size:
+        raise ValueError(f"features must be (frames, mels) of one utterance, got {features.shape}")
+    n_mels = features.shape[1]
+    low, high = np.percentile(features, 5), features.max()
+    axes.imshow(
+        features.T,
+        aspect="auto",
+        origin="lower",
+        cmap="magma",
+        vmin=low,
+        vmax=max(high, low + 1e-6),
+        extent=(0, seconds, 0, n_mels),
+    )
+    if frequencies is None:
+        axes.set_ylabel("mel band")
+        return
+    if len(frequencies) != n_mels:
+        raise ValueError(f"{n_mels} mel bands have {len(frequencies)} frequencies")
+    shown = [hz for hz in TICKS_HZ if frequencies[0] <= hz <= frequencies[-1]]
+    # The middle of band k lies at k + 0.5.
+    axes.set_yticks(np.interp(shown, frequencies, np.arange(n_mels) + 0.5))
+    axes.set_yticklabels([f"{hz // 1000}k" if hz >= 1000 else str(hz) for hz in shown])
+    axes.set_ylabel("frequency (Hz)")
+
+
+def _to_numpy(values) -> np.ndarray:
+    return values.detach().float().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
+
+
 def _head_mean(name: str, weights) -> np.ndarray:
     """Return the mean over heads (query frames, key frames) of the map of one utterance."""
-    weights = weights.detach().float().cpu().numpy() if hasattr(weights, "detach") else np.asarray(weights)
+    weights = _to_numpy(weights)
     if weights.ndim == 4 and len(weights) == 1:
         weights = weights[0]
     if weights.ndim != 3:

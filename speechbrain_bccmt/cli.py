@@ -23,6 +23,7 @@ COMMANDS = {
     "identify": "Tell which enrolled speaker talks.",
     "evaluate": "Judge scores or embeddings by a trial list.",
     "export": "Turn a trained model into a hub folder or an ONNX file.",
+    "attention": "Draw where a model looks in recordings.",
     "info": "Tell a model's size, operations and latency here.",
     "demo": "Open a local page that compares two recordings.",
 }

@@ -10,14 +10,13 @@ import torch
 
 from speechbrain_bccmt.attention_plots import draw_attention_maps
 from speechbrain_bccmt.audio import read_mono
+from speechbrain_bccmt.clip_attention import DRAWN_SECONDS, attend_to_clip
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from speechbrain_bccmt.inference import SpeakerVerification
 
-# Maps of long recordings would be as long squared; what a person can see in a picture is less than this.
-DRAWN_SECONDS = 10.0
 LABELS = ("First clip", "Second clip")
 
 
@@ -48,7 +47,7 @@ def build_page(model: SpeakerVerification):
             outcome = model.verify_files(first, second, threshold)
             pairs = zip((first, second), LABELS, strict=True)
             figures = [
-                draw_attention(model, path, f"{label}: where each moment looks") for path, label in pairs
+                draw_attention(model, path, f"{label}: where the model looks") for path, label in pairs
             ]
         except (OSError, ValueError) as error:
             # The page's own copies have long names that say nothing to whoever made the recording.
@@ -103,7 +102,7 @@ def describe(outcome) -> str:
 
 @torch.inference_mode()
 def draw_attention(model: SpeakerVerification, path: str | os.PathLike, title: str = "") -> Figure | None:
-    """Draw the attention maps of one recording, a column for each block.
+    """Draw the attention maps of one recording, a column for each block; or what the tokens of a model attend to.
 
     Parameters
     ----------
@@ -122,6 +121,8 @@ def draw_attention(model: SpeakerVerification, path: str | os.PathLike, title: s
     encoder = model.mods.embedding_model
     if not hasattr(encoder, "forward_with_attention"):
         return None
+    if getattr(encoder, "token_names", ()):
+        return attend_to_clip(model, path).draw(title)
     wav = read_mono(path, model.sample_rate)[: int(DRAWN_SECONDS * model.sample_rate)].to(model.device)
     features = model.mods.mean_var_norm(
         model.mods.compute_features(wav[None]), torch.ones(1, device=wav.device)

@@ -12,7 +12,10 @@ import urllib.request
 import pytest
 import soundfile
 from test_inference import CALIBRATION, voice
-from tiny_hub_folder import write_hub_folder
+from tiny_hub_folder import write_hub_folder, write_token_folder
+
+from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.page import draw_attention
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 needs_gradio = pytest.mark.skipif(
@@ -136,3 +139,12 @@ def test_a_missing_gradio_names_the_extra(tmp_path):
         [sys.executable, "-m", "speechbrain_bccmt.cli", "demo", str(folder)], capture_output=True, text=True
     )
     assert done.returncode == 2 and "speechbrain_bccmt[page]" in done.stderr
+
+
+@pytest.mark.parametrize(("readout", "strips", "maps"), [("class", 4, 0), ("mean", 0, 2)])
+def test_tokens_are_drawn_as_strips_and_frames_as_maps(clips, tmp_path, readout, strips, maps):
+    folder = write_token_folder(tmp_path / "model", readout=readout)
+    model = SpeakerVerification.from_hparams(folder, run_opts={"device": "cpu"})
+    axes = draw_attention(model, clips / "one.wav").axes
+    assert len([one for one in axes if one.get_ylabel().startswith("head")]) == strips
+    assert len([one for one in axes if one.images and "attended" in one.get_xlabel()]) == maps

@@ -4,8 +4,10 @@ import json
 from pathlib import Path
 
 import torch
+from hyperpyyaml import load_hyperpyyaml
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.lobes.models.ECAPA_TDNN import Classifier
+from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_bccmt import BCCMT
 from speechbrain_bccmt.scoring.calibration import Calibration
@@ -62,4 +64,55 @@ def write_hub_folder(folder: Path, calibration: Calibration | None = None) -> Pa
     (folder / "config.json").write_text(json.dumps({"embedding_size": 16}))
     if calibration is not None:
         calibration.save(folder / "calibration.json")
+    return folder
+
+
+TOKEN_YAML = """\
+compute_features: !new:speechbrain.lobes.features.Fbank
+    n_mels: 80
+mean_var_norm: !new:speechbrain.processing.features.InputNormalization
+    norm_type: sentence
+    std_norm: False
+embedding_model: !new:speechbrain_bccmt.TokenEmbedder
+    readout: {readout}
+"""
+PHONETIC_YAML = """\
+    positions: phonetic
+    phonetic_size: 6
+phonetic_model: !new:speechbrain.nnet.containers.LengthsCapableSequential
+    bottleneck: !new:speechbrain.nnet.linear.Linear
+        input_size: 80
+        n_neurons: 6
+embedding_model: !new:speechbrain_bccmt.PhoneticTokenEmbedder
+    embedder: !ref <embedder>
+    phonetic_model: !ref <phonetic_model>
+"""
+
+
+def write_token_folder(folder: Path, readout: str = "class", phonetic: bool = False) -> Path:
+    """Write what a training of a TokenEmbedder leaves, with random parameters that make it look at some frames."""
+    text = TOKEN_YAML.format(readout=readout)
+    if phonetic:
+        text = text.replace("embedding_model:", "embedder:") + PHONETIC_YAML
+    torch.manual_seed(0)
+    encoder = load_hyperpyyaml(text)["embedding_model"]
+    for name, parameter in encoder.named_parameters():
+        if "attention.query" in name or "attention.key" in name:
+            torch.nn.init.normal_(parameter, std=0.3)
+    # Running statistics of speech-like features, without which activations would have no bounds.
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+    with torch.no_grad():
+        for _ in range(2):
+            encoder.train()(10 * torch.randn(4, 60, 80) + 10 * torch.randn(4, 1, 80))
+    labels = CategoricalEncoder()
+    labels.update_from_iterable(SPEAKERS)
+    save = folder / "save"
+    save.mkdir(parents=True)
+    labels.save(save / "label_encoder.txt")
+    classifier = Classifier(encoder.embedding_size, out_neurons=3)
+    checkpointer = Checkpointer(save, {"embedding_model": encoder, "classifier": classifier})
+    checkpointer.save_checkpoint(meta={"eer": 0.1}, name="best")
+    (folder / "hyperparams.yaml").write_text(text, encoding="utf-8")
     return folder

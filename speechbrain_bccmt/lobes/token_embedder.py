@@ -165,6 +165,11 @@ class TokenEmbedder(nn.Module):
         return self.token_size * (2 if self.embedding == "concatenation" else 1)
 
     @property
+    def token_names(self) -> tuple[str, ...]:
+        """Its tokens, in their order before the frames: none with `readout="mean"`."""
+        return EMBEDDINGS[: 0 if self.tokens is None else self.tokens.count]
+
+    @property
     def time_stride(self) -> int:
         """Frames of the input for one frame of the sequence."""
         return self.sequence.front_end.time_stride
@@ -274,12 +279,12 @@ class TokenEmbedder(nn.Module):
         ValueError
             If there is no such token.
         """
-        known = EMBEDDINGS[: 0 if self.tokens is None else self.tokens.count]
+        known = self.token_names
         if token not in known:
             raise ValueError(
                 f"no {token} token with readout={self.readout!r}: it has {', '.join(known) or 'none'}"
             )
-        return maps[block][:, :, known.index(token), self.tokens.count :]
+        return maps[block][:, :, known.index(token), len(known) :]
 
     def _encode(self, x: Tensor, lengths: Tensor | None, phonetic: Tensor | None, with_map: bool):
         """Give the embedding of the class token or the mean, that of the distillation token or None, and the maps."""

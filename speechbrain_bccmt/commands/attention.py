@@ -1,0 +1,69 @@
+"""`bccmt attention`: draws where a model looks in recordings."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command()
+@click.argument("model")
+@click.argument("clips", nargs=-1, required=True, metavar="CLIP...")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False), help="The picture to write: .png, .svg or .pdf."
+)
+@click.option(
+    "--block",
+    "blocks",
+    multiple=True,
+    type=click.IntRange(min=1),
+    help="Which attention block, from 1; repeat for several. Default: the last.",
+)
+@click.option(
+    "--token",
+    "tokens",
+    multiple=True,
+    type=click.Choice(["class", "distillation"]),
+    help="Which token; repeat for both. Default: all that the model has.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print the tokens' weights, a line of JSON for each clip."
+)
+@click.option("--device", help="Where to compute, such as cuda. Default: cpu.")
+def attention(model, clips, output, blocks, tokens, as_json, device):
+    """Draw where a model looks in recordings, below their spectrograms.
+
+    MODEL is a hub folder, the output folder of a training, or a hub id. CLIPs are recordings, folders with
+    recordings, or globs; - reads a list from standard input. Several are drawn side by side, each up to its first 10 s.
+
+    Of a TokenEmbedder, the weight that its tokens give to each moment is drawn, head by head; of a BC-CMT encoder,
+    which moments each moment attends to, as the mean of the heads.
+    """
+    from pathlib import Path
+
+    from speechbrain_bccmt.clip_attention import MAX_CLIPS, attend_to_clip, plot_clips
+    from speechbrain_bccmt.commands.inputs import expand_inputs, load_model, tell_warnings
+    from speechbrain_bccmt.scoring.plots import FORMATS
+
+    if output is None and not as_json:
+        raise click.UsageError("nothing to give: name a picture by -o, or ask for numbers by --json")
+    if output is not None and Path(output).suffix.lower() not in FORMATS:
+        raise click.UsageError(f"{output}: its ending is none of {', '.join(FORMATS)}")
+    paths = expand_inputs(clips)
+    if output is not None and len(paths) > MAX_CLIPS:
+        raise click.UsageError(f"a picture holds at most {MAX_CLIPS} clips, got {len(paths)}")
+    verification = load_model(model, device)
+    attended = []
+    for path in paths:
+        clip = attend_to_clip(verification, path, blocks, tokens)
+        tell_warnings(clip.warnings)
+        if as_json and not clip.token_weights:
+            raise ValueError(f"{model}: --json tells the weights of tokens, and this model has none; use -o")
+        if as_json:
+            entry = {"clip": path, "seconds": round(clip.seconds, 3), "attention": clip.describe()}
+            click.echo(json.dumps(entry, ensure_ascii=False))
+        if output is not None:
+            attended.append(clip)
+    if attended:
+        plot_clips(attended, output)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from hyperpyyaml import load_hyperpyyaml
@@ -13,7 +12,7 @@ from torch import nn
 
 from speechbrain_bccmt.pretrained import HUB_ID, fetch_from_hub, load_pretrained
 from speechbrain_bccmt.scoring.calibration import Calibration
-from speechbrain_bccmt.yaml_safety import check_references, check_yaml
+from speechbrain_bccmt.yaml_safety import check_references, check_yaml, is_trusted
 
 CALIBRATION_FILE = "calibration.json"
 NEEDED = ("compute_features", "mean_var_norm", "embedding_model")
@@ -57,8 +56,7 @@ def load_parts(
     ValueError
         If a file is damaged or does not fit, or would run code on loading.
     """
-    if trust_code is None:
-        trust_code = os.environ.get("BCCMT_TRUST_CODE", "") not in ("", "0")
+    trust_code = is_trusted(trust_code)
     path = _find(source, hparams_file)
     text = _read(path)
     if not trust_code:
@@ -122,7 +120,7 @@ def _load_training(source: str | Path, path: Path, trust_code: bool) -> dict:
     if not trust_code:
         nodes = read_nodes(path)
         check_yaml(format_nodes({name: nodes[name] for name in NEEDED}), str(path))
-    model = load_speaker_model(source)
+    model = load_speaker_model(source, trust_code)
     modules = {name: getattr(model, name) for name in NEEDED}
     return modules | {"modules": modules}
 

@@ -8,6 +8,7 @@ SpeechBrain's interface needs beside them.
 from __future__ import annotations
 
 import inspect
+import os
 import pydoc
 from collections.abc import Callable
 
@@ -56,6 +57,17 @@ def check_yaml(text: str, name: str) -> None:
     check_references(text, name)
     # References can bring forth what is not there before they are put in.
     _refuse_any(lambda: _find(text, _is_code) or _find(resolve_references(text).getvalue(), _is_code), name)
+
+
+def is_trusted(trust_code: bool | None) -> bool:
+    """Tell whether a model may run code on loading: what the caller says, or else the environment (None).
+
+    Examples
+    --------
+    >>> is_trusted(True), is_trusted(False)
+    (True, False)
+    """
+    return os.environ.get("BCCMT_TRUST_CODE", "") not in ("", "0") if trust_code is None else trust_code
 
 
 def check_references(text: str, name: str) -> None:

@@ -108,7 +108,7 @@ f: "not hidden: !"
     )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "hparams").glob("bccmt*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted((ROOT / "hparams").glob("[bt]*.yaml")), ids=lambda path: path.stem)
 def test_the_experiments_models_pass(path):
     nodes = read_nodes_of_experiment(path)
     check_yaml(format_nodes({name: nodes[name] for name in NETWORK_KEYS}), path.name)

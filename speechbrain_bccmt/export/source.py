@@ -16,7 +16,7 @@ from torch import nn
 
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.pretrained import HUB_ID, fetch_from_hub, load_pretrained
-from speechbrain_bccmt.yaml_safety import check_references, check_yaml
+from speechbrain_bccmt.yaml_safety import check_references, check_yaml, is_trusted
 
 HPARAMS_FILE = "hyperparams.yaml"
 NETWORK_KEYS = ("compute_features", "mean_var_norm", "embedding_model")
@@ -57,13 +57,16 @@ class SpeakerModel:
             return self.embedding_model(features).shape[-1]
 
 
-def load_speaker_model(source: str | Path) -> SpeakerModel:
+def load_speaker_model(source: str | Path, trust_code: bool | None = None) -> SpeakerModel:
     """Load a trained model.
 
     Parameters
     ----------
     source : str or Path
         A hub folder, the output folder of a training, or a HuggingFace hub id (owner/model).
+    trust_code : bool or None
+        True builds whatever the YAML names as a network, such as a class of the user's own; None asks the environment
+        variable BCCMT_TRUST_CODE.
 
     Returns
     -------
@@ -75,12 +78,12 @@ def load_speaker_model(source: str | Path) -> SpeakerModel:
     FileNotFoundError
         If the YAML or the parameters are not found.
     ValueError
-        If the YAML lacks a key, or the parameters do not fit the model it describes.
+        If the YAML lacks a key or would run code, or the parameters do not fit the model it describes.
     """
     hparams_file = find_hparams_file(source)
     nodes = read_nodes(hparams_file)
     text = format_nodes({key: nodes[key] for key in NETWORK_KEYS})
-    hparams = _build(text, hparams_file)
+    hparams = _build(text, hparams_file, is_trusted(trust_code))
     loadables = {name: hparams[name] for name in stateful_parts(nodes)}
     load_pretrained(Pretrainer(loadables=loadables), source)
     modules = {key: hparams[key].eval().requires_grad_(False) for key in NETWORK_KEYS}
@@ -131,9 +134,10 @@ def read_nodes(hparams_file: Path) -> CommentedMap:
     return nodes
 
 
-def _build(text: str, hparams_file: Path) -> dict:
+def _build(text: str, hparams_file: Path, trusted: bool) -> dict:
     """Build the modules that a YAML text describes; errors name the file it came from."""
-    check_yaml(text, str(hparams_file))
+    if not trusted:
+        check_yaml(text, str(hparams_file))
     try:
         return load_hyperpyyaml(text)
     except (YAMLError, KeyError, TypeError, AttributeError) as error:

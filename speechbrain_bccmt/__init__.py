@@ -10,6 +10,7 @@ _MODULES = {
     "bccmt_tiny": "speechbrain_bccmt.lobes.bccmt",
     "TokenEmbedder": "speechbrain_bccmt.lobes.token_embedder",
     "token_bccmt_tiny": "speechbrain_bccmt.lobes.token_embedder",
+    "PhoneticTokenEmbedder": "speechbrain_bccmt.lobes.phonetic",
 }
 
 __all__ = list(_MODULES)

@@ -64,6 +64,10 @@ def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> S
     """Give the brain: with a teacher if the YAML names one, or has one learn alongside (`teacher_source` null)."""
     new_classifier = partial(hparams["classifier"], out_neurons=training_set.n_classes)
     classifier = new_classifier()
+    if "phonetic_source" in hparams:
+        # It is the embedder's part from here on: checkpoints and exports hold it.
+        loadables = {"phonetic_model": hparams["phonetic_model"]}
+        load_pretrained(Pretrainer(loadables=loadables), hparams["phonetic_source"])
     if "init_from" in hparams:
         loadables = {"embedding_model": hparams["embedding_model"], "classifier": classifier}
         load_pretrained(Pretrainer(loadables=loadables), hparams["init_from"])
@@ -145,6 +149,6 @@ def run_training(prepare: Callable[[dict], object], arguments: Sequence[str] | N
     try:
         train(prepare, *sb.parse_arguments(list(sys.argv[1:] if arguments is None else arguments)))
     except (OSError, ImportError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     return 0

@@ -1,10 +1,13 @@
 """A corpus of a few seconds, and trained-looking models, for running every recipe."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import soundfile
 import torch
 
+HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
 N_SPEAKERS = 8
 N_TRAIN = 4  # two more are dev speakers, the last two are in the trial list
 
@@ -109,6 +112,7 @@ def phrase_corpora(tmp_path_factory):
 @pytest.fixture(scope="session")
 def models(tmp_path_factory):
     """Folders of models as training leaves them, with random weights; the narrow one has small embeddings."""
+    from hyperpyyaml import load_hyperpyyaml
     from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 
     from speechbrain_bccmt.lobes.bccmt import bccmt_base, bccmt_tiny
@@ -125,4 +129,9 @@ def models(tmp_path_factory):
         torch.save(builder(embedding_size=size).state_dict(), folders[name] / "embedding_model.ckpt")
         classifier = Classifier(input_size=size, out_neurons=N_TRAIN)
         torch.save(classifier.state_dict(), folders[name] / "classifier.ckpt")
+    yaml = HPARAMS / "verification_token_phonetic.yaml"
+    hparams = load_hyperpyyaml(yaml.read_text(), dict.fromkeys(("data_folder", "pretrain_path"), ""))
+    for folder, part in (("phonetic", "phonetic_model"), ("token_phonetic", "embedding_model")):
+        folders[folder] = tmp_path_factory.mktemp(folder)
+        torch.save(hparams[part].state_dict(), folders[folder] / f"{part}.ckpt")
     return folders

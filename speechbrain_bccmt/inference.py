@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ from speechbrain_bccmt.audio import Piece, Recording, audible_seconds, read_mono
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.outcomes import EmbeddedUtterance, Verification
 from speechbrain_bccmt.scoring.calibration import Calibration
-from speechbrain_bccmt.scoring.embeddings import embed_waveforms
+from speechbrain_bccmt.scoring.embeddings import embed_pieces, embed_waveforms
 from speechbrain_bccmt.scoring.norms import speaker_means
 from speechbrain_bccmt.waveforms import split_batch, to_float
 
@@ -187,9 +187,13 @@ class SpeakerVerification(SpeakerRecognition):
                 embeddings = embed_waveforms(utterances, **self._parts(), device=self.device)
         else:
             rows = [
-                self._average(
-                    Piece.of_waveform(part, self.sample_rate)
-                    for part in wav.tensor_split(math.ceil(len(wav) / size))
+                embed_pieces(
+                    (
+                        Piece.of_waveform(part, self.sample_rate)
+                        for part in wav.tensor_split(math.ceil(len(wav) / size))
+                    ),
+                    **self._parts(),
+                    device=self.device,
                 )
                 for wav in utterances
             ]
@@ -222,7 +226,8 @@ class SpeakerVerification(SpeakerRecognition):
             raise ValueError(
                 f"{path}: {recording.seconds:.4g} s is too short, this model takes {self.min_seconds:g} s or more"
             )
-        embedding, pieces = self._average(recording.pieces(self.sample_rate, MAX_PIECE_SECONDS))
+        pieces = recording.pieces(self.sample_rate, MAX_PIECE_SECONDS)
+        embedding, pieces = embed_pieces(pieces, **self._parts(), device=self.device)
         if not np.isfinite(embedding).all():
             raise ValueError(f"{path}: its embedding is NaN or infinite, check the model's parameters")
         return EmbeddedUtterance.of_pieces(path, embedding, pieces)
@@ -343,17 +348,3 @@ class SpeakerVerification(SpeakerRecognition):
     def _heard(self, wavs, wav_lens) -> torch.Tensor:
         audible = [audible_seconds(wav, self.sample_rate) > 0 for wav in self._utterances(wavs, wav_lens)]
         return torch.tensor(audible, device=self.device).unsqueeze(1)
-
-    def _average(self, pieces: Iterable[Piece]) -> tuple[np.ndarray, list[Piece]]:
-        """Average the embeddings of pieces by their length; give it, and the pieces without their samples."""
-        total, weights, seen, silent = 0.0, 0.0, [], []
-        for piece in pieces:
-            with torch.no_grad():
-                vector = embed_waveforms([piece.wav], **self._parts(), device=self.device)[0].double()
-            if piece.audible_seconds:
-                total, weights = total + piece.seconds * vector, weights + piece.seconds
-            elif not silent:
-                silent.append(vector)
-            seen.append(Piece(torch.empty(0), piece.seconds, piece.audible_seconds, piece.clipped_share))
-        mean = total / weights if weights else silent[0]
-        return mean.float().cpu().numpy(), seen

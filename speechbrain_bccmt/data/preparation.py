@@ -13,7 +13,7 @@ from pathlib import Path
 from speechbrain_bccmt.data.layout import AudioFile
 
 
-def fingerprint(options: object, lists: Sequence[str | Path], found: Mapping[str, AudioFile]) -> str:
+def digest_inputs(options: object, lists: Sequence[str | Path], found: Mapping[str, AudioFile]) -> str:
     """Digest what the files written depend on.
 
     Parameters
@@ -47,7 +47,7 @@ def earlier_result(manifest: Path, expected: str) -> dict | None:
     manifest : Path
         The file that the run wrote last: JSON with `fingerprint`, `sizes` (path to bytes) and `result`.
     expected : str
-        The fingerprint of today's inputs.
+        Of today's inputs, by `digest_inputs`.
 
     Returns
     -------

@@ -18,7 +18,12 @@ from speechbrain_bccmt.data.atomic import write_together
 from speechbrain_bccmt.data.audio_headers import read_utterances, report_unreadable
 from speechbrain_bccmt.data.layout import EXTENSIONS, AudioFile, find_utterances
 from speechbrain_bccmt.data.m4a import convert_m4a
-from speechbrain_bccmt.data.preparation import choose_held_out, collector_paused, earlier_result, fingerprint
+from speechbrain_bccmt.data.preparation import (
+    choose_held_out,
+    collector_paused,
+    digest_inputs,
+    earlier_result,
+)
 from speechbrain_bccmt.data.trials import format_trials, make_trials, read_trials, speaker_of
 from speechbrain_bccmt.data.utterance_csv import format_utterances
 
@@ -212,7 +217,7 @@ def prepare_voxceleb(
     }
     wanted, failed = _convert(wanted, converted_folder, workers, progress)
     options = {"dev": [dev_speakers, dev_trials, seed], "limits": [min_duration, max_unreadable]}
-    current = fingerprint([_FORMAT, options | {"training": training}], lists, wanted)
+    current = digest_inputs([_FORMAT, options | {"training": training}], lists, wanted)
     if earlier := earlier_result(manifest, current):
         logger.info("The data in %s is up to date.", save)
         return Preparation(**earlier | {"rebuilt": False})

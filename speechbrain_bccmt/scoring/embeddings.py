@@ -2,14 +2,15 @@
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio import read_mono
+from speechbrain_bccmt.audio import Piece, read_mono
 from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
 
 # Decoding runs in threads beside the network (soundfile lets go of Python's lock); this many batches ahead.
@@ -211,6 +212,38 @@ def embed_waveforms(
     padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True).to(device)
     feats = mean_var_norm(compute_features(padded), lengths)
     return embedding_model(feats, lengths).squeeze(1).float()
+
+
+def embed_pieces(
+    pieces: Iterable[Piece], device: str | torch.device = "cpu", **modules: torch.nn.Module
+) -> tuple[np.ndarray, list[Piece]]:
+    """Embed a recording piece by piece: the mean of their embeddings by length, silent pieces left out.
+
+    Parameters
+    ----------
+    pieces : iterable of Piece
+        Of the recording, one or more; one of them at a time is in memory.
+    device, **modules
+        As in `embed_waveforms`.
+
+    Returns
+    -------
+    embedding : numpy.ndarray
+        (D,), float32; of a recording that is silent, the first piece's.
+    pieces : list of Piece
+        What was embedded, without samples.
+    """
+    total, weights, seen, silent = 0.0, 0.0, [], []
+    for piece in pieces:
+        with torch.no_grad():
+            vector = embed_waveforms([piece.wav], device=device, **modules)[0].double()
+        if piece.audible_seconds:
+            total, weights = total + piece.seconds * vector, weights + piece.seconds
+        elif not silent:
+            silent.append(vector)
+        seen.append(replace(piece, wav=torch.empty(0)))
+    mean = total / weights if weights else silent[0]
+    return mean.float().cpu().numpy(), seen
 
 
 def _embed_batch(wavs: list[torch.Tensor], modules: list[torch.nn.Module], device) -> np.ndarray:

@@ -79,31 +79,31 @@ def check_enrolment(enrolment: str, n_best: int) -> None:
 def mean_embeddings(embeddings: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Average the embeddings of each model's utterances.
 
-    The product of such a mean with a test embedding is the mean of the products, so that it gives
-    `mean_score` as it is, and `mean_embedding` after scaling to unit length.
+    With embeddings of unit length, the product of such a mean with a test embedding is the mean of the cosines, so that
+    it gives `mean_score` as it is, and `mean_embedding` after scaling to unit length.
 
     Parameters
     ----------
     embeddings : numpy.ndarray
-        (N, D), of unit length.
+        (N, D).
     table : numpy.ndarray
         (models, K), see `check_models`.
 
     Returns
     -------
     numpy.ndarray
-        (models, D), float32.
+        (models, D), of the type of the embeddings.
 
     Examples
     --------
     >>> mean_embeddings(np.eye(2), np.array([[0, 1], [1, -1]])).tolist()
     [[0.5, 0.5], [0.0, 1.0]]
     """
-    sums = np.zeros((len(table), embeddings.shape[1]), dtype=np.float32)
+    sums = np.zeros((len(table), embeddings.shape[1]), dtype=embeddings.dtype)
     for column in table.T:  # as many steps as the longest model has utterances
         have = column >= 0
         sums[have] += embeddings[column[have]]
-    return sums / (table >= 0).sum(axis=1, keepdims=True).astype(np.float32)
+    return sums / (table >= 0).sum(axis=1, keepdims=True).astype(embeddings.dtype)
 
 
 def n_best_mean(scores: np.ndarray, n_best: int) -> np.ndarray:

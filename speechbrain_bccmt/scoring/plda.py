@@ -11,7 +11,7 @@ from scipy import linalg
 
 from speechbrain_bccmt.data.atomic import temporary_sibling
 from speechbrain_bccmt.scoring.cosine import check_trials
-from speechbrain_bccmt.scoring.enrolment_models import check_models
+from speechbrain_bccmt.scoring.enrolment_models import check_models, mean_embeddings
 from speechbrain_bccmt.scoring.plda_training import check_speakers, lda_projection, two_covariances
 
 FORMAT = "speechbrain_bccmt PLDA"
@@ -193,7 +193,7 @@ class PLDA:
         else:
             table = check_models(models, len(rows))
             enrol, test = check_trials(enrol, test, len(rows), len(table))
-            sides, sizes = _model_means(rows, table)
+            sides, sizes = mean_embeddings(rows, table), (table >= 0).sum(axis=1)
             if enrolment == "mean_embedding":
                 sides, sizes = _length_norm(sides, "model's mean"), np.ones_like(sizes)
         sides, rows = ((part - self.centre) @ self._axes for part in (sides, rows))
@@ -330,14 +330,6 @@ def _check_embeddings(embeddings) -> np.ndarray:
             f"{wrong.size} of {len(embeddings)} embeddings are NaN or infinite, first number {wrong[0]}"
         )
     return embeddings
-
-
-def _model_means(rows: np.ndarray, table: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Average the rows of each model, (models, k), and count them, (models,)."""
-    have = table >= 0
-    sizes = have.sum(axis=1)
-    starts = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    return np.add.reduceat(rows[table[have]], starts, axis=0) / sizes[:, None], sizes
 
 
 def _length_norm(rows: np.ndarray, kind: str = "embedding") -> np.ndarray:

@@ -10,7 +10,7 @@ import soundfile as sf
 from speechbrain_bccmt.data import espeak
 from speechbrain_bccmt.data.demo_corpus import main
 from speechbrain_bccmt.data.demo_phrases import PHRASES, DemoPhraseSettings, make_phrase_corpus
-from speechbrain_bccmt.data.phrase_preparation import prepare_phrase_csv
+from speechbrain_bccmt.data.phrase_csv import prepare_phrase_csv
 from speechbrain_bccmt.data.trials import read_trials
 
 pytest.importorskip("espeakng_loader", reason=espeak.INSTALL_HINT)

@@ -12,11 +12,8 @@ from speechbrain.dataio.dataio import load_data_csv
 from speechbrain_bccmt.data import phrase_preparation
 from speechbrain_bccmt.data.crops import TrainingCrops
 from speechbrain_bccmt.data.layout import AudioFile
-from speechbrain_bccmt.data.phrase_preparation import (
-    prepare_from_hparams,
-    prepare_phrase_csv,
-    prepare_phrases,
-)
+from speechbrain_bccmt.data.phrase_csv import prepare_phrase_csv
+from speechbrain_bccmt.data.phrase_preparation import prepare_from_hparams, prepare_phrases
 from speechbrain_bccmt.data.phrase_trials import enrol_phrases, make_phrase_trials
 from speechbrain_bccmt.data.phrases import PhraseUtterance, class_labels, read_phrase_csv
 from speechbrain_bccmt.data.trials import read_trials

@@ -8,7 +8,8 @@ Any key of the YAML can be set in this way. Started again, it resumes from the l
 
 import sys
 
-from speechbrain_bccmt.data.phrase_preparation import prepare_from_hparams, prepare_phrase_csv
+from speechbrain_bccmt.data.phrase_csv import prepare_phrase_csv
+from speechbrain_bccmt.data.phrase_preparation import prepare_from_hparams
 from speechbrain_bccmt.training import run_training
 
 

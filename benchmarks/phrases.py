@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the readouts of TokenEmbedder on real commands, with and without memory layers.
 
-    python benchmarks/phrases.py [--epochs 12] [--seeds 1 2 3] [--runs mean-memory class-memory ...] [--jobs 2]
+    python benchmarks/phrases.py [--epochs 8] [--seeds 1 2 3] [--runs mean-memory class-memory ...] [--jobs 2]
 
 Text-dependent: 18 speakers train, 12 others test, 40 one-second words. Every system has the same data, steps and seeds;
 the last checkpoint is tested, so that nothing is selected. The teacher of the distillation is the class token's run
@@ -159,7 +159,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS, help="what to train, by each seed")
     parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")

@@ -116,6 +116,18 @@ class TokenSelfAttention(GroupedSelfAttention):
         return attended.transpose(1, 2), weights
 
 
+def _initialise(module: nn.Module) -> None:
+    """Start as `torch.nn.MultiheadAttention` does.
+
+    PyTorch's default for convolutions has a gain of 1 / sqrt(3), and the values pass two of them: what a token, which
+    knows the frames by attention alone, learns from a batch would be small (docs/results.md).
+    """
+    if isinstance(module, nn.Conv1d | nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
 class TokenBlock(nn.Module):
     """Self-attention, then optionally a memory layer and a feed-forward part, each added to what came before.
 
@@ -162,6 +174,9 @@ class TokenBlock(nn.Module):
                 nn.Linear(feed_forward, channels),
             )
         self.dropout = dropout
+        for name, part in self.named_children():
+            if name != "memory":  # which has an initialisation of its own
+                part.apply(_initialise)
 
     def forward(self, x: Tensor, keep: Tensor | None = None, with_map: bool = False):
         """Map (batch, positions, channels) to the same shape, and the attention map or None."""

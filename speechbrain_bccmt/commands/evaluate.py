@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -106,12 +107,25 @@ def evaluate(**options):
     click.echo(json.dumps(results) if options["as_json"] else f"{head}\n\n{text}")
 
 
-def _split(argument: str) -> tuple[str, str]:
-    """Split NAME=FILE; a file that exists under the whole name is that file."""
+def _split(argument: str) -> tuple[str | None, str]:
+    """Split NAME=FILE; a file that exists under the whole name is that file, and has no name."""
     name, separator, path = argument.partition("=")
-    if not separator or Path(argument).exists():
-        return Path(argument).stem, argument
-    return name, path
+    return (None, argument) if not separator or Path(argument).exists() else (name, path)
+
+
+def _named(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    """Give names and files: a file's own name where none is given, with the folders that tell it from its like."""
+    split = [_split(argument) for argument in arguments]
+    unnamed = {
+        path: (*Path(path).absolute().parent.parts, Path(path).stem) for name, path in split if name is None
+    }
+    names = {}
+    for path, own in unnamed.items():
+        others, depth = [parts for parts in unnamed.values() if parts != own], 1
+        while any(parts[-depth:] == own[-depth:] for parts in others):
+            depth += 1
+        names[path] = "/".join(own[-depth:])
+    return [(names[path] if name is None else name, path) for name, path in split]
 
 
 def _systems(options: dict):
@@ -123,8 +137,7 @@ def _systems(options: dict):
     if options["trials"]:
         trials = read_trials(options["trials"], enrolment=options["enrolment"])
     systems, target, durations = {}, None if trials is None else trials.target, None
-    for argument in options["scores"]:
-        name, path = _split(argument)
+    for name, path in _named(options["scores"]):
         # The first file stands for a list that is not given: the others are brought into its order.
         scored = read_scores(path, trials)
         trials = trials or scored.trials
@@ -138,8 +151,7 @@ def _systems(options: dict):
             )
         target = scored.target
         _add(systems, name, scored.scores)
-    for argument in options["embeddings"]:
-        name, path = _split(argument)
+    for name, path in _named(options["embeddings"]):
         found, durations = _score_embeddings(path, trials, options)
         for kind, scores in found.items():
             _add(systems, f"{name}, {kind}", scores)

@@ -72,6 +72,22 @@ def test_systems_are_brought_to_the_same_trials(folder):
     )  # b has all scores negated
 
 
+def test_files_of_one_name_are_told_apart_by_their_folders(folder, tmp_path, monkeypatch):
+    arguments = []
+    for name in ("one/seed/scores.txt", "two/seed/scores.txt", "two/other.txt", "third/scores.txt"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text((folder / "a.txt").read_text())
+        arguments += ["--scores", name]
+    monkeypatch.chdir(tmp_path)
+    found = figures(*arguments, "--resamples", 0, "--output", "report")
+    assert list(found) == ["one/seed/scores", "two/seed/scores", "other", "third/scores"]
+    found = figures(
+        "--scores", "mine=one/seed/scores.txt", "--scores", "two/seed/scores.txt", "--resamples", 0
+    )
+    assert list(found) == ["mine", "scores"]
+
+
 def test_embeddings_score_as_their_score_file(folder):
     found = figures(
         *("--embeddings", folder / "e.npz", "--trials", folder / "trials.txt", "--resamples", 0),

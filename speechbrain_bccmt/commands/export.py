@@ -37,7 +37,8 @@ def export() -> None:
     "examples",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Recording to publish with the model; give two. Only what its speaker and its licence allow.",
+    help="Recording to publish with the model; give two of one speaker. None is taken unasked: only such as its speaker "
+    "and its licence allow, or synthetic ones of `python -m speechbrain_bccmt.data.demo_corpus`.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier export.")
 @click.option("--push", "repo_id", metavar="OWNER/MODEL", help="Upload to the HuggingFace hub.")
@@ -88,6 +89,8 @@ def hub(
         click.echo("No threshold is shipped: give --scores or --calibration.", err=True)
     if licence is None:
         click.echo("The card tells no licence: give --license.", err=True)
+    if not examples:
+        click.echo("The card has no example clips: give two by --example.", err=True)
     if repo_id:
         click.echo(push_to_hub(out, repo_id, private))
 

@@ -131,9 +131,8 @@ def write_model_card(
         f"- Trained on: {data or NOT_STATED} ({description['training_speakers']:,} speakers).\n"
         f"- Licence of the parameters: {licence or NOT_STATED}.\n",
     ]
-    if examples:
-        clips = "\n".join(f'<audio controls src="{clip}"></audio> [{clip}]({clip})\n' for clip in examples)
-        sections.append(f"## Example clips\n\n{clips}")
+    clips = [f'<audio controls src="{clip}"></audio> [{clip}]({clip})\n' for clip in examples]
+    sections.append("\n".join(["## Example clips\n", *(clips or ["None were given on export.\n"])]))
     path.write_text("\n".join(sections), encoding="utf-8")
 
 

@@ -113,6 +113,13 @@ def test_card(folder):
         assert words in card.text, words
 
 
+def test_nobodys_voice_is_published_unasked(training_folder, tmp_path):
+    result = CliRunner().invoke(export, ["hub", str(training_folder), str(tmp_path / "out")])
+    assert result.exit_code == 0 and "no example clips: give two by --example" in result.stderr
+    assert "## Example clips\n\nNone were given" in (tmp_path / "out" / "README.md").read_text()
+    assert not [path for path in (tmp_path / "out").iterdir() if path.suffix in (".wav", ".flac", ".ogg")]
+
+
 def test_plain_speechbrain_loads_it(folder, training_folder, recordings, monkeypatch):
     monkeypatch.setattr("socket.socket.connect", None)  # offline
     model = SpeakerRecognition.from_hparams(source=str(folder), run_opts={"device": "cpu"})

@@ -103,7 +103,7 @@ def draw_token_attention(
         axes.set_ylabel(f"head {head + 1}", rotation=0, ha="right", va="center", fontsize=8)
         axes.spines[["top", "right", "left"]].set_visible(False)
         left = 100 * max(0.0, 1 - float(row.sum()))
-        told = f"up to {100 * row.max():.2g} %\n{left:.1f} % on {'itself' if tokens == 1 else 'tokens'}"
+        told = f"up to {100 * row.max():.1f} %\n{left:.1f} % on {'itself' if tokens == 1 else 'tokens'}"
         axes.text(1.01, 0.45, told, transform=axes.transAxes, va="center", fontsize=7)
         if head == 0:
             legend = f"{name}: weight of each frame; dotted: all frames alike"

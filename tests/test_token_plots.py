@@ -44,12 +44,17 @@ def test_what_the_token_keeps_is_told():
     features = np.random.default_rng(0).random((50, 80))
     figure = draw_token_attention(features, {"class token": weights}, 1.0)
     told = [axes.texts[0].get_text() for axes in figure.axes[1:]]
-    assert told == ["up to 1.5 %\n25.0 % on itself", "up to 2 %\n1.3 % on itself"]
+    assert told == ["up to 1.5 %\n25.0 % on itself", "up to 2.0 %\n1.3 % on itself"]
     figure = draw_token_attention(features, {"a": weights, "b": weights}, 1.0, tokens=2)
     assert "25.0 % on tokens" in figure.axes[1].texts[0].get_text()
     assert figure.axes[1].get_title("left").startswith("a: ") and figure.axes[3].get_title("left").startswith(
         "b: "
     )
+
+
+def test_a_weight_of_all_is_100_percent():
+    figure = draw_token_attention(np.ones((9, 80)), {"class token": np.eye(9)[:1]}, 1.0)
+    assert figure.axes[1].texts[0].get_text() == "up to 100.0 %\n0.0 % on itself"
 
 
 def test_silence_and_one_frame_are_drawn(tmp_path):

@@ -196,6 +196,32 @@ def test_a_phonetic_network_is_kept_as_it_was_given(phrase_corpora, models, tmp_
     )
 
 
+def test_a_student_with_phonetic_positions_learns_from_a_teacher_with_them(phrase_corpora, models, tmp_path):
+    phonetic = (ROOT / "hparams/token_phonetic.yaml").read_text()
+    network = phonetic[phonetic.index("phonetic_model: !new") : phonetic.index("token_embedder: !new")]
+    text = (ROOT / "hparams/token_kd.yaml").read_text()
+    for name in ("embedding_model", "teacher_model"):
+        joined = f"{{embedder: !ref <{name}_itself>, phonetic_model: !ref <phonetic_model>}}"
+        text = text.replace(f"\n{name}: !new", f"\n{name}_itself: !new")
+        text += f"\n{name}: !new:speechbrain_bccmt.PhoneticTokenEmbedder {joined}\n"
+    text = text.replace(
+        "positions: !ref <positions>", "positions: phonetic\n    phonetic_size: !ref <phonetic_size>"
+    )
+    text = text.replace("!include:common", f"!include:{ROOT}/hparams/common")
+    text += f"phonetic_size: 64\nphonetic_source: !PLACEHOLDER\n{network}"
+    (tmp_path / "kd.yaml").write_text(text)
+    row = row_of("token_kd") | {"Hparam_file": tmp_path / "kd.yaml"}
+    extra = f"{TRAINING_FLAGS} --number_of_epochs=1 --phonetic_source={models['phonetic']}"
+    assert run(row, tmp_path / "out", extra, **phrase_corpora) == 0
+    log = (tmp_path / "out/train_log.txt").read_text()
+    assert "token_loss" in log and "teacher_loss" in log
+    given = torch.load(models["phonetic"] / "phonetic_model.ckpt")
+    for name, prefix in (("embedding_model", ""), ("teacher", "model.")):
+        (checkpoint,) = (tmp_path / "out").glob(f"save/CKPT+*/{name}.ckpt")
+        trained = torch.load(checkpoint)
+        assert all(torch.equal(trained[f"{prefix}phonetic_model.{key}"], given[key]) for key in given)
+
+
 def test_tokens_on_bccmt_are_verified_by_an_override(phrase_corpora, tmp_path):
     (row,) = (
         row

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from speechbrain_bccmt.data.trial_list import utterance_id
+
 
 @dataclass(frozen=True)
 class Embeddings:
@@ -29,8 +31,12 @@ class Embeddings:
     seconds: np.ndarray | None
 
     def rows_of(self, ids: list[str]) -> np.ndarray:
-        """Give the row of each of these ids; ValueError names those that are missing."""
-        place = {name: row for row, name in enumerate(self.ids)}
+        """Give the row of each of these ids, with or without extension; ValueError names those that are missing."""
+        # Trial lists are read without extensions, and files are embedded with them.
+        place = {utterance_id(name): row for row, name in enumerate(self.ids)}
+        if len(place) < len(self.ids):  # some differ in their extension alone
+            place = {}
+        place |= {name: row for row, name in enumerate(self.ids)}
         if missing := [name for name in ids if name not in place]:
             raise ValueError(
                 f"{len(missing)} of {len(ids)} utterances have no embedding, such as {missing[0]}; "

@@ -88,6 +88,23 @@ def test_files_of_one_name_are_told_apart_by_their_folders(folder, tmp_path, mon
     assert list(found) == ["mine", "scores"]
 
 
+def test_embeddings_may_be_named_by_their_files(folder, tmp_path):
+    arrays = dict(np.load(folder / "e.npz"))
+    named = [f"{name}.wav" for name in arrays["ids"]]
+    np.savez(tmp_path / "e.npz", **arrays | {"ids": named})
+    options = "--trials", folder / "trials.txt", "--resamples", 0
+    expected = figures("--embeddings", folder / "e.npz", *options)
+    assert figures("--embeddings", tmp_path / "e.npz", *options) == expected
+    # Two files of one name but for the extension: which one is meant is not for a guess.
+    twice = {
+        "ids": [*named, f"{arrays['ids'][0]}.flac"],
+        "embeddings": arrays["embeddings"][[*range(len(named)), 0]],
+    }
+    np.savez(tmp_path / "twice.npz", **twice)
+    result = run("--embeddings", tmp_path / "twice.npz", *options, code=2)
+    assert "have no embedding, such as s" in result.stderr
+
+
 def test_embeddings_score_as_their_score_file(folder):
     found = figures(
         *("--embeddings", folder / "e.npz", "--trials", folder / "trials.txt", "--resamples", 0),

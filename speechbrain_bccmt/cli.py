@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": "Tell whether two recordings hold the same speaker.",
     "enroll": "Enrol speakers by name.",
     "identify": "Tell which enrolled speaker talks.",
+    "trials": "Draw a trial list over a corpus.",
     "evaluate": "Judge scores or embeddings by a trial list.",
     "export": "Turn a trained model into a hub folder or an ONNX file.",
     "attention": "Draw where a model looks in recordings.",

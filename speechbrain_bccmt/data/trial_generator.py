@@ -245,6 +245,14 @@ def make_trials_from_csv(
     >>> int((~trials.target).sum())
     4
     """
+    ids, speakers, groups = read_speakers(path, within)
+    return make_trials(ids, speakers, targets, nontargets, seed, None, groups, embeddings, nearest)
+
+
+def read_speakers(
+    path: str | Path, within: str | None = None
+) -> tuple[list[str], list[str], list[str] | None]:
+    """Read ids, speakers and groups from a CSV of utterances; see `make_trials_from_csv`."""
     with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         columns = reader.fieldnames or []
@@ -261,4 +269,4 @@ def make_trials_from_csv(
         raise ValueError(f"{path} names the utterance {name} more than once")
     groups = [row[found[2]] for row in rows] if within else None
     speakers = [row[found[1]] for row in rows]
-    return make_trials(ids, speakers, targets, nontargets, seed, None, groups, embeddings, nearest)
+    return ids, speakers, groups

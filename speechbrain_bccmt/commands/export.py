@@ -37,8 +37,8 @@ def export() -> None:
     "examples",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Recording to publish with the model; give two of one speaker. None is taken unasked: only such as its speaker "
-    "and its licence allow, or synthetic ones of `python -m speechbrain_bccmt.data.demo_corpus`.",
+    help="Recording to publish with the model; give two of one speaker. None is taken unasked: only such as its "
+    "speaker and its licence allow, or synthetic ones of `python -m speechbrain_bccmt.data.demo_corpus`.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier export.")
 @click.option("--push", "repo_id", metavar="OWNER/MODEL", help="Upload to the HuggingFace hub.")

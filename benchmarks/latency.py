@@ -6,8 +6,8 @@
 Each system runs in a process of its own, which tells its cold start (start of the program to the first embedding of
 1 s) and its peak memory as well. Weights are random: they have no part in the time. Prints a Markdown report and writes
 it to results/latency/results.md, and all figures to results/latency/results.json. What is not installed is left out
-and named (pip install resemblyzer). Takes about five minutes on an idle machine of two cores; on a busy one, medians grow, and the
-best passes, which results.json has as well, less so.
+and named (pip install resemblyzer). Takes about five minutes on an idle machine of two cores; on a busy one, medians
+grow, and the best passes, which results.json has as well, less so.
 
 MACs are multiply-accumulate operations at 100 frames a second. The encoder's are counted by
 speechbrain_bccmt.profiling. The front end's are those of a plain fast Fourier transform of each frame and of the dense

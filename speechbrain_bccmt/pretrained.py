@@ -174,7 +174,11 @@ def hub_errors() -> tuple[type[Exception], ...]:
         For an `except` clause.
     """
     classes = [HfHubHTTPError]
-    transports = (("requests.exceptions", "RequestException"), ("httpx", "HTTPError"), ("httpx2", "HTTPError"))
+    transports = (
+        ("requests.exceptions", "RequestException"),
+        ("httpx", "HTTPError"),
+        ("httpx2", "HTTPError"),
+    )
     for module, name in transports:
         with contextlib.suppress(ImportError):
             classes.append(getattr(importlib.import_module(module), name))

@@ -68,6 +68,7 @@ def write_hub_folder(folder: Path, calibration: Calibration | None = None) -> Pa
 
 
 TOKEN_YAML = """\
+class_of: speaker-phrase
 compute_features: !new:speechbrain.lobes.features.Fbank
     n_mels: 80
 mean_var_norm: !new:speechbrain.processing.features.InputNormalization

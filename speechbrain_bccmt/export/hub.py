@@ -44,7 +44,7 @@ HPARAMS = """\
 
 sample_rate: {sample_rate}
 embedding_size: {embedding_size}
-out_n_neurons: {n_speakers}
+out_n_neurons: {n_classes}
 
 {network}
 classifier: !new:speechbrain.lobes.models.ECAPA_TDNN.Classifier
@@ -117,10 +117,8 @@ def export_hub(
     model = load_speaker_model(training_folder)
     labels = _find_labels(training_folder)
     states = {name: _load_state(training_folder, name) for name in ("embedding_model", "classifier")}
-    speakers = _read_labels(labels)
-    states["classifier"]["weight"] = _classes_of_speakers(
-        states["classifier"]["weight"], len(speakers), labels
-    )
+    labelled = _read_labels(labels)
+    states["classifier"]["weight"] = _labelled_classes(states["classifier"]["weight"], len(labelled), labels)
 
     output_folder.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(output_folder) as folder:
@@ -142,7 +140,7 @@ def export_hub(
         for number, example in enumerate(examples, 1):
             clips.append(f"example{number}{Path(example).suffix.lower()}")
             shutil.copyfile(example, folder / clips[-1])
-        description = _describe(model, len(speakers), calibration)
+        description = _describe(model, len(labelled), str(nodes.get("class_of", "speaker")), calibration)
         (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         write_model_card(folder / "README.md", description, calibration, clips, **(card or {}))
         loadables = [*parts, "classifier", "label_encoder"]
@@ -150,7 +148,7 @@ def export_hub(
             name=description["architecture"],
             sample_rate=model.sample_rate,
             embedding_size=model.embedding_size,
-            n_speakers=len(speakers),
+            n_classes=len(labelled),
             network=format_nodes({key: nodes[key] for key in NETWORK_KEYS}),
             normalizer="" if model.sample_rate == 16000 else NORMALIZER,
             loadables="\n".join(f"    {name}: !ref <{name}>" for name in loadables),
@@ -239,16 +237,14 @@ def _load_state(training_folder: Path, name: str) -> dict[str, torch.Tensor]:
     return torch_patched_state_dict_load(find_checkpoint_file(training_folder, name), "cpu")
 
 
-def _classes_of_speakers(weight: torch.Tensor, n_speakers: int, labels: Path) -> torch.Tensor:
+def _labelled_classes(weight: torch.Tensor, n_classes: int, labels: Path) -> torch.Tensor:
     """Keep the classes of speakers at their own speed, which come first."""
-    if len(weight) % n_speakers:
-        raise ValueError(
-            f"the classifier has {len(weight)} classes, but {labels} names {n_speakers} speakers"
-        )
-    return weight[:n_speakers].clone()
+    if len(weight) % n_classes:
+        raise ValueError(f"the classifier has {len(weight)} classes, but {labels} names {n_classes}")
+    return weight[:n_classes].clone()
 
 
-def _describe(model, n_speakers: int, calibration: Calibration | None) -> dict:
+def _describe(model, n_classes: int, class_of: str, calibration: Calibration | None) -> dict:
     network = model.embedding_model
     return {
         "speechbrain_interface": "SpeakerRecognition",
@@ -259,7 +255,8 @@ def _describe(model, n_speakers: int, calibration: Calibration | None) -> dict:
         "sample_rate": model.sample_rate,
         "embedding_size": model.embedding_size,
         "parameters": count_parameters(network),
-        "training_speakers": n_speakers,
+        "training_classes": n_classes,
+        "class_of": class_of,
         "threshold": None if calibration is None else calibration.threshold,
     }
 

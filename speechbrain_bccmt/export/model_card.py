@@ -117,6 +117,10 @@ def write_model_card(
         if results
         else None,
     )
+    # Of text-dependent trainings a class is a phrase of a speaker.
+    classes = (
+        "speakers" if description["class_of"] == "speaker" else f"classes, each a {description['class_of']}"
+    )
     sections = [
         f"---\n{front_matter.to_yaml()}\n---\n",
         f"# Speaker verification with {name}\n\n"
@@ -128,7 +132,7 @@ def write_model_card(
         INTENDED,
         _results(results, test_set, calibration),
         "## Data and licence\n\n"
-        f"- Trained on: {data or NOT_STATED} ({description['training_speakers']:,} speakers).\n"
+        f"- Trained on: {data or NOT_STATED} ({description['training_classes']:,} {classes}).\n"
         f"- Licence of the parameters: {licence or NOT_STATED}.\n",
     ]
     clips = [f'<audio controls src="{clip}"></audio> [{clip}]({clip})\n' for clip in examples]

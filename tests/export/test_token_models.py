@@ -68,6 +68,7 @@ def test_the_hub_folder_is_the_same_model(training, hub, clips):
     described = json.loads((hub / "config.json").read_text())
     assert described["embedding_size"] == embeddings.shape[1]
     assert described["architecture"] == type(trained.mods.embedding_model).__name__
+    assert "(3 classes, each a speaker-phrase)" in (hub / "README.md").read_text()
 
 
 def test_commands(hub, clips):

@@ -25,13 +25,18 @@ from recipe_runs import ROOT, describe_machine, speech_corpus, train, verify
 SYSTEMS = {
     "mean": ("token_mean", {}, {"readout": "mean"}, ("class",)),
     "class": ("token_class", {}, {}, ("class",)),
-    "sampled4": ("token_sampled", {"class_tokens": 4}, {}, ("class",)),
-    "sampled16": ("token_sampled", {"class_tokens": 16}, {}, ("class",)),
-    "mean_positions": ("token_mean", {"positions": "sinusoidal"}, {"readout": "mean"}, ("class",)),
-    "class_positions": ("token_class", {"positions": "sinusoidal"}, {}, ("class",)),
+    "sampled4": ("token_sampled", {"class_tokens": 4}, {"class_tokens": 4}, ("class",)),
+    "sampled16": ("token_sampled", {"class_tokens": 16}, {"class_tokens": 16}, ("class",)),
+    "mean_positions": (
+        "token_mean",
+        {"positions": "sinusoidal"},
+        {"positions": "sinusoidal", "readout": "mean"},
+        ("class",),
+    ),
+    "class_positions": ("token_class", {"positions": "sinusoidal"}, {"positions": "sinusoidal"}, ("class",)),
     "distillation": (
         "token_kd",
-        {},
+        {"erasing_masks": 0},  # as augmented as the others, so that what differs is the teacher
         {"readout": "class+distillation"},
         ("mean", "class", "distillation", "concatenation"),
     ),
@@ -82,8 +87,8 @@ def run(system: str, memory: str, seed: int, arguments: argparse.Namespace) -> d
     corpus = {"data_folder": str(speech_corpus("arabic_speech_commands"))}
     hparams, options, reading, embeddings = SYSTEMS[system]
     folder = arguments.output / f"{system}_{memory}_{seed}"
-    shared = {**corpus, **MEMORY[memory], **options}
-    training = {**shared, **budget(arguments.epochs), "seed": seed}
+    shared = {**corpus, **MEMORY[memory]}
+    training = {**shared, **options, **budget(arguments.epochs), "seed": seed}
     if system == "distillation":
         training["teacher_source"] = str(arguments.output / f"class_{memory}_{seed}")
     seconds = train(hparams, training, folder, "PhraseCorpus")

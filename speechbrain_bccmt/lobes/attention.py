@@ -121,7 +121,8 @@ class GroupedSelfAttention(nn.Module):
             if value < 1 or channels % value:
                 raise ValueError(f"{name}={value} must divide channels={channels}")
         self.heads = heads
-        self.head_size = channels // heads
+        # Private: what follows from other options is no part of a model's fingerprint.
+        self._head_size = channels // heads
         self.key_reduction = key_reduction
         self.norm = norm(channels)
         self.reduce = reduction_conv(conv, channels, key_reduction)
@@ -134,7 +135,7 @@ class GroupedSelfAttention(nn.Module):
 
     def _split(self, x: Tensor) -> Tensor:
         """(b, c, *positions) to (b, h, positions, c / h)."""
-        return x.reshape(x.shape[0], self.heads, self.head_size, -1).transpose(2, 3)
+        return x.reshape(x.shape[0], self.heads, self._head_size, -1).transpose(2, 3)
 
     def _attend(self, x: Tensor, source: Tensor, keep: Tensor | None, with_map: bool):
         """Attend from every position of `x` to those of `source`; `keep` (b, k) marks valid keys."""
@@ -144,7 +145,7 @@ class GroupedSelfAttention(nn.Module):
         mask = None if keep is None else keep[:, None, None, :]
         if with_map:
             # Scaled before the product, which half precision might not hold otherwise.
-            scores = (query * self.head_size**-0.5) @ key.transpose(2, 3)
+            scores = (query * self._head_size**-0.5) @ key.transpose(2, 3)
             if mask is not None:
                 scores = scores.masked_fill(~mask, float("-inf"))
             weights = scores.softmax(-1)

@@ -94,3 +94,13 @@ def test_positions_are_sines_and_cosines():
     angles = torch.arange(5000)[:, None] * rates
     assert torch.allclose(positions, torch.cat([angles.sin(), angles.cos()], 1), atol=2e-3)
     assert torch.cdist(positions[:200], positions[:200]).fill_diagonal_(9).min() > 0.1  # all tell apart
+
+
+def test_projections_start_with_the_gain_of_multi_head_attention():
+    block = TokenBlock(96, heads=4, memory=Memory(96, keys=64))
+    expected = torch.nn.init.xavier_uniform_(torch.empty(96, 96)).std().item()
+    for name in ("query", "key", "value", "output"):
+        layer = getattr(block.attention, name)
+        assert layer.weight.std().item() == pytest.approx(expected, rel=0.05)
+        assert layer.bias is None or not layer.bias.any()
+    assert not block.join.bias.any() and block.memory.query.bias.any()

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from peak_memory import peak_megabytes
 from recipe_runs import ROOT, describe_machine
 from threadpoolctl import threadpool_limits
 
@@ -62,18 +62,13 @@ def write_store(path: str, names: int) -> None:
     print(json.dumps({"enrolment_s": [timer.wall, timer.cpu]}))
 
 
-def peak_mb() -> float:
-    """Give the peak memory of this process in MB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-
-
 def search_store(path: str, names: int, repeats: int) -> None:
     """Search for probes, and print seconds and memory."""
     generator = np.random.default_rng(SEED + 1)
     known = voices(0, min(names, NAMES_PER_WRITE))[: repeats + 1]
     probes = known + 0.3 * generator.standard_normal(known.shape, dtype=np.float32)
     strangers = generator.standard_normal((repeats, SIZE), dtype=np.float32)
-    prints, before = VoicePrints(path, FINGERPRINT), peak_mb()
+    prints, before = VoicePrints(path, FINGERPRINT), peak_megabytes()
 
     def timed(embeddings, expected):
         with Timer() as timer:
@@ -91,7 +86,7 @@ def search_store(path: str, names: int, repeats: int) -> None:
         "search_ms": [1000 * statistics.median(column) for column in zip(*search, strict=True)],
         "slowest_search_ms": [1000 * max(column) for column in zip(*search, strict=True)],
         "ten_probes_ms": [1000 * seconds for seconds in ten],
-        "memory_mb": peak_mb() - before,
+        "memory_mb": peak_megabytes() - before,
     }
     print(json.dumps(result))
 

@@ -21,7 +21,6 @@ import argparse
 import json
 import math
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -30,6 +29,7 @@ import time
 from pathlib import Path
 
 from latency_report import FRAMES_PER_SECOND, GROWTH_SECONDS, MEASURED_GROWTH, REFERENCE, SYSTEMS, report
+from peak_memory import peak_megabytes
 
 RATE = 16000
 # Timed passes of one length: until this many seconds are over, within these bounds.
@@ -134,15 +134,6 @@ def measure(name: str, threads: int, lengths: list[int], device: str, folder: Pa
         found["ms"][seconds], found["best_ms"][seconds] = statistics.median(times), min(times)
         found["peak_mb"][seconds] = peak_megabytes()
     return found
-
-
-def peak_megabytes() -> float:
-    """Tell the largest memory of this process so far."""
-    status = Path("/proc/self/status")
-    if status.is_file():  # what getrusage tells on Linux includes the program that started this one
-        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
-    kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return kilobytes / (1024 if sys.platform != "darwin" else 1024**2)
 
 
 def matmul_rate(threads: int) -> float:

@@ -27,6 +27,9 @@ SILENCE_DBFS = -60.0
 FULL_SCALE = 0.99
 # More than this share of the samples at full scale is clipping; a recording scaled to its peak has a few.
 CLIPPED_SHARE = 1e-3
+# Longer recordings are embedded in equal pieces of at most this length: attention over time is quadratic in length,
+# and pieces bound time and memory. What that does to error rates: docs/latency.md.
+MAX_PIECE_SECONDS = 30.0
 _FRAME_SECONDS = 0.02
 # Values decoded at a time, so that many channels or a high rate take no more memory.
 _BLOCK_VALUES = 2**22
@@ -127,7 +130,7 @@ class Recording:
         return self.frames / self.sample_rate
 
     def pieces(
-        self, rate: int, max_seconds: float = math.inf, start: int = 0, stop: int | None = None
+        self, rate: int, max_seconds: float | None = None, start: int = 0, stop: int | None = None
     ) -> Iterator[Piece]:
         """Read the recording piece by piece, so that its length does not count in memory.
 
@@ -135,8 +138,8 @@ class Recording:
         ----------
         rate : int
             The sample rate wanted in Hz.
-        max_seconds : float
-            The longest piece. All pieces are of one length, but for a sample.
+        max_seconds : float or None
+            The longest piece; None: `MAX_PIECE_SECONDS`. All pieces are of one length, but for a sample.
         start, stop : int
             Of the part to read, in samples of the file.
 
@@ -154,6 +157,7 @@ class Recording:
         if not 0 <= start < stop <= self.frames:
             raise ValueError(f"{self.path}: has {self.frames} samples, cannot be read from {start} to {stop}")
         total = stop - start
+        max_seconds = MAX_PIECE_SECONDS if max_seconds is None else max_seconds
         n_pieces = max(1, math.ceil(total / (max_seconds * self.sample_rate)))
         try:
             with soundfile.SoundFile(self.path) as file:
@@ -212,7 +216,30 @@ def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = No
     >>> read_mono(path, 16000).shape
     torch.Size([16000])
     """
-    return next(Recording.open(path).pieces(rate, start=start, stop=stop)).wav
+    return next(Recording.open(path).pieces(rate, math.inf, start, stop)).wav
+
+
+def equal_parts(wav: torch.Tensor, rate: int) -> tuple[torch.Tensor, ...]:
+    """Cut a waveform in memory into the fewest parts that are not above `MAX_PIECE_SECONDS`.
+
+    Parameters
+    ----------
+    wav : torch.Tensor
+        (samples,).
+    rate : int
+        Sample rate in Hz.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        (samples,) each, of one length but for a sample.
+
+    Examples
+    --------
+    >>> [len(part) for part in equal_parts(torch.zeros(70_001), rate=1000)]
+    [23334, 23334, 23333]
+    """
+    return wav.tensor_split(max(1, math.ceil(len(wav) / (MAX_PIECE_SECONDS * rate))))
 
 
 def resample(wav: torch.Tensor, rate: int, wanted: int) -> torch.Tensor:

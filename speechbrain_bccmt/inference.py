@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from speechbrain.inference.speaker import SpeakerRecognition
 
-from speechbrain_bccmt.audio import Piece, Recording, audible_seconds, read_mono, resample
+from speechbrain_bccmt.audio import Recording, audible_seconds, read_mono, resample
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.outcomes import EmbeddedUtterance, Verification
 from speechbrain_bccmt.scoring.calibration import Calibration
@@ -20,8 +20,6 @@ from speechbrain_bccmt.waveforms import split_batch, to_float
 
 # Ten frames. Not that it would be enough to tell speakers apart, but less holds no syllable.
 MIN_SECONDS = 0.1
-# Longer recordings are embedded in equal pieces of at most this length, so that their length costs no memory.
-MAX_PIECE_SECONDS = 60.0
 
 
 class SpeakerVerification(SpeakerRecognition):
@@ -181,30 +179,15 @@ class SpeakerVerification(SpeakerRecognition):
         wavs = to_float(wavs_or_path)
         rate = self.sample_rate if sample_rate is None else sample_rate
         utterances = self._utterances(wavs, wav_lens, rate)
-        size = int(MAX_PIECE_SECONDS * self.sample_rate)
-        if max(len(wav) for wav in utterances) <= size:
-            with torch.no_grad():
-                embeddings = embed_waveforms(utterances, **self._parts(), device=self.device)
-        else:
-            rows = [
-                embed_pieces(
-                    (
-                        Piece.of_waveform(part, self.sample_rate)
-                        for part in wav.tensor_split(math.ceil(len(wav) / size))
-                    ),
-                    **self._parts(),
-                    device=self.device,
-                )
-                for wav in utterances
-            ]
-            embeddings = torch.stack([torch.from_numpy(embedding) for embedding, _ in rows])
+        with torch.no_grad():
+            embeddings = embed_waveforms(utterances, **self._parts(), device=self.device)
         return embeddings[0] if wavs.dim() == 1 else embeddings
 
     def embed_file(self, path: str | os.PathLike) -> EmbeddedUtterance:
         """Embed one recording, and tell its length, and whether it is silent or clipped.
 
-        Recordings above a minute are read in equal pieces, whose embeddings are averaged by their length; pieces
-        without anything audible are left out.
+        Recordings above 30 s (`audio.MAX_PIECE_SECONDS`) are read in equal pieces, whose embeddings are averaged by
+        their length; pieces without anything audible are left out.
 
         Parameters
         ----------
@@ -226,8 +209,10 @@ class SpeakerVerification(SpeakerRecognition):
             raise ValueError(
                 f"{path}: {recording.seconds:.4g} s is too short, this model takes {self.min_seconds:g} s or more"
             )
-        pieces = recording.pieces(self.sample_rate, MAX_PIECE_SECONDS)
-        embedding, pieces = embed_pieces(pieces, **self._parts(), device=self.device)
+        pieces = recording.pieces(self.sample_rate)
+        with torch.no_grad():
+            embedding, pieces = embed_pieces(pieces, **self._parts(), device=self.device)
+        embedding = embedding.cpu().numpy()
         if not np.isfinite(embedding).all():
             raise ValueError(f"{path}: its embedding is NaN or infinite, check the model's parameters")
         return EmbeddedUtterance.of_pieces(path, embedding, pieces)

@@ -14,7 +14,7 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.utils.checkpoints import Checkpointer
 from tiny_hub_folder import SPEAKERS, YAML, write_hub_folder
 
-from speechbrain_bccmt import inference
+from speechbrain_bccmt import audio
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.embeddings import embed_utterances
@@ -247,7 +247,7 @@ def test_shapes_that_are_no_waveforms(model, shape):
 
 
 def test_long_recordings_go_piece_by_piece(model, write, monkeypatch):
-    monkeypatch.setattr(inference, "MAX_PIECE_SECONDS", 2.0)
+    monkeypatch.setattr(audio, "MAX_PIECE_SECONDS", 2.0)
     parts = [voice(2.0, seed) for seed in range(3)]
     expected = np.mean([model.embed(part).numpy() for part in parts], axis=0)
     wav = np.concatenate(parts)
@@ -255,6 +255,13 @@ def test_long_recordings_go_piece_by_piece(model, write, monkeypatch):
     assert np.allclose(utterance.embedding, expected, atol=1e-5)
     assert np.allclose(model.embed(wav), expected, atol=1e-5)
     assert np.allclose(model.embed(np.stack([wav, wav]))[1], expected, atol=1e-5)
+    # Whichever way in: SpeechBrain's, also beside a short one in a batch, and the evaluation's.
+    lengths = torch.tensor([1.0, 1 / 3])
+    both = model.encode_batch(torch.from_numpy(np.stack([wav, wav])), lengths)[:, 0]
+    assert np.allclose(both[0], expected, atol=1e-5)
+    assert np.allclose(both[1], model.embed(parts[0]), atol=1e-5)
+    rows = [{"ID": "a", "wav": utterance.path, "duration": "6.0"}]
+    assert np.allclose(embed_utterances(rows, **model._parts(), progress=False)[1], expected, atol=1e-5)
     assert utterance.seconds == 6.0
     # A pause as long as a piece has no embedding to be averaged.
     paused = np.concatenate([parts[0], np.zeros(32000), parts[1]])
@@ -266,7 +273,7 @@ def test_long_recordings_go_piece_by_piece(model, write, monkeypatch):
 
 
 def test_memory_does_not_grow_with_length(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(inference, "MAX_PIECE_SECONDS", 10.0)
+    monkeypatch.setattr(audio, "MAX_PIECE_SECONDS", 10.0)
     peaks = []
     for pieces in (3, 10):
         soundfile.write(tmp_path / "a.wav", np.tile(voice(10.0), pieces), 16000)
@@ -311,7 +318,7 @@ def test_many_minutes_take_the_memory_of_two(model, tmp_path, rate, channels, ma
 def test_averaging_pieces_is_near_the_whole_on_real_speech(speech_data, model, monkeypatch):
     path = max((speech_data / "speechocean762").glob("wav/**/*1.*"), key=lambda path: path.stat().st_size)
     whole = model.embed_file(path)
-    monkeypatch.setattr(inference, "MAX_PIECE_SECONDS", whole.seconds / 2 + 0.01)
+    monkeypatch.setattr(audio, "MAX_PIECE_SECONDS", whole.seconds / 2 + 0.01)
     assert cosine(model.embed_file(path).embedding, whole.embedding) > 0.9
 
 

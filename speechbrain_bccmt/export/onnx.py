@@ -1,7 +1,8 @@
 """ONNX graphs of a trained model: features to embedding, and waveform to embedding.
 
 Both take any batch and any length. The mean normalisation is inside both; the second has the front end inside as
-well. What they compute is what the model computes, in fewer operators: see `spectrum` and `export.folding`.
+well. What they compute is what the model computes, in fewer operators: see `spectrum` and `export.folding`; and
+recordings above 30 s in pieces, as the interface does: see `export.pieces`.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speechbrain_bccmt.audio import MAX_PIECE_SECONDS
 from speechbrain_bccmt.data.atomic import temporary_sibling
 from speechbrain_bccmt.export.folding import fold_blocks
+from speechbrain_bccmt.export.pieces import cut, join
 from speechbrain_bccmt.export.sherpa import sherpa_metadata
 from speechbrain_bccmt.export.source import SpeakerModel
 from speechbrain_bccmt.features import KaldiFbank, frame_count
@@ -91,9 +94,15 @@ class FeaturesToEmbedding(nn.Module):
         super().__init__()
         self.mean_var_norm = model.mean_var_norm
         self.embedding_model = fold_blocks(model.embedding_model)
+        self.longest = frame_count(model.compute_features, longest_piece(model))
 
     def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """Embed (batch, frames, mels), of which `valid` (batch,) frames count, as (batch, embedding size)."""
+        pieces, valid, weights = cut(features, self.longest, valid)
+        return join(self.embed(pieces, valid), weights)
+
+    def embed(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Embed as `forward`, all of an utterance at once."""
         # A quarter of a frame less, so that rounding gives these frames: see features.relative_lengths.
         lengths = None if valid is None else (valid.float() - 0.25) / features.shape[1]
         return self.embedding_model(self._normalise(features, lengths), lengths).squeeze(1)
@@ -142,11 +151,19 @@ class WaveformToEmbedding(nn.Module):
         front_end = model.compute_features
         self.front_end = front_end if isinstance(front_end, KaldiFbank) else ExportFbank(front_end)
         self.count_frames = lambda n_samples: frame_count(model.compute_features, n_samples)
+        self.longest = longest_piece(model)
         self.encoder = FeaturesToEmbedding(model)
 
     def forward(self, waveform: Tensor, valid: Tensor | None = None) -> Tensor:
         """Embed (batch, samples), of which `valid` (batch,) samples count, as (batch, embedding size)."""
-        return self.encoder(self.front_end(waveform), None if valid is None else self.count_frames(valid))
+        pieces, valid, weights = cut(waveform, self.longest, valid)
+        frames = None if valid is None else self.count_frames(valid)
+        return join(self.encoder.embed(self.front_end(pieces), frames), weights)
+
+
+def longest_piece(model: SpeakerModel) -> int:
+    """Give the samples of the longest stretch that a model embeds at once."""
+    return int(MAX_PIECE_SECONDS * model.sample_rate)
 
 
 MODULES = {

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio import Piece, read_mono
+from speechbrain_bccmt.audio import Piece, equal_parts, read_mono
 from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
 
 # Decoding runs in threads beside the network (soundfile lets go of Python's lock); this many batches ahead.
@@ -27,7 +27,7 @@ def embed_utterances(
     progress: bool = True,
     on_batch: Callable[[list[int], np.ndarray], None] | None = None,
 ) -> tuple[list[str], np.ndarray]:
-    """Embed utterances, each as a whole and each once.
+    """Embed utterances, each once, as a whole or, above 30 s (`audio.MAX_PIECE_SECONDS`), in pieces.
 
     They are batched with others of like length, and padding has no part in any embedding: valid frames are
     counted exactly. Files of another sample rate are resampled, several channels are averaged.
@@ -194,6 +194,8 @@ def embed_waveforms(
 ) -> torch.Tensor:
     """Embed waveforms as one padded batch; padding has no part in any embedding.
 
+    Where one is longer than 30 s (`audio.MAX_PIECE_SECONDS`), they are embedded one by one, by `embed_pieces`.
+
     Parameters
     ----------
     wavs : list of torch.Tensor
@@ -208,42 +210,55 @@ def embed_waveforms(
     torch.Tensor
         (batch, D), float32, on `device`.
     """
-    lengths = relative_lengths(compute_features, torch.tensor([len(wav) for wav in wavs])).to(device)
-    padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True).to(device)
-    feats = mean_var_norm(compute_features(padded), lengths)
-    return embedding_model(feats, lengths).squeeze(1).float()
+    modules = compute_features, mean_var_norm, embedding_model
+    rate = sample_rate(compute_features)
+    parts = [equal_parts(wav, rate) for wav in wavs]
+    if all(len(row) == 1 for row in parts):
+        return _embed_padded(wavs, *modules, device)
+    return torch.stack(
+        [embed_pieces((Piece.of_waveform(part, rate) for part in row), *modules, device)[0] for row in parts]
+    )
 
 
 def embed_pieces(
-    pieces: Iterable[Piece], device: str | torch.device = "cpu", **modules: torch.nn.Module
-) -> tuple[np.ndarray, list[Piece]]:
+    pieces: Iterable[Piece],
+    compute_features: torch.nn.Module,
+    mean_var_norm: torch.nn.Module,
+    embedding_model: torch.nn.Module,
+    device: str | torch.device = "cpu",
+) -> tuple[torch.Tensor, list[Piece]]:
     """Embed a recording piece by piece: the mean of their embeddings by length, silent pieces left out.
 
     Parameters
     ----------
     pieces : iterable of Piece
         Of the recording, one or more; one of them at a time is in memory.
-    device, **modules
+    compute_features, mean_var_norm, embedding_model, device
         As in `embed_waveforms`.
 
     Returns
     -------
-    embedding : numpy.ndarray
-        (D,), float32; of a recording that is silent, the first piece's.
+    embedding : torch.Tensor
+        (D,), float32, on `device`; of a recording that is silent, the first piece's.
     pieces : list of Piece
         What was embedded, without samples.
     """
     total, weights, seen, silent = 0.0, 0.0, [], []
     for piece in pieces:
-        with torch.no_grad():
-            vector = embed_waveforms([piece.wav], device=device, **modules)[0].double()
+        vector = _embed_padded([piece.wav], compute_features, mean_var_norm, embedding_model, device)[0]
         if piece.audible_seconds:
-            total, weights = total + piece.seconds * vector, weights + piece.seconds
+            total, weights = total + piece.seconds * vector.double(), weights + piece.seconds
         elif not silent:
             silent.append(vector)
         seen.append(replace(piece, wav=torch.empty(0)))
-    mean = total / weights if weights else silent[0]
-    return mean.float().cpu().numpy(), seen
+    return (total / weights).float() if weights else silent[0], seen
+
+
+def _embed_padded(wavs, compute_features, mean_var_norm, embedding_model, device) -> torch.Tensor:
+    lengths = relative_lengths(compute_features, torch.tensor([len(wav) for wav in wavs])).to(device)
+    padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True).to(device)
+    feats = mean_var_norm(compute_features(padded), lengths)
+    return embedding_model(feats, lengths).squeeze(1).float()
 
 
 def _embed_batch(wavs: list[torch.Tensor], modules: list[torch.nn.Module], device) -> np.ndarray:

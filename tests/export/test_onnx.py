@@ -11,6 +11,7 @@ from speechbrain_bccmt.export.onnx import ExportFbank, FeaturesToEmbedding, expo
 from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
 from speechbrain_bccmt.export.source import SpeakerModel, load_speaker_model
 from speechbrain_bccmt.features import KaldiFbank, frame_count
+from speechbrain_bccmt.scoring.embeddings import embed_waveforms
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 SECONDS = (0.3, 1, 3.017, 30)
@@ -76,6 +77,26 @@ def test_padding_of_a_batch_changes_nothing(model, graphs, graph, speech):
     alone = torch.cat([embed(model, wav[None]) for wav in wavs])
     # SpeechBrain's front end clips 80 dB below the loudest frame, and centres frames across the end: 0.9999 is ours.
     assert cosine(together, alone) > 0.9999
+
+
+@torch.no_grad()
+def test_long_recordings_are_cut_as_by_the_interface(model, graphs, speech):
+    parts = {name: getattr(model, name) for name in ("compute_features", "mean_var_norm", "embedding_model")}
+    wavs = [speech(int(16000 * seconds), number) for number, seconds in enumerate((75, 3, 40.01))]
+    ours = torch.stack([embed_waveforms([wav], **parts)[0] for wav in wavs])
+    alone = torch.cat([run(graphs["waveform", False], waveform=wav[None]) for wav in wavs])
+    assert cosine(alone, ours) > 0.9999
+    padded, lengths = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True), [len(wav) for wav in wavs]
+    assert cosine(run(graphs["waveform", True], waveform=padded, lengths=lengths), ours) > 0.9999
+    # Cut between frames in place of samples; the length of the pieces is the same.
+    features = [model.compute_features(wav[None]) for wav in wavs]
+    alone = torch.cat([run(graphs["features", False], features=rows) for rows in features])
+    frames = [rows.shape[1] for rows in features]
+    padded = torch.nn.utils.rnn.pad_sequence([rows[0] for rows in features], batch_first=True)
+    assert cosine(run(graphs["features", True], features=padded, lengths=frames), alone) > 0.9999
+    thirds = features[0][0, : frames[0] // 3 * 3].unflatten(0, (3, -1))
+    by_hand = model.embedding_model(model.mean_var_norm(thirds, torch.ones(3)))[:, 0].mean(0)
+    assert cosine(alone[0], by_hand) > 0.9999
 
 
 def test_silence_is_finite(model, graphs):

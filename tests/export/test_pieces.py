@@ -1,0 +1,45 @@
+"""Cutting and joining as exported graphs do it, against cutting by hand."""
+
+import pytest
+import torch
+
+from speechbrain_bccmt.export.pieces import cut, join
+
+
+@pytest.mark.parametrize(
+    "positions, expected", [(1, [1]), (10, [10]), (11, [5] * 2), (20, [10] * 2), (59, [9] * 6)]
+)
+@pytest.mark.parametrize("shape", [(), (3,)])
+def test_the_fewest_equal_pieces(positions, expected, shape):
+    x = torch.randn(2, positions, *shape)
+    pieces, valid, weights = cut(x, longest=10)
+    size = expected[0]
+    by_hand = [row[start : start + size] for row in x for start in range(0, size * len(expected), size)]
+    assert valid is None and torch.equal(pieces, torch.stack(by_hand))
+    assert weights.shape == (1, len(expected)) and weights.sum().item() == pytest.approx(1)
+
+
+def test_rows_of_a_padded_batch_are_cut_as_alone():
+    sizes = torch.tensor([59, 7, 25, 10])
+    x = torch.randn(4, 64, 3)
+    pieces, valid, weights = cut(x, longest=10, valid=sizes)
+
+    def embed(batch, sizes):
+        """Tell rows of other content or length apart."""
+        return torch.stack(
+            [row[:size].square().mean(0) + size for row, size in zip(batch, sizes, strict=True)]
+        )
+
+    together = join(embed(pieces, valid), weights)
+    for number, size in enumerate(sizes):
+        alone, _, ones = cut(x[number : number + 1, :size], longest=10)
+        expected = join(embed(alone, [alone.shape[1]] * len(alone)), ones)
+        assert torch.allclose(together[number], expected[0], atol=1e-5)
+
+
+def test_what_does_not_count_has_no_part():
+    sizes, x = torch.tensor([30, 7]), torch.randn(2, 40)
+    x[1, 7:] = 1e30
+    pieces, valid, weights = cut(x, longest=10, valid=sizes)
+    sums = torch.stack([row[:size].sum() for row, size in zip(pieces, valid, strict=True)])[:, None]
+    assert join(sums, weights)[1].item() == pytest.approx(x[1, :7].sum().item(), abs=1e-5)

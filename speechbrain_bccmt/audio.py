@@ -19,6 +19,8 @@ from scipy.signal import resample_poly
 
 from speechbrain_bccmt.data.audio_headers import read_header
 
+# Of files that libsndfile decodes.
+ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
 # What `Recording.open` accepts. Beyond, a header is more likely damaged than true.
 SAMPLE_RATES = (1_000, 768_000)
 # A frame of 20 ms is audible above this level, its offset removed. Dither of 16 bits lies near -98 dBFS.
@@ -298,6 +300,45 @@ def audible_seconds(wav: torch.Tensor, rate: int) -> float:
     return float(audible.float().mean()) * len(wav) / rate
 
 
-def is_audio_name(path: str | Path) -> bool:
-    """Tell by its ending whether a file in a folder is taken for a recording."""
-    return os.path.splitext(path)[1].lower() in (".wav", ".flac", ".ogg", ".opus", ".mp3")
+def find_recordings(folder: str | os.PathLike) -> list[str]:
+    """List the recordings in a folder and its subfolders, by their ending; hidden files are left out.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The folder. Links to folders are followed, each folder once.
+
+    Returns
+    -------
+    list of str
+        Paths that begin with `folder`, sorted.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no recording.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> for name in ("b.wav", "a.FLAC", "notes.txt", ".hidden.wav"):
+    ...     (folder / name).touch()
+    >>> [os.path.basename(path) for path in find_recordings(folder)]
+    ['a.FLAC', 'b.wav']
+    """
+    found, seen = [], set()
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        real = os.path.realpath(parent)
+        if real in seen:  # a link to what has been searched, perhaps to a folder above it
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [
+            os.path.join(parent, name)
+            for name in names
+            if name.lower().endswith(ENDINGS) and not name.startswith(".")
+        ]
+    if not found:
+        raise FileNotFoundError(f"{folder}: the folder holds no recording ({', '.join(ENDINGS)})")
+    return sorted(found)

@@ -136,3 +136,24 @@ def test_m4a_tells_the_way_out(tmp_path):
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x18ftypM4A " + bytes(100))
     with pytest.raises(ValueError, match="a.m4a: cannot be read: .*convert m4a with ffmpeg"):
         read_mono(tmp_path / "a.m4a", 16000)
+
+
+def test_recordings_behind_links_are_found_once(tmp_path):
+    corpus, elsewhere = tmp_path / "corpus", tmp_path / "elsewhere"
+    (corpus / "sub").mkdir(parents=True)
+    elsewhere.mkdir()
+    for path in (corpus / "b.wav", corpus / "sub" / "a.OPUS", elsewhere / "c.mp3", corpus / "d.m4a"):
+        path.touch()
+    (corpus / "link").symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(corpus)  # a circle
+    (elsewhere / "twice").symlink_to(corpus / "sub")
+    found = [os.path.relpath(path, corpus) for path in audio.find_recordings(corpus)]
+    assert sorted(found) == found and {os.path.basename(path) for path in found} == {
+        "a.OPUS",
+        "b.wav",
+        "c.mp3",
+    }
+    assert found.count("link/c.mp3") == 1 and len(found) == 3
+    with pytest.raises(FileNotFoundError, match=r"sub2: the folder holds no recording \(.wav"):
+        (tmp_path / "sub2").mkdir()
+        audio.find_recordings(tmp_path / "sub2")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from speechbrain_bccmt.audio import is_audio_name
+from speechbrain_bccmt.audio import find_recordings
 
 
 def load_model(source: str, device: str | None = None):
@@ -69,16 +69,7 @@ def expand_inputs(arguments: Iterable[str]) -> list[str]:
             found = [line.rstrip("\r\n") for line in sys.stdin]
             found = [line for line in found if line.strip()]
         elif os.path.isdir(argument):
-            found = sorted(
-                os.path.join(folder, name)
-                for folder, _, names in os.walk(argument)
-                for name in names
-                if is_audio_name(name) and not name.startswith(".")
-            )
-            if not found:
-                raise FileNotFoundError(
-                    f"{argument}: the folder holds no recording (wav, flac, ogg, opus, mp3)"
-                )
+            found = find_recordings(argument)
         elif glob.has_magic(argument) and not os.path.exists(argument):
             found = sorted(path for path in glob.glob(argument, recursive=True) if Path(path).is_file())
             if not found:

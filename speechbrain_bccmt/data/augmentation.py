@@ -16,9 +16,8 @@ from speechbrain.augment.freq_domain import SpectrogramDrop
 from speechbrain.augment.time_domain import AddNoise
 from speechbrain.processing.signal_processing import reverberate
 
+from speechbrain_bccmt.audio import find_recordings
 from speechbrain_bccmt.data.crops import CropReader
-
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".oga", ".mp3"}
 
 
 class AudioBank:
@@ -39,7 +38,7 @@ class AudioBank:
     Raises
     ------
     FileNotFoundError
-        If the folder does not exist or holds no audio file.
+        If the folder does not exist or holds no recording.
     """
 
     def __init__(self, folder, sample_rate: int = 16000, cache_seconds: float = 20.0):
@@ -48,9 +47,7 @@ class AudioBank:
             raise FileNotFoundError(
                 f"no folder {folder}: give the folder of noises or impulse responses, or null"
             )
-        self.files = sorted(str(path) for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES)
-        if not self.files:
-            raise FileNotFoundError(f"no audio file ({', '.join(sorted(AUDIO_SUFFIXES))}) below {folder}")
+        self.files = find_recordings(folder)
         self.sample_rate = sample_rate
         self.cache_seconds = cache_seconds
         self.headers = {}

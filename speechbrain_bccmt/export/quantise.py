@@ -20,8 +20,9 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from speechbrain_bccmt.audio import find_recordings
 from speechbrain_bccmt.data.atomic import temporary_sibling
-from speechbrain_bccmt.data.trials import AUDIO_EXTENSIONS, Trials
+from speechbrain_bccmt.data.trials import Trials
 from speechbrain_bccmt.export.onnx import load_session
 from speechbrain_bccmt.export.source import SpeakerModel
 from speechbrain_bccmt.scoring.cosine import cosine_scores
@@ -144,24 +145,19 @@ def find_speech(paths: Iterable[str | Path], count: int) -> list[Path]:
     Raises
     ------
     FileNotFoundError
-        If a path does not exist.
+        If a path does not exist, or a folder holds no recording.
     ValueError
-        If there are no recordings, or `count` is not positive.
+        If no path is given, or `count` is not positive.
     """
     if count < 1:
         raise ValueError(f"{count} recordings to calibrate on: expected at least 1")
     files: list[Path] = []
     for path in map(Path, paths):
-        if path.is_dir():
-            files += sorted(file for file in path.rglob("*") if file.suffix.lower() in AUDIO_EXTENSIONS)
-        elif path.is_file():
-            files.append(path)
-        else:
+        if not path.exists():
             raise FileNotFoundError(f"no recording or folder at {path}")
+        files += map(Path, find_recordings(path)) if path.is_dir() else [path]
     if not files:
-        raise ValueError(
-            f"no recordings in {', '.join(map(str, paths))}: looked for {', '.join(AUDIO_EXTENSIONS)}"
-        )
+        raise ValueError("no recordings are named to calibrate on")
     return [files[index * len(files) // min(count, len(files))] for index in range(min(count, len(files)))]
 
 

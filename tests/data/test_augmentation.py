@@ -89,7 +89,7 @@ def test_the_generator_decides(noise_folder):
 def test_wrong_folders_are_named(tmp_path, option):
     with pytest.raises(FileNotFoundError, match="nothing_here"):
         WaveformAugmentation(**{option: tmp_path / "nothing_here"})
-    with pytest.raises(FileNotFoundError, match="no audio"):
+    with pytest.raises(FileNotFoundError, match="holds no recording"):
         WaveformAugmentation(**{option: tmp_path})
 
 

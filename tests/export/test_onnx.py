@@ -136,8 +136,10 @@ def test_mistakes_are_told(model, graphs, tmp_path):
         quantise_static(graphs["features", True], tmp_path / "x.onnx", [np.zeros((1, 50, 80))])
     with pytest.raises(FileNotFoundError, match="nothing"):
         find_speech([tmp_path / "nothing"], 3)
-    with pytest.raises(ValueError, match="no recordings"):
+    with pytest.raises(FileNotFoundError, match="holds no recording"):
         find_speech([tmp_path], 3)
+    with pytest.raises(ValueError, match="no recordings are named"):
+        find_speech([], 3)
     (tmp_path / "text.wav").write_text("no sound")
     assert find_speech([tmp_path], 3) == [tmp_path / "text.wav"]
     with pytest.raises(ValueError, match=r"text\.wav"):

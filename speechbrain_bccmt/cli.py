@@ -1,21 +1,28 @@
 """The `bccmt` command.
 
 Each command is a module of `speechbrain_bccmt.commands`, imported when it is called: `bccmt --help` has no need of
-torch. Exit codes: 0 done (or same speaker), 1 different or unknown speaker, 2 misuse or input that can't be used.
+torch. Exit codes: 0 done (or same speaker), 1 different or unknown speaker, 2 misuse or input that can't be used, 3 a
+fault of this package. Whatever else ends a command, such as Ctrl-C, must not be taken for a decision: 128 and the
+number of the signal, as shells have it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import logging
 import os
+import signal
 import sys
+import traceback
 import warnings
+from collections.abc import Callable
 
 import click
 
 from speechbrain_bccmt.commands.streams import mute_libraries
 
+MISUSE, FAULT, SIGNALLED = 2, 3, 128
 COMMANDS = {
     "embed": "Embed recordings and store their embeddings.",
     "verify": "Tell whether two recordings hold the same speaker.",
@@ -31,7 +38,7 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Imports a command when it is called, and turns its expected errors into one line and exit code 2."""
+    """Imports a command when it is called, and turns errors into one line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Name the commands, in the order in which people meet them."""
@@ -49,19 +56,48 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(COMMANDS.items()))
 
     def invoke(self, ctx: click.Context):
-        """Run the command; what the user can mend is told in a line."""
+        """Run the command, without what its libraries write past Python."""
         try:
             with mute_libraries():
                 return super().invoke(ctx)
         except BrokenPipeError:
             # The reader of our output has gone, as in `bccmt embed ... | head`: nothing is left to say to it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(0)
+            ctx.exit(SIGNALLED + 13)
+
+    def main(self, *args, **options):
+        """Run the command line, and end the process; what the user can mend is told in a line."""
+        debugging = bool(os.environ.get("BCCMT_DEBUG"))
+        try:
+            # Otherwise click itself ends the process, with 1 for Ctrl-C.
+            code = super().main(*args, **options | {"standalone_mode": False})
+        except click.Abort:
+            code = SIGNALLED + signal.SIGINT
+        except click.ClickException as error:
+            _tell(error.show)
+            code = MISUSE
         except (OSError, ImportError, ValueError) as error:
-            if os.environ.get("BCCMT_DEBUG"):
+            if debugging:
                 raise
-            click.echo(f"error: {' '.join(str(error).split())}", err=True)
-            ctx.exit(2)
+            _tell(lambda error=error: click.echo(f"error: {' '.join(str(error).split())}", err=True))
+            code = MISUSE
+        except Exception:
+            if debugging:
+                raise
+            _tell(traceback.print_exc)
+            _tell(
+                lambda: click.echo(
+                    "error: this is a fault of bccmt, please report it with the above", err=True
+                )
+            )
+            code = FAULT
+        sys.exit(code)
+
+
+def _tell(show: Callable[[], None]) -> None:
+    """Write to standard error; where that is closed or full, the exit code must do."""
+    with contextlib.suppress(OSError, ValueError):
+        show()
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

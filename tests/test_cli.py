@@ -1,5 +1,6 @@
 """The `bccmt` command: its exit codes and messages, not the work of the single commands."""
 
+import os
 import subprocess
 import sys
 
@@ -62,9 +63,64 @@ def test_expected_errors_are_one_line(failing, error):
     assert result.stderr == "error: a.wav: too short\n"
 
 
-def test_unexpected_errors_are_not_hidden(failing):
+def test_faults_of_ours_are_told_and_are_no_decision(failing):
     failing(RuntimeError("a fault of ours"))
-    assert isinstance(CliRunner().invoke(cli.main, ["info"]).exception, RuntimeError)
+    result = CliRunner().invoke(cli.main, ["info"])
+    assert result.exit_code == 3  # 1 would say that the speakers differ
+    assert "Traceback" in result.stderr and "a fault of ours" in result.stderr and "report" in result.stderr
+
+
+def test_being_stopped_is_no_decision(failing):
+    failing(KeyboardInterrupt())
+    result = CliRunner().invoke(cli.main, ["info"])
+    assert result.exit_code == 130 and "Traceback" not in result.stderr
+
+
+PRINT = """
+import sys
+import click
+from speechbrain_bccmt import cli
+
+@click.command()
+def info():
+    {body}
+
+cli.LazyGroup.get_command = lambda self, ctx, name: info
+cli.main(["info"])
+"""
+
+
+def run_shell(body, redirections):
+    code = PRINT.format(body=body)
+    script = f'"$0" -c "$1" {redirections}; exit ${{PIPESTATUS[0]}}'
+    command = ["bash", "-c", script, sys.executable, code]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="asks a shell of Unix")
+@pytest.mark.parametrize(
+    "body, redirections, code, told",
+    [
+        ("[click.echo('x' * 1000) for _ in range(1000)]", "| head -c 1", 141, ""),
+        ("click.echo('x')", "> /dev/full", 2, "error: [Errno 28] No space left on device\n"),
+        ("raise ValueError('wrong')", "2> /dev/full", 2, ""),
+        ("raise RuntimeError('wrong')", "2> /dev/full", 3, ""),
+        ("raise ValueError('wrong')", "2>&-", 2, ""),
+        ("click.get_current_context().exit(1)", ">&- 2>&-", 1, ""),
+    ],
+)
+def test_what_becomes_of_the_output_is_no_decision(body, redirections, code, told):
+    if "/dev/full" in redirections and not os.path.exists("/dev/full"):
+        pytest.skip("there is no /dev/full")
+    done = run_shell(body, redirections)
+    assert (done.returncode, done.stderr) == (code, told)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_help_to_a_full_disk():
+    script = '"$0" -m speechbrain_bccmt.cli --help > /dev/full'
+    done = subprocess.run(["bash", "-c", script, sys.executable], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "No space left" in done.stderr and "Traceback" not in done.stderr
 
 
 def test_debugging_shows_where_an_error_came_from(failing, monkeypatch):

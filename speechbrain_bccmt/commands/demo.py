@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import click
 
 
@@ -21,7 +23,8 @@ def demo(model, port, browser, device):
     from speechbrain_bccmt.page import build_page
 
     page = build_page(load_model(model, device))
-    # gradio takes the first free port itself when it is given none.
-    page.launch(
-        server_name="127.0.0.1", server_port=port or None, inbrowser=browser, quiet=True, theme=page.theme
-    )
+    with contextlib.suppress(KeyboardInterrupt):  # how the page is meant to be closed
+        # gradio takes the first free port itself when it is given none.
+        page.launch(
+            server_name="127.0.0.1", server_port=port or None, inbrowser=browser, quiet=True, theme=page.theme
+        )

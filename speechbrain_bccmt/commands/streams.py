@@ -35,7 +35,8 @@ def mute_libraries() -> Iterator[None]:
             )
         yield
     finally:
-        sys.stderr.flush()
+        with contextlib.suppress(OSError):  # what is full or closed
+            sys.stderr.flush()
         sys.stderr = ours
         os.dup2(kept, 2)
         os.close(kept)

@@ -39,21 +39,28 @@ def cut(x: Tensor, longest: int, valid: Tensor | None = None) -> tuple[Tensor, T
     ([[0.0, 1.0], [2.0, 3.0], [4.0, 5.0]], [[5.0]])
     """
     if valid is None:
-        count = (x.shape[1] + longest - 1) // longest
+        count = _at_least_one((x.shape[1] + longest - 1) // longest)
         size = x.shape[1] // count
         pieces = x[:, : count * size].reshape(x.shape[0] * count, size, *x.shape[2:])
         return pieces, None, x.new_ones(1, count) / count
-    counts = (valid + longest - 1) // longest
+    valid = valid.clamp(max=x.shape[1])
+    counts = ((valid + longest - 1) // longest).clamp(min=1)
     sizes = valid // counts
     number = torch.arange(counts.max(), device=x.device)[None]
-    starts = number * sizes[:, None]
-    index = starts[:, :, None] + torch.arange(sizes.max(), device=x.device)
-    # Rows with fewer pieces than others, and shorter ones, are filled with what comes to hand: none of it counts.
-    index = index.clamp(max=x.shape[1] - 1)
+    position = torch.arange(sizes.max(), device=x.device)
+    index = (number * sizes[:, None])[:, :, None] + position
     rows = torch.arange(x.shape[0], device=x.device)[:, None, None]
-    pieces = x[rows, index].flatten(0, 1)
+    pieces = x[rows, index.clamp(max=x.shape[1] - 1)]
+    # Zeros behind shorter pieces: a front end may look at the loudest of all that it is given.
+    keep = (position < sizes[:, None])[:, None].reshape(-1, 1, position.shape[0], *[1] * (x.ndim - 2))
+    pieces = torch.where(keep, pieces, 0).flatten(0, 1)
     weights = (number < counts[:, None]) / counts[:, None]
     return pieces, sizes[:, None].expand(-1, number.shape[1]).reshape(-1), weights
+
+
+def _at_least_one(count):
+    """Give `count`, but 1 for 0, where it may be a number or a traced one: nothing is cut into no pieces."""
+    return (count + 1 + abs(count - 1)) // 2
 
 
 def join(embeddings: Tensor, weights: Tensor) -> Tensor:

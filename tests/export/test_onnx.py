@@ -71,12 +71,35 @@ def test_padding_of_a_batch_changes_nothing(model, graphs, graph, speech):
     padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True)
     lengths = torch.tensor([len(wav) for wav in wavs])
     values = padded
-    if graph == "features":
+    if graph == "waveform":
+        for row, length in zip(padded, lengths, strict=True):  # whatever fills up a row, loud as it may be
+            row[length:] = torch.randn(len(row) - length)
+    else:
         values, lengths = model.compute_features(padded), frame_count(model.compute_features, lengths)
     together = run(graphs[graph, True], **{graph: values, "lengths": lengths})
     alone = torch.cat([embed(model, wav[None]) for wav in wavs])
     # SpeechBrain's front end clips 80 dB below the loudest frame, and centres frames across the end: 0.9999 is ours.
     assert cosine(together, alone) > 0.9999
+
+
+@torch.no_grad()
+def test_the_next_piece_has_no_part_in_a_softer_one(model, graphs, speech):
+    """SpeechBrain's front end clips 80 dB below the loudest frame of what it is given."""
+    soft = speech(16000 * 31, 1)
+    soft[: len(soft) // 2] *= 0.01
+    wavs = [speech(16000 * 62, 0), soft]
+    padded, lengths = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True), [len(wav) for wav in wavs]
+    together = run(graphs["waveform", True], waveform=padded, lengths=lengths)
+    alone = torch.cat([run(graphs["waveform", False], waveform=wav[None]) for wav in wavs])
+    assert cosine(together, alone) > 0.9999
+
+
+def test_empty_rows_have_no_embedding_and_spoil_no_others(graphs):
+    """Integer division by zero would end the whole process in some versions of onnxruntime."""
+    wavs = torch.randn(2, 8000)
+    together = run(graphs["waveform", True], waveform=wavs, lengths=[8000, 0])
+    assert together[1].isnan().all()
+    assert cosine(together[0], run(graphs["waveform", False], waveform=wavs[:1])) > 0.9999
 
 
 @torch.no_grad()

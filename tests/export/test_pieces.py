@@ -37,6 +37,19 @@ def test_rows_of_a_padded_batch_are_cut_as_alone():
         assert torch.allclose(together[number], expected[0], atol=1e-5)
 
 
+def test_behind_shorter_pieces_are_zeros():
+    pieces, valid, _ = cut(torch.full((3, 40, 2), 7.0), longest=10, valid=torch.tensor([30, 7, 12]))
+    for piece, size in zip(pieces, valid, strict=True):
+        assert (piece[:size] == 7).all() and (piece[size:] == 0).all()
+
+
+def test_nothing_is_cut_into_one_piece_of_nothing():
+    assert cut(torch.zeros(2, 0), longest=10)[0].shape == (2, 0)
+    pieces, valid, weights = cut(torch.ones(2, 5), longest=10, valid=torch.tensor([0, 9]))
+    assert valid.tolist() == [0, 5] and weights.tolist() == [[1.0], [1.0]]  # no more than there are
+    assert pieces.tolist() == [[0.0] * 5, [1.0] * 5]
+
+
 def test_what_does_not_count_has_no_part():
     sizes, x = torch.tensor([30, 7]), torch.randn(2, 40)
     x[1, 7:] = 1e30

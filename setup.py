@@ -28,6 +28,7 @@ setup(
         "hyperpyyaml",
         "matplotlib",
         "numpy",
+        "pyyaml",
         "ruamel.yaml",
         "safetensors",
         "scikit-learn",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from hyperpyyaml import load_hyperpyyaml
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from speechbrain.dataio.encoder import CategoricalEncoder
@@ -12,7 +11,7 @@ from torch import nn
 
 from speechbrain_bccmt.pretrained import HUB_ID, fetch_from_hub, load_pretrained
 from speechbrain_bccmt.scoring.calibration import Calibration
-from speechbrain_bccmt.yaml_safety import check_references, check_yaml, is_trusted
+from speechbrain_bccmt.yaml_safety import build_yaml, check_references, check_yaml, is_trusted
 
 CALIBRATION_FILE = "calibration.json"
 NEEDED = ("compute_features", "mean_var_norm", "embedding_model")
@@ -64,9 +63,8 @@ def load_parts(
     if _is_training(text, path):
         hparams = _load_training(source, path, trust_code)
     else:
-        if not trust_code:
-            check_yaml(text, str(path))
-        hparams = _load_hub_folder(source, path, text, overrides, overrides_must_match, savedir)
+        hparams = build_yaml(text, str(path), trust_code, overrides, overrides_must_match)
+        _load_hub_folder(source, path, hparams, savedir)
     calibration_file = _find(source, CALIBRATION_FILE, needed=False)
     calibration = None if calibration_file is None else Calibration.load(calibration_file)
     return {"modules": hparams["modules"], "hparams": hparams, "calibration": calibration}
@@ -125,17 +123,18 @@ def _load_training(source: str | Path, path: Path, trust_code: bool) -> dict:
     return modules | {"modules": modules}
 
 
-def _load_hub_folder(source, path: Path, text: str, overrides, overrides_must_match: bool, savedir) -> dict:
+def _load_hub_folder(source, path: Path, hparams: dict, savedir) -> None:
+    """Load the parameters and the speakers' names of a hub folder into what its YAML describes."""
     try:
-        hparams = load_hyperpyyaml(text, overrides, overrides_must_match)
         pretrainer, modules = hparams["pretrainer"], hparams["modules"]
         pretrainer.set_collect_in(savedir)
         encoders = {
             name: part for name, part in pretrainer.loadables.items() if isinstance(part, CategoricalEncoder)
         }
-    except (YAMLError, ValueError, KeyError, TypeError, AttributeError, ImportError, RuntimeError) as error:
-        # What building an object raises, is told by that object alone: any of these is a YAML that does not fit.
-        raise ValueError(f"{path} cannot be built: {type(error).__name__}: {error}") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f"{path} describes no pretrainer and modules: {type(error).__name__}: {error}"
+        ) from error
     missing = [key for key in NEEDED if not isinstance(modules.get(key), nn.Module)]
     if missing:
         raise ValueError(f"{path} describes no network as {', '.join(missing)} among its modules")
@@ -144,7 +143,7 @@ def _load_hub_folder(source, path: Path, text: str, overrides, overrides_must_ma
         if isinstance(encoder, CategoricalEncoder):
             _fill(encoder, source, name)
     load_pretrained(pretrainer, source)
-    return hparams | {"savedir": savedir}
+    hparams["savedir"] = savedir
 
 
 def _fill(encoder: CategoricalEncoder, source: str | Path, name: str) -> None:

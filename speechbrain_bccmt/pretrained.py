@@ -9,6 +9,8 @@ pretrained model.
 import contextlib
 import importlib
 import re
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,6 +24,7 @@ from speechbrain.utils.checkpoints import (
 )
 from speechbrain.utils.fetching import fetch
 from speechbrain.utils.logger import get_logger
+from yaml import YAMLError
 
 logger = get_logger(__name__)
 
@@ -118,34 +121,68 @@ def load_pretrained(pretrainer, source: str | Path, min_key: str | None = "eer")
             # Absolute: SpeechBrain splits this path at "/" to find its folder.
             path = find_checkpoint_file(source, name, min_key).absolute()
             pretrainer.add_paths({name: path.as_posix()})
-        # A class with a hook of its own, such as InputNormalization, keeps something else than a state dict.
-        is_plain = get_default_hook(loadable, DEFAULT_TRANSFER_HOOKS) is torch_parameter_transfer
-        if is_plain and name not in pretrainer.custom_hooks:
-            pretrainer.add_custom_hooks({name: _load_strictly})
+        hook = get_default_hook(loadable, DEFAULT_TRANSFER_HOOKS)
+        if hook is not None and name not in pretrainer.custom_hooks:
+            # A class with a hook of its own, such as InputNormalization, keeps something else than a state dict.
+            strict = hook is torch_parameter_transfer
+            pretrainer.add_custom_hooks({name: _load_strictly if strict else partial(_load_checked, hook)})
     files = pretrainer.collect_files()
     pretrainer.load_collected()
     return files
 
 
-def _load_strictly(module: torch.nn.Module, path: str | Path) -> None:
+def read_parameters(path: str | Path):
+    """Read a file of PyTorch without running what it may hold.
+
+    Parameters
+    ----------
+    path : str or Path
+        Such as `embedding_model.ckpt`.
+
+    Returns
+    -------
+    object
+        What is in it, on the CPU.
+
+    Raises
+    ------
+    OSError
+        If there is no such file, or it may not be read.
+    ValueError
+        If it is damaged, or would run code on loading; the message names it.
+    """
     try:
         # Said outright: an environment variable can turn torch's default into running what a pickle holds.
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        state = hook_on_loading_state_dict_checkpoint(state)
-    except OSError:
-        raise
-    except Exception as error:  # what a damaged pickle raises can be anything
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        Exception
+    ) as error:  # what a damaged pickle raises can be anything, an OSError without a name included
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise ValueError(
             f"'{path}' cannot be loaded: it is truncated, is no PyTorch checkpoint, or would run code on loading "
             f"({type(error).__name__})"
         ) from error
+
+
+def _load_strictly(module: torch.nn.Module, path: str | Path) -> None:
+    state = read_parameters(path)
     try:
-        module.load_state_dict(state, strict=True)
+        module.load_state_dict(hook_on_loading_state_dict_checkpoint(state), strict=True)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise ValueError(
             f"the parameters in '{path}' do not fit the {type(module).__name__} that was built: check that "
             f"the options of the model are those of its training.\n{error}"
         ) from error
+
+
+def _load_checked(hook: Callable, loadable, path: str | Path) -> None:
+    """Load by a class's own hook, which reads the file as it pleases: what is in it is looked at before."""
+    read_parameters(path)
+    try:
+        hook(loadable, path)
+    except (RuntimeError, TypeError, AttributeError, KeyError) as error:
+        raise ValueError(f"what is in '{path}' does not fit a {type(loadable).__name__}: {error}") from error
 
 
 def _best_checkpoint(save_folder: Path, filename: str, min_key: str | None) -> Path | None:
@@ -154,10 +191,17 @@ def _best_checkpoint(save_folder: Path, filename: str, min_key: str | None) -> P
 
     checkpointer = Checkpointer(save_folder)
     best = None
-    if min_key is not None:
-        best = checkpointer.find_checkpoint(min_key=min_key, ckpt_predicate=holds_file)
+    try:
+        if min_key is not None:
+            best = checkpointer.find_checkpoint(min_key=min_key, ckpt_predicate=holds_file)
+        newest = best or checkpointer.find_checkpoint(ckpt_predicate=holds_file)
+    except (YAMLError, TypeError, KeyError, AttributeError, ValueError) as error:
+        raise ValueError(
+            f"{save_folder}: a CKPT.yaml in it is damaged, so that its checkpoints cannot be told apart "
+            f"({type(error).__name__}: {error})"
+        ) from error
     if best is None:
-        best = checkpointer.find_checkpoint(ckpt_predicate=holds_file)
+        best = newest
         if best is not None and min_key is not None:
             logger.warning(f"no checkpoint in {save_folder} tells its '{min_key}': taking the newest")
     return None if best is None else Path(best.path) / filename

@@ -1,4 +1,4 @@
-"""Refuses a model's YAML that would run code.
+"""Builds what a model's YAML describes, and refuses one that would run code.
 
 HyperPyYAML builds whatever a YAML names: `!apply:os.system` runs a command, and so do `!!python/...` tags and text
 in parentheses that holds such a tag. A model from elsewhere may name only networks, front ends and what
@@ -12,7 +12,7 @@ import os
 import pydoc
 from collections.abc import Callable
 
-from hyperpyyaml import resolve_references
+from hyperpyyaml import load_hyperpyyaml, resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from torch import nn
@@ -57,6 +57,49 @@ def check_yaml(text: str, name: str) -> None:
     check_references(text, name)
     # References can bring forth what is not there before they are put in.
     _refuse_any(lambda: _find(text, _is_code) or _find(resolve_references(text).getvalue(), _is_code), name)
+
+
+def build_yaml(
+    text: str,
+    name: str,
+    trusted: bool,
+    overrides: dict | str | None = None,
+    overrides_must_match: bool = True,
+) -> dict:
+    """Build what a HyperPyYAML text describes.
+
+    Parameters
+    ----------
+    text : str
+        The YAML.
+    name : str
+        What to call it in messages.
+    trusted : bool
+        Whether it may run any code; else `check_yaml` looks at it before.
+    overrides, overrides_must_match
+        See `hyperpyyaml.load_hyperpyyaml`.
+
+    Returns
+    -------
+    dict
+        Its keys and what was built.
+
+    Raises
+    ------
+    ValueError
+        If it would run code and may not, or cannot be built.
+
+    Examples
+    --------
+    >>> build_yaml("model: !new:torch.nn.Linear {in_features: 2, out_features: 1}", "a.yaml", trusted=False)
+    {'model': Linear(in_features=2, out_features=1, bias=True)}
+    """
+    if not trusted:
+        check_yaml(text, name)
+    try:
+        return load_hyperpyyaml(text, overrides, overrides_must_match)
+    except Exception as error:  # what building an object raises, is told by that object alone
+        raise ValueError(f"{name} cannot be built: {type(error).__name__}: {error}") from error
 
 
 def is_trusted(trust_code: bool | None) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
-from speechbrain.utils.checkpoints import torch_patched_state_dict_load
+from speechbrain.utils.checkpoints import hook_on_loading_state_dict_checkpoint
 
 from speechbrain_bccmt.export.model_card import write_model_card
 from speechbrain_bccmt.export.source import (
@@ -25,7 +25,7 @@ from speechbrain_bccmt.export.source import (
     read_nodes,
     stateful_parts,
 )
-from speechbrain_bccmt.pretrained import find_checkpoint_file, hub_errors
+from speechbrain_bccmt.pretrained import find_checkpoint_file, hub_errors, read_parameters
 from speechbrain_bccmt.profiling import count_parameters
 from speechbrain_bccmt.scoring.calibration import Calibration
 
@@ -234,7 +234,7 @@ def _read_labels(path: Path) -> dict[str, int]:
 
 
 def _load_state(training_folder: Path, name: str) -> dict[str, torch.Tensor]:
-    return torch_patched_state_dict_load(find_checkpoint_file(training_folder, name), "cpu")
+    return hook_on_loading_state_dict_checkpoint(read_parameters(find_checkpoint_file(training_folder, name)))
 
 
 def _labelled_classes(weight: torch.Tensor, n_classes: int, labels: Path) -> torch.Tensor:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hyperpyyaml import load_hyperpyyaml, resolve_references
+from hyperpyyaml import resolve_references
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap, CommentedSeq
 from ruamel.yaml.error import YAMLError
@@ -16,7 +16,7 @@ from torch import nn
 
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.pretrained import HUB_ID, fetch_from_hub, load_pretrained
-from speechbrain_bccmt.yaml_safety import check_references, check_yaml, is_trusted
+from speechbrain_bccmt.yaml_safety import build_yaml, check_references, is_trusted
 
 HPARAMS_FILE = "hyperparams.yaml"
 NETWORK_KEYS = ("compute_features", "mean_var_norm", "embedding_model")
@@ -83,7 +83,7 @@ def load_speaker_model(source: str | Path, trust_code: bool | None = None) -> Sp
     hparams_file = find_hparams_file(source)
     nodes = read_nodes(hparams_file)
     text = format_nodes({key: nodes[key] for key in NETWORK_KEYS})
-    hparams = _build(text, hparams_file, is_trusted(trust_code))
+    hparams = build_yaml(text, str(hparams_file), is_trusted(trust_code))
     loadables = {name: hparams[name] for name in stateful_parts(nodes)}
     load_pretrained(Pretrainer(loadables=loadables), source)
     modules = {key: hparams[key].eval().requires_grad_(False) for key in NETWORK_KEYS}
@@ -132,16 +132,6 @@ def read_nodes(hparams_file: Path) -> CommentedMap:
     if missing:
         raise ValueError(f"{hparams_file} lacks {', '.join(missing)}: it does not describe a speaker model")
     return nodes
-
-
-def _build(text: str, hparams_file: Path, trusted: bool) -> dict:
-    """Build the modules that a YAML text describes; errors name the file it came from."""
-    if not trusted:
-        check_yaml(text, str(hparams_file))
-    try:
-        return load_hyperpyyaml(text)
-    except (YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{hparams_file} cannot be built: {error}") from error
 
 
 def stateful_parts(nodes: CommentedMap) -> list[str]:

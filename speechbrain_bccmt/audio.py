@@ -17,7 +17,7 @@ import soundfile
 import torch
 from scipy.signal import resample_poly
 
-from speechbrain_bccmt.data.audio_headers import read_header
+from speechbrain_bccmt.data.audio_headers import libsndfile_name, read_header
 
 # Of files that libsndfile decodes.
 ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
@@ -120,11 +120,7 @@ class Recording:
         except (soundfile.SoundFileError, ValueError) as error:
             way_out = "; convert m4a with ffmpeg first" if path.suffix.lower() in (".m4a", ".aac") else ""
             raise ValueError(f"{path}: cannot be read: {error}{way_out}") from error
-        if not SAMPLE_RATES[0] <= sample_rate <= SAMPLE_RATES[1]:
-            raise ValueError(
-                f"{path}: its sample rate is {sample_rate} Hz, expected {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]} Hz"
-            )
-        return cls(path, frames, sample_rate)
+        return cls(path, frames, check_rate(sample_rate, f"{path}: its sample rate"))
 
     @property
     def seconds(self) -> float:
@@ -162,7 +158,7 @@ class Recording:
         max_seconds = MAX_PIECE_SECONDS if max_seconds is None else max_seconds
         n_pieces = max(1, math.ceil(total / (max_seconds * self.sample_rate)))
         try:
-            with soundfile.SoundFile(self.path) as file:
+            with soundfile.SoundFile(libsndfile_name(self.path)) as file:
                 if start:
                     file.seek(start)
                 for number in range(n_pieces):
@@ -244,6 +240,15 @@ def equal_parts(wav: torch.Tensor, rate: int) -> tuple[torch.Tensor, ...]:
     return wav.tensor_split(max(1, math.ceil(len(wav) / (MAX_PIECE_SECONDS * rate))))
 
 
+def check_rate(rate: float, name: str) -> int:
+    """Give a sample rate as a whole number of Hz, or raise a ValueError that begins with `name`."""
+    if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1] or rate != int(rate):
+        raise ValueError(
+            f"{name} is {rate} Hz, expected a whole number from {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]}"
+        )
+    return int(rate)
+
+
 def resample(wav: torch.Tensor, rate: int, wanted: int) -> torch.Tensor:
     """Change the sample rate, by SciPy's polyphase filter.
 
@@ -317,6 +322,8 @@ def find_recordings(folder: str | os.PathLike) -> list[str]:
     ------
     FileNotFoundError
         If there is no recording.
+    PermissionError
+        If a folder may not be read: a part of the recordings is not what was asked for.
 
     Examples
     --------
@@ -327,7 +334,7 @@ def find_recordings(folder: str | os.PathLike) -> list[str]:
     ['a.FLAC', 'b.wav']
     """
     found, seen = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True):
+    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_fail):
         folders.sort()
         real = os.path.realpath(parent)
         if real in seen:  # a link to what has been searched, perhaps to a folder above it
@@ -342,3 +349,7 @@ def find_recordings(folder: str | os.PathLike) -> list[str]:
     if not found:
         raise FileNotFoundError(f"{folder}: the folder holds no recording ({', '.join(ENDINGS)})")
     return sorted(found)
+
+
+def _fail(error: OSError) -> None:
+    raise error

@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import click
 
-from speechbrain_bccmt.commands.streams import mute_libraries
+from speechbrain_bccmt.commands.streams import mute_libraries, one_line
 
 MISUSE, FAULT, SIGNALLED = 2, 3, 128
 COMMANDS = {
@@ -79,7 +79,7 @@ class LazyGroup(click.Group):
         except (OSError, ImportError, ValueError) as error:
             if debugging:
                 raise
-            _tell(lambda error=error: click.echo(f"error: {' '.join(str(error).split())}", err=True))
+            _tell(lambda error=error: click.echo(f"error: {one_line(error)}", err=True))
             code = MISUSE
         except Exception:
             if debugging:
@@ -108,10 +108,14 @@ def main() -> None:
     A MODEL is a hub folder, the output folder of a training, or a HuggingFace hub id (owner/model). BCCMT_DEBUG=1
     shows where an error came from.
     """
+    # Names of files need not be text; in JSON this is an escape as any other.
+    if sys.stdout is not None:
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Only what concerns the user reaches the screen; results go to standard output, the rest to standard error.
     if not os.environ.get("BCCMT_DEBUG"):
         warnings.filterwarnings("ignore", module=r"(torch|torchaudio|speechbrain|huggingface_hub)(\..*)?")
         logging.getLogger("speechbrain").setLevel(logging.WARNING)
+        logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
 
 
 if __name__ == "__main__":

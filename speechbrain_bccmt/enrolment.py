@@ -17,6 +17,11 @@ import numpy as np
 from speechbrain_bccmt.scoring.cosine import unit_length
 from speechbrain_bccmt.voice_print_file import VoicePrintFile
 
+LONGEST_NAME = 200
+# What `bccmt identify` calls whoever is not enrolled.
+UNKNOWN = "unknown"
+# Zero-width, and part of how some languages and emoji are written.
+_JOINERS = "\u200c\u200d"
 _ROWS_PER_READ = 16384
 # Scores held at once, 4 bytes each: 64 MB.
 _SCORES_PER_BLOCK = 16_000_000
@@ -260,7 +265,10 @@ class VoicePrints:
             places, starts = np.unique(
                 np.searchsorted(ids, [number for number, _ in some]), return_index=True
             )
-            sums[places] += np.add.reduceat(unit_length(vectors), starts, axis=0)
+            try:
+                sums[places] += np.add.reduceat(unit_length(vectors), starts, axis=0)
+            except ValueError as error:
+                raise ValueError(f"{self._file.path}: is damaged: {error}") from error
         norms = np.sqrt(np.einsum("nd,nd->n", sums, sums))[:, None]
         # Utterances that cancel out point nowhere, and score 0.
         sums /= np.where(norms > 1e-6, norms, 1)
@@ -283,7 +291,8 @@ def check_name(name: str) -> str:
     Raises
     ------
     ValueError
-        If it is empty or has control characters, such as a line break.
+        If it is empty, above `LONGEST_NAME` characters or the word for nobody, or has characters that control a line
+        or cannot be seen, by which two names would look alike.
 
     Examples
     --------
@@ -291,8 +300,17 @@ def check_name(name: str) -> str:
     True
     """
     checked = unicodedata.normalize("NFC", name).strip()
-    if not checked or any(unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp") for letter in checked):
-        raise ValueError(f"{name!r} is no name for a voice print: expected one line of text")
+    hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    wrong = [
+        letter for letter in checked if unicodedata.category(letter) in hidden and letter not in _JOINERS
+    ]
+    if not checked or wrong or len(checked) > LONGEST_NAME:
+        raise ValueError(
+            f"{name[: LONGEST_NAME + 1]!r} is no name for a voice print: expected one line of visible text, of at most "
+            f"{LONGEST_NAME} characters"
+        )
+    if checked.casefold() == UNKNOWN:
+        raise ValueError(f"{name!r} is what a stranger is called: give another name")
     return checked
 
 

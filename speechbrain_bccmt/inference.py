@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from speechbrain.inference.speaker import SpeakerRecognition
 
-from speechbrain_bccmt.audio import Recording, audible_seconds, read_mono, resample
+from speechbrain_bccmt.audio import Recording, audible_seconds, check_rate, read_mono, resample
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.outcomes import EmbeddedUtterance, Verification
 from speechbrain_bccmt.scoring.calibration import Calibration
@@ -61,7 +61,9 @@ class SpeakerVerification(SpeakerRecognition):
         self.calibration = calibration
         self.source = str(source)
         self.min_seconds = float(getattr(self.hparams, "min_seconds", MIN_SECONDS))
-        self.audio_normalizer.sample_rate = self.sample_rate
+        self.audio_normalizer.sample_rate = check_rate(
+            self.sample_rate, f"the sample rate of {source or 'the model'}"
+        )
 
     @classmethod
     def from_hparams(cls, source, hparams_file="hyperparams.yaml", **options):
@@ -177,7 +179,7 @@ class SpeakerVerification(SpeakerRecognition):
                 raise ValueError("there are no files to embed")
             return torch.from_numpy(np.stack([self.embed_file(path).embedding for path in wavs_or_path]))
         wavs = to_float(wavs_or_path)
-        rate = self.sample_rate if sample_rate is None else sample_rate
+        rate = self.sample_rate if sample_rate is None else check_rate(sample_rate, "sample_rate")
         utterances = self._utterances(wavs, wav_lens, rate)
         with torch.no_grad():
             embeddings = embed_waveforms(utterances, **self._parts(), device=self.device)
@@ -214,7 +216,10 @@ class SpeakerVerification(SpeakerRecognition):
             embedding, pieces = embed_pieces(pieces, **self._parts(), device=self.device)
         embedding = embedding.cpu().numpy()
         if not np.isfinite(embedding).all():
-            raise ValueError(f"{path}: its embedding is NaN or infinite, check the model's parameters")
+            raise ValueError(
+                f"{path}: its embedding is NaN or infinite: its samples are far beyond full scale, or the model's "
+                "parameters are damaged"
+            )
         return EmbeddedUtterance.of_pieces(path, embedding, pieces)
 
     def verify_files(self, path_x, path_y, threshold: float | None = None) -> Verification:
@@ -238,7 +243,7 @@ class SpeakerVerification(SpeakerRecognition):
         OSError, ValueError
             If a file cannot be read or is too short, a side is empty, or there is no threshold.
         """
-        threshold = self._threshold(threshold)
+        threshold = self.resolve_threshold(threshold)
         sides = [
             [paths] if isinstance(paths, str | os.PathLike) else list(paths) for paths in (path_x, path_y)
         ]
@@ -258,7 +263,7 @@ class SpeakerVerification(SpeakerRecognition):
         threshold: float | None = None,
     ) -> Verification:
         """Tell whether utterances that are embedded already are of one speaker; see `verify_files`."""
-        threshold = self._threshold(threshold)
+        threshold = self.resolve_threshold(threshold)
         if not enrolment or not test:
             raise ValueError("a side of the verification has no recording")
         x, y = (
@@ -269,7 +274,7 @@ class SpeakerVerification(SpeakerRecognition):
         # Two silent recordings have nearly the same embedding, and are nevertheless nobody's.
         heard = all(any(utterance.audible_seconds for utterance in side) for side in (enrolment, test))
         probability = llr = math.nan
-        if self.calibration is not None:
+        if self.calibration is not None and heard:
             probability, llr = float(self.calibration.probability(score)), float(self.calibration.llr(score))
         decision = np.bool_(score >= threshold and heard)
         return Verification(score, decision, probability, llr, threshold, (*enrolment, *test))
@@ -296,25 +301,27 @@ class SpeakerVerification(SpeakerRecognition):
         ValueError
             As `encode_batch`, or if there is no threshold.
         """
-        threshold = self._threshold(threshold)
+        threshold = self.resolve_threshold(threshold)
+        if len(wavs1) != len(wavs2):
+            raise ValueError(f"{len(wavs1)} waveforms on one side and {len(wavs2)} on the other are no pairs")
         score = self.similarity(self.encode_batch(wavs1, wav1_lens), self.encode_batch(wavs2, wav2_lens))
         heard = self._heard(wavs1, wav1_lens) & self._heard(wavs2, wav2_lens)
         probability = llr = torch.full_like(score, math.nan)
         if self.calibration is not None:
             probability, llr = (
-                torch.from_numpy(compute(score)).to(score)
+                torch.from_numpy(compute(score)).to(score).where(heard, math.nan)
                 for compute in (self.calibration.probability, self.calibration.llr)
             )
         return Verification(score, (score >= threshold) & heard, probability, llr, threshold)
 
-    def load_audio(self, path, savedir=None):
-        """Read a local file, mono and at the model's sample rate: (samples,). `savedir` is not used."""
-        return read_mono(path, self.sample_rate).to(self.device)
+    def resolve_threshold(self, threshold: float | None = None) -> float:
+        """Give the score to decide at: `threshold`, or the one shipped with the model.
 
-    def _parts(self) -> dict[str, torch.nn.Module]:
-        return {name: self.mods[name] for name in self.MODULES_NEEDED}
-
-    def _threshold(self, threshold: float | None) -> float:
+        Raises
+        ------
+        ValueError
+            If there is neither, or it is no finite number.
+        """
         if threshold is None:
             threshold = self.threshold
         if threshold is None:
@@ -326,9 +333,17 @@ class SpeakerVerification(SpeakerRecognition):
             raise ValueError(f"threshold is {threshold}, expected a finite number")
         return float(threshold)
 
+    def load_audio(self, path, savedir=None):
+        """Read a local file, mono and at the model's sample rate: (samples,). `savedir` is not used."""
+        return read_mono(path, self.sample_rate).to(self.device)
+
+    def _parts(self) -> dict[str, torch.nn.Module]:
+        return {name: self.mods[name] for name in self.MODULES_NEEDED}
+
     def _utterances(self, wavs, wav_lens=None, rate: int | None = None) -> list[torch.Tensor]:
-        utterances = split_batch(wavs, wav_lens, rate or self.sample_rate, self.min_seconds)
-        return [resample(wav, rate or self.sample_rate, self.sample_rate) for wav in utterances]
+        rate = self.sample_rate if rate is None else rate
+        utterances = split_batch(wavs, wav_lens, rate, self.min_seconds)
+        return [resample(wav, rate, self.sample_rate) for wav in utterances]
 
     def _heard(self, wavs, wav_lens) -> torch.Tensor:
         audible = [audible_seconds(wav, self.sample_rate) > 0 for wav in self._utterances(wavs, wav_lens)]

@@ -60,7 +60,7 @@ class EmbeddedUtterance:
         if audible == 0:
             warnings.append(f"{path}: silent, nothing in it is above {SILENCE_DBFS:g} dBFS")
         if clipped > CLIPPED_SHARE:
-            warnings.append(f"{path}: clipped, {100 * clipped:.2g} % of its samples are at full scale")
+            warnings.append(f"{path}: clipped, {100 * clipped:.3g} % of its samples are at full scale")
         return cls(str(path), embedding, seconds, audible, tuple(warnings))
 
 
@@ -75,9 +75,9 @@ class Verification:
     decision : numpy.bool or torch.Tensor
         True: same speaker. A side that is silent is nobody's voice and is rejected, whatever its score.
     probability : float or torch.Tensor
-        That both sides are one speaker, at the calibration's prior; NaN without a calibration.
+        That both sides are one speaker, at the calibration's prior; NaN without a calibration, or if a side is silent.
     llr : float or torch.Tensor
-        Natural logarithm of the likelihood ratio of "same" and "different"; NaN without a calibration.
+        Natural logarithm of the likelihood ratio of "same" and "different"; NaN in the same cases.
     threshold : float
         The score from which on the decision is True.
     utterances : tuple of EmbeddedUtterance

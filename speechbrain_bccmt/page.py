@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from speechbrain_bccmt.attention_plots import draw_attention_maps
-from speechbrain_bccmt.audio import read_mono
+from speechbrain_bccmt.audio import Recording, read_mono
 from speechbrain_bccmt.clip_attention import DRAWN_SECONDS, attend_to_clip
 
 if TYPE_CHECKING:
@@ -40,23 +40,28 @@ def build_page(model: SpeakerVerification):
     """
     gradio = _import_gradio()
 
+    def show(text, figures=(None, None)):
+        plots = [gradio.Plot(figure, visible=figure is not None) for figure in figures]
+        return text, *plots
+
     def compare(first, second, threshold):
         if not first or not second:
-            raise gradio.Error("Record or upload a clip on both sides.", print_exception=False)
+            return show("## No comparison\n\nRecord or upload a clip on both sides.")
+        if threshold is None:
+            return show("## No comparison\n\nThe threshold is empty.")
         try:
             outcome = model.verify_files(first, second, threshold)
-            pairs = zip((first, second), LABELS, strict=True)
             figures = [
-                draw_attention(model, path, f"{label}: where the model looks") for path, label in pairs
+                draw_attention(model, path, label)
+                for path, label in zip((first, second), LABELS, strict=True)
             ]
         except (OSError, ValueError) as error:
             # The page's own copies have long names that say nothing to whoever made the recording.
-            names = {first: "first clip", second: "second clip"}
             text = str(error)
-            for path, name in names.items():
-                text = text.replace(path, name)
-            raise gradio.Error(text, print_exception=False) from error
-        return describe(outcome), *figures
+            for path, label in zip((first, second), LABELS, strict=True):
+                text = text.replace(path, label)
+            return show(f"## No comparison\n\n{text}.")
+        return show(describe(outcome), figures)
 
     shipped = model.threshold
     # System fonts: the page must look the same without a network.
@@ -68,7 +73,9 @@ def build_page(model: SpeakerVerification):
         )
         with gradio.Row():
             clips = [
-                gradio.Audio(label=label, sources=["upload", "microphone"], type="filepath")
+                gradio.Audio(
+                    label=label, sources=["upload", "microphone"], type="filepath", buttons=["download"]
+                )
                 for label in LABELS
             ]
         threshold = gradio.Slider(
@@ -83,8 +90,12 @@ def build_page(model: SpeakerVerification):
         )
         button = gradio.Button("Compare", variant="primary")
         result = gradio.Markdown(elem_id="result")
-        figures = [gradio.Plot(show_label=False, format="png") for _ in LABELS]
+        figures = [gradio.Plot(show_label=False, format="png", visible=False) for _ in LABELS]
         button.click(compare, [*clips, threshold], [result, *figures], api_name="compare")
+        for clip in clips:  # or an earlier decision would stand beside other clips
+            clip.change(
+                lambda: show(""), None, [result, *figures], show_progress="hidden", api_visibility="private"
+            )
     return page
 
 
@@ -95,8 +106,9 @@ def describe(outcome) -> str:
     if outcome.probability == outcome.probability:
         text += f", probability of the same speaker {outcome.probability:.1%}"
     lines.append(text + ".")
-    # Of a warning on a file, only what it says: the page's copies have names that nobody gave.
-    lines += [f"Note: {warning.split(': ', 1)[-1]}." for warning in outcome.warnings]
+    for label, utterance in zip(LABELS, outcome.utterances, strict=True):
+        # The page's copies have names that nobody gave.
+        lines += [f"{label}: {text.removeprefix(f'{utterance.path}: ')}." for text in utterance.warnings]
     return "\n\n".join(lines)
 
 
@@ -111,7 +123,7 @@ def draw_attention(model: SpeakerVerification, path: str | os.PathLike, title: s
     path : str or Path
         The recording; of a long one, its first `DRAWN_SECONDS`.
     title : str
-        Title of the picture.
+        What to call the recording in the title of the picture.
 
     Returns
     -------
@@ -122,8 +134,13 @@ def draw_attention(model: SpeakerVerification, path: str | os.PathLike, title: s
     if not hasattr(encoder, "forward_with_attention"):
         return None
     if getattr(encoder, "token_names", ()):
-        return attend_to_clip(model, path).draw(title)
-    wav = read_mono(path, model.sample_rate)[: int(DRAWN_SECONDS * model.sample_rate)].to(model.device)
+        return attend_to_clip(model, path).draw(f"{title}: where the model looks")
+    recording = Recording.open(path)
+    stop = min(recording.frames, int(DRAWN_SECONDS * recording.sample_rate))
+    wav = read_mono(path, model.sample_rate, stop=stop).to(model.device)
+    title = f"{title}: where the model looks"
+    if stop < recording.frames:
+        title += f" in the first {DRAWN_SECONDS:g} s"
     features = model.mods.mean_var_norm(
         model.mods.compute_features(wav[None]), torch.ones(1, device=wav.device)
     )

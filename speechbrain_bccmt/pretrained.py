@@ -190,21 +190,19 @@ def _best_checkpoint(save_folder: Path, filename: str, min_key: str | None) -> P
         return (Path(checkpoint.path) / filename).is_file()
 
     checkpointer = Checkpointer(save_folder)
-    best = None
     try:
-        if min_key is not None:
-            best = checkpointer.find_checkpoint(min_key=min_key, ckpt_predicate=holds_file)
+        for checkpoint in checkpointer.list_checkpoints():
+            checkpoint.meta.keys()  # what is no mapping, SpeechBrain takes for a checkpoint without the key
+        best = checkpointer.find_checkpoint(min_key=min_key, ckpt_predicate=holds_file) if min_key else None
         newest = best or checkpointer.find_checkpoint(ckpt_predicate=holds_file)
     except (YAMLError, TypeError, KeyError, AttributeError, ValueError) as error:
         raise ValueError(
             f"{save_folder}: a CKPT.yaml in it is damaged, so that its checkpoints cannot be told apart "
             f"({type(error).__name__}: {error})"
         ) from error
-    if best is None:
-        best = newest
-        if best is not None and min_key is not None:
-            logger.warning(f"no checkpoint in {save_folder} tells its '{min_key}': taking the newest")
-    return None if best is None else Path(best.path) / filename
+    if best is None and newest is not None and min_key is not None:
+        logger.warning(f"no checkpoint in {save_folder} tells its '{min_key}': taking the newest")
+    return None if newest is None else Path(newest.path) / filename
 
 
 def hub_errors() -> tuple[type[Exception], ...]:

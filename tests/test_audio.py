@@ -157,3 +157,49 @@ def test_recordings_behind_links_are_found_once(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"sub2: the folder holds no recording \(.wav"):
         (tmp_path / "sub2").mkdir()
         audio.find_recordings(tmp_path / "sub2")
+
+
+def test_folders_that_may_not_be_read_are_told(tmp_path, monkeypatch):
+    (tmp_path / "closed").mkdir()
+    (tmp_path / "a.wav").touch()
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(PermissionError, match="closed"):
+        audio.find_recordings(tmp_path)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are text there")
+def test_names_that_are_no_text(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path / "a") + b"\xff.wav")
+    with open(path, "wb") as file:
+        soundfile.write(file, tone(), 16000, format="WAV")
+    assert len(read_mono(path, 16000)) == 16000
+    assert audio.find_recordings(tmp_path) == [path]
+
+
+def test_compressed_wav_has_its_whole_length(tmp_path):
+    """GSM, as telephones have it, tells 0 bits a sample."""
+    soundfile.write(tmp_path / "a.wav", tone(3.0, 8000), 8000, subtype="GSM610")
+    recording = Recording.open(tmp_path / "a.wav")
+    assert recording.frames == soundfile.info(tmp_path / "a.wav").frames >= 24000
+    assert len(read_mono(tmp_path / "a.wav", 16000)) == 2 * recording.frames
+
+
+def test_samples_padded_to_more_bytes_are_all_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16000)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[32:34] = (4).to_bytes(2, "little")  # bytes of a sample of all channels
+    (tmp_path / "a.wav").write_bytes(content)
+    assert Recording.open(tmp_path / "a.wav").frames == soundfile.info(tmp_path / "a.wav").frames
+
+
+def test_an_mp3_without_a_frame_is_said_to_be_none(tmp_path):
+    (tmp_path / "a.mp3").write_text("no sound " * 100)
+    with pytest.raises(ValueError, match="a.mp3: cannot be read: not readable as audio, or truncated$"):
+        Recording.open(tmp_path / "a.mp3")

@@ -198,6 +198,9 @@ def test_questions_that_have_no_answer(prints):
 
 
 def test_names():
+    for name in ("\u202eevil", "zero\u200bwidth", "Unknown", "a" * 201):
+        with pytest.raises(ValueError, match="name"):
+            check_name(name)
     assert check_name("Jose\u0301") == check_name(" José ")
     assert check_name("می\u200cخواهم") == "می\u200cخواهم"  # no control character
     assert check_name("O'Hara; DROP TABLE speaker") == "O'Hara; DROP TABLE speaker"

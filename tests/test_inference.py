@@ -428,6 +428,8 @@ def damage(folder, what):
         weights.unlink()
     elif what == "truncated checkpoint":
         weights.write_bytes(content[: len(content) // 2])
+    elif what == "checkpoint cut early":  # which torch tells by an OSError without a name
+        weights.write_bytes(content[:5000])
     elif what == "empty checkpoint":
         weights.write_bytes(b"")
     elif what == "text checkpoint":
@@ -459,6 +461,10 @@ def damage(folder, what):
             "yaml of an unknown class": YAML.replace("BCCMT", "NOSUCH"),
             "yaml of an unknown option": YAML.replace("    groups: 2", "    gruops: 2"),
             "yaml of an impossible option": YAML.replace("    groups: 2", "    groups: 3"),
+            "yaml of no stage": YAML.replace("    depths: [1, 1, 1, 1]", "    depths: []"),
+            "yaml of no sample rate": YAML.replace(
+                "    sample_rate: !ref <sample_rate>", "    sample_rate: 0"
+            ),
             "yaml without modules": YAML.replace("modules:", "parts:"),
             "yaml of text": YAML.replace("!new:speechbrain_bccmt.BCCMT\n", "\n"),
             "yaml with a loop": YAML + "a: !ref <b>\nb: !ref <a>\n",
@@ -475,6 +481,7 @@ DAMAGES = [
     *(
         "missing checkpoint",
         "truncated checkpoint",
+        "checkpoint cut early",
         "empty checkpoint",
         "text checkpoint",
         "flipped checkpoint",
@@ -488,7 +495,14 @@ DAMAGES = [
     ),
     *("missing yaml", "empty yaml", "list yaml", "broken yaml", "binary yaml", "yaml without model"),
     *("yaml of an unknown class", "yaml of an unknown option", "yaml of an impossible option"),
-    *("yaml without modules", "yaml of text", "yaml with a loop", "broken calibration"),
+    *(
+        "yaml of no stage",
+        "yaml of no sample rate",
+        "yaml without modules",
+        "yaml of text",
+        "yaml with a loop",
+        "broken calibration",
+    ),
 ]
 
 
@@ -526,3 +540,43 @@ def test_hub_id_from_a_cache(hub_folder, model, tmp_path, monkeypatch):
     from_hub = SpeakerVerification.from_hparams("owner/voices", run_opts={"device": "cpu"})
     assert torch.equal(from_hub.embed(voice(1.0)), model.embed(voice(1.0)))
     assert from_hub.threshold == model.threshold and len(from_hub.hparams.label_encoder) == 3
+
+
+@pytest.mark.parametrize("code", [False, True])
+def test_statistics_are_read_as_safely_as_parameters(tmp_path, monkeypatch, code):
+    """A normalisation reads its file by a hook of its own, which an environment variable can make run code."""
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    folder, marker = write_hub_folder(tmp_path / "hub"), tmp_path / "marker"
+    text = YAML.replace("norm_type: sentence", "norm_type: global")
+    text = text.replace("    loadables:\n", "    loadables:\n        mean_var_norm: !ref <mean_var_norm>\n")
+    (folder / "hyperparams.yaml").write_text(text)
+    content = b"cos\nmkdir\n(S'" + str(marker).encode() + b"'\ntR." if code else b"PK\x03\x04 cut off"
+    (folder / "mean_var_norm.ckpt").write_bytes(content)
+    with pytest.raises(ValueError, match="mean_var_norm.ckpt' cannot be loaded"):
+        SpeakerVerification.from_hparams(folder, run_opts={"device": "cpu"})
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("rate", [0, -8000, 44100.5])
+def test_impossible_sample_rates_are_told(model, rate):
+    with pytest.raises(ValueError, match=f"sample_rate is {rate} Hz"):
+        model.embed(torch.randn(16000), sample_rate=rate)
+
+
+def test_sides_that_are_no_pairs(model):
+    with pytest.raises(ValueError, match="3 waveforms on one side and 2"):
+        model.verify_batch(torch.randn(3, 8000), torch.randn(2, 8000))
+
+
+def test_silence_has_no_probability(model, write):
+    silent, spoken = write("silent.wav", np.zeros(16000)), write("a.wav", voice(1.0))
+    for pair in ((silent, silent), (silent, spoken)):
+        outcome = model.verify_files(*pair)
+        assert not outcome.decision and math.isnan(outcome.probability) and math.isnan(outcome.llr)
+    wavs = torch.stack([torch.zeros(16000), torch.from_numpy(voice(1.0)).float()])
+    outcome = model.verify_batch(wavs, wavs)
+    assert (
+        outcome.probability.isnan().flatten().tolist()
+        == [True, False]
+        == outcome.llr.isnan().flatten().tolist()
+    )

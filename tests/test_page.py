@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -63,12 +64,17 @@ def address(tmp_path_factory):
             while True:
                 try:
                     urllib.request.urlopen(address, timeout=5).close()
-                    break
+                    if "The page is at" in log.read_text():
+                        break
                 except OSError:
                     if process.poll() is not None or time.monotonic() > deadline:
                         pytest.fail(log.read_text())
                     time.sleep(0.3)
+            assert f"The page is at {address}" in log.read_text()
             yield address
+            # The way to close it.
+            process.send_signal(signal.SIGINT)
+            assert process.wait(timeout=60) == 0, log.read_text()
         finally:
             process.terminate()
 
@@ -110,6 +116,9 @@ def test_two_clips_get_a_score_a_decision_and_their_attention(page, clips, tmp_p
     text = page.locator("#result").inner_text()
     assert "Score 1.000" in text and "threshold 0.300" in text and "probability" in text
     assert page.locator("img[src*='png']").count() == 2
+    # A decision must not stand beside clips that it is not about.
+    page.get_by_label("Clear").first.click()
+    page.get_by_role("heading", name="Same speaker", exact=True).wait_for(state="hidden", timeout=60000)
     if folder := os.environ.get("KEEP_SCREENSHOTS"):
         page.screenshot(path=f"{folder}/page.png", full_page=True)
 
@@ -122,7 +131,7 @@ def test_a_clip_that_is_too_short_is_told_without_a_trace(page, clips):
     page.get_by_role("button", name="Compare").click()
     message = page.get_by_text("too short")
     message.wait_for(timeout=60000)
-    assert "second clip" in message.inner_text() and "Traceback" not in page.content()
+    assert "Second clip" in message.inner_text() and "Traceback" not in page.content()
 
 
 @needs_gradio

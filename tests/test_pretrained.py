@@ -80,3 +80,11 @@ def test_load_pretrained_and_its_refusal(tmp_path):
     for other in (torch.nn.Linear(1, 1), torch.nn.Linear(2, 1, bias=False)):
         with pytest.raises(ValueError, match="do not fit the Linear"):
             load_pretrained(Pretrainer(loadables={"embedding_model": other}), tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", ":::[ garbage", "x: !!python/object/apply:os.system [true]", "- 1"])
+def test_damaged_meta_data_is_told(tmp_path, content):
+    save_run(tmp_path, [0.2, 0.1])
+    next(tmp_path.glob("CKPT+*")).joinpath("CKPT.yaml").write_text(content)
+    with pytest.raises(ValueError, match="a CKPT.yaml in it is damaged"):
+        find_checkpoint_file(tmp_path)

@@ -25,6 +25,13 @@ def demo(model, port, browser, device):
     page = build_page(load_model(model, device))
     with contextlib.suppress(KeyboardInterrupt):  # how the page is meant to be closed
         # gradio takes the first free port itself when it is given none.
-        page.launch(
-            server_name="127.0.0.1", server_port=port or None, inbrowser=browser, quiet=True, theme=page.theme
+        _, address, _ = page.launch(
+            server_name="127.0.0.1",
+            server_port=port or None,
+            inbrowser=browser,
+            quiet=True,
+            theme=page.theme,
+            prevent_thread_lock=True,
         )
+        click.echo(f"The page is at {address} until you press Ctrl-C.")
+        page.block_thread()

@@ -37,33 +37,28 @@ def embed(model, files, output, root, device, quiet):
     `seconds`, and the ids as JSON in its metadata. Recordings that cannot be used are told on standard error,
     the others are written, and the exit code is 2.
     """
-    from tqdm import tqdm
-
-    from speechbrain_bccmt.commands.inputs import expand_inputs, load_model, one_line, tell_warnings
+    from speechbrain_bccmt.commands.inputs import embed_each, expand_inputs, load_model, tell_warnings
+    from speechbrain_bccmt.commands.streams import one_line
+    from speechbrain_bccmt.data.atomic import temporary_sibling
 
     if output is not None and Path(output).suffix.lower() not in FORMATS:
         raise click.UsageError(f"{output}: its ending is none of {', '.join(FORMATS)}")
     paths = expand_inputs(files)
     names = {path: os.path.relpath(path, root).replace(os.sep, "/") if root else path for path in paths}
-    verification = load_model(model, device)
+    if output is not None:
+        with temporary_sibling(Path(output)) as temporary:
+            temporary.touch()  # now, and not after all the work, a folder that cannot be written to is told
     utterances, failed = [], 0
-    # None: no bar where standard error is no terminal.
-    with tqdm(total=len(paths), desc="Embedding", unit="file", disable=quiet or None) as bar:
-        for path in paths:
-            try:
-                utterance = verification.embed_file(path)
-            except (OSError, ValueError) as error:
-                failed += 1
-                with tqdm.external_write_mode():
-                    click.echo(f"error: {one_line(error)}", err=True)
-            else:
-                with tqdm.external_write_mode():
-                    tell_warnings(utterance.warnings)
-                if output is None:
-                    click.echo(json.dumps(_entry(names[path], utterance), ensure_ascii=False))
-                else:
-                    utterances.append((names[path], utterance))
-            bar.update()
+    for path, utterance in embed_each(load_model(model, device), paths, quiet):
+        if isinstance(utterance, Exception):
+            failed += 1
+            click.echo(f"error: {one_line(utterance)}", err=True)
+            continue
+        tell_warnings(utterance.warnings)
+        if output is None:
+            click.echo(json.dumps(_entry(names[path], utterance), ensure_ascii=False))
+        else:
+            utterances.append((names[path], utterance))
     if utterances:
         _write(Path(output), utterances)
     click.get_current_context().exit(2 if failed else 0)

@@ -56,9 +56,7 @@ def enroll(arguments, replace, listing, delete, as_json, device, quiet):
 
 
 def _enroll(model: str, store: str, name: str, files: list[str], replace: bool, device, quiet: bool) -> dict:
-    from tqdm import tqdm
-
-    from speechbrain_bccmt.commands.inputs import expand_inputs, load_model, tell_warnings
+    from speechbrain_bccmt.commands.inputs import embed_all, expand_inputs, load_model, tell_warnings
     from speechbrain_bccmt.enrolment import VoicePrints, check_name
     from speechbrain_bccmt.fingerprint import fingerprint
 
@@ -67,9 +65,7 @@ def _enroll(model: str, store: str, name: str, files: list[str], replace: bool, 
     prints = VoicePrints(store, fingerprint(verification), model)
     if Path(store).exists():
         prints.check()  # before the long work
-    # None: no bar where standard error is no terminal.
-    bar = tqdm(paths, desc="Embedding", unit="file", disable=quiet or None)
-    utterances = [verification.embed_file(path) for path in bar]
+    utterances = list(embed_all(verification, paths, quiet).values())
     silent = [utterance.path for utterance in utterances if utterance.audible_seconds == 0]
     if silent:
         raise ValueError(f"{silent[0]}: is silent, and nobody's voice: nothing is enrolled")

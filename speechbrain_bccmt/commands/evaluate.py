@@ -42,7 +42,7 @@ SYSTEM = "[NAME=]FILE"
 @click.option(
     "--resamples", type=click.IntRange(0), default=1000, show_default=True, help="Of the bootstrap; 0: none."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Of the bootstrap.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
 @click.option(
     "-o", "--output", metavar="FOLDER", help="Where results.json and the pictures go. Default: none."
 )

@@ -64,8 +64,11 @@ def hub(
     and a model card.
     """
     from speechbrain_bccmt.export.hub import export_hub, push_to_hub
+    from speechbrain_bccmt.pretrained import HUB_ID
     from speechbrain_bccmt.scoring.calibration import Calibration
 
+    if repo_id and not HUB_ID.fullmatch(repo_id):
+        raise click.UsageError(f"--push {repo_id}: expected OWNER/MODEL")
     if calibration and scores:
         raise click.UsageError("give --calibration or --scores, not both")
     results = fitted = None
@@ -146,7 +149,8 @@ def onnx(
         raise click.UsageError("8-bit graphs are made without lengths: leave out --with-lengths")
     files = find_speech(speech, utterances) if speech else []
     loaded = load_speaker_model(model)
-    if not graphs:
+    chosen = bool(graphs)
+    if not chosen:
         graphs = ("features", "waveform", "sherpa")[: 3 if fits_sherpa(loaded) and not with_lengths else 2]
     for graph in dict.fromkeys(graphs):
         metadata = {"language": language} if graph == "sherpa" else {}
@@ -161,5 +165,5 @@ def onnx(
             )
         for file in written:
             click.echo(f"{file} ({file.stat().st_size / 1e6:.2f} MB)")
-    if "sherpa" not in graphs:
+    if not chosen and "sherpa" not in graphs:
         click.echo("No graph for sherpa-onnx: --graph sherpa writes it, or tells why it cannot.", err=True)

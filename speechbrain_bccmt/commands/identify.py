@@ -33,7 +33,8 @@ def identify(model, store, files, n_best, threshold, as_json, device):
 
     Exit code 0: all speakers are identified, 1: one is unknown, 2: misuse, or a recording that cannot be used.
     """
-    from speechbrain_bccmt.commands.inputs import expand_inputs, load_model, one_line, tell_warnings
+    from speechbrain_bccmt.commands.inputs import embed_each, expand_inputs, load_model, tell_warnings
+    from speechbrain_bccmt.commands.streams import one_line
     from speechbrain_bccmt.enrolment import Identification, VoicePrints
     from speechbrain_bccmt.fingerprint import fingerprint
 
@@ -47,12 +48,10 @@ def identify(model, store, files, n_best, threshold, as_json, device):
     prints = VoicePrints(store, fingerprint(verification), model)
     prints.check()
     unknown = failed = 0
-    for path in paths:
-        try:
-            utterance = verification.embed_file(path)
-        except (OSError, ValueError) as error:
+    for path, utterance in embed_each(verification, paths):
+        if isinstance(utterance, Exception):
             failed += 1
-            click.echo(f"error: {one_line(error)}", err=True)
+            click.echo(f"error: {one_line(utterance)}", err=True)
             continue
         tell_warnings(utterance.warnings)
         found = prints.identify(utterance.embedding[None], threshold, n_best)[0]
@@ -76,7 +75,9 @@ def _as_json(utterance, found, threshold: float) -> str:
 
 
 def _table(path: str, found, threshold: float) -> str:
-    lines = [f"{path}: {found.speaker or 'unknown'} (threshold {threshold:.4f})"]
+    from speechbrain_bccmt.enrolment import UNKNOWN
+
+    lines = [f"{path}: {found.speaker or UNKNOWN} (threshold {threshold:.4f})"]
     if not found.candidates:
         lines.append("  nobody is enrolled")
     width = max((len(candidate.name) for candidate in found.candidates), default=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import glob
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -27,9 +27,20 @@ def load_model(source: str, device: str | None = None):
     -------
     SpeakerVerification
         The model.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device here.
     """
+    import torch
+
     from speechbrain_bccmt.inference import SpeakerVerification
 
+    try:
+        torch.zeros(1, device=device or "cpu").item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ValueError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from error
     return SpeakerVerification.from_hparams(source, run_opts={"device": device or "cpu"})
 
 
@@ -66,8 +77,9 @@ def expand_inputs(arguments: Iterable[str]) -> list[str]:
     for argument in arguments:
         found = [argument]
         if argument == "-":
-            found = [line.rstrip("\r\n") for line in sys.stdin]
-            found = [line for line in found if line.strip()]
+            # A byte order mark, as editors of Windows write it, is no part of the first name.
+            lines = [line.rstrip("\r\n").removeprefix("\ufeff") for line in sys.stdin or ()]
+            found = [line for line in lines if line.strip()]
         elif os.path.isdir(argument):
             found = find_recordings(argument)
         elif glob.has_magic(argument) and not os.path.exists(argument):
@@ -86,6 +98,43 @@ def tell_warnings(warnings: Iterable[str]) -> None:
         click.echo(f"warning: {text}", err=True)
 
 
-def one_line(error: Exception) -> str:
-    """Give an error's message without its line breaks."""
-    return " ".join(str(error).split())
+def embed_all(verification, paths: Iterable[str], quiet: bool = False) -> dict:
+    """Embed recordings, each once, as `embed_each`: path to `EmbeddedUtterance`. The first error ends it."""
+    embedded = {}
+    for path, outcome in embed_each(verification, dict.fromkeys(paths), quiet):
+        if isinstance(outcome, Exception):
+            raise outcome
+        embedded[path] = outcome
+    return embedded
+
+
+def embed_each(verification, paths: Iterable[str], quiet: bool = False) -> Iterator[tuple]:
+    """Embed recordings one by one, with a progress bar where standard error is a terminal.
+
+    Parameters
+    ----------
+    verification : SpeakerVerification
+        The model.
+    paths : iterable of str
+        The recordings.
+    quiet : bool
+        Show no bar.
+
+    Yields
+    ------
+    tuple
+        The path, and an `EmbeddedUtterance` or the error that came instead. What is printed in between does not
+        meet the bar.
+    """
+    from tqdm import tqdm
+
+    paths = list(paths)
+    with tqdm(total=len(paths), desc="Embedding", unit="file", disable=quiet or None) as bar:
+        for path in paths:
+            try:
+                outcome = verification.embed_file(path)
+            except (OSError, ValueError) as error:
+                outcome = error
+            with tqdm.external_write_mode():
+                yield path, outcome
+            bar.update()

@@ -1,11 +1,23 @@
-"""Standard error of the command line, kept free of what libraries in C write to it."""
+"""Standard error of the command line: errors in one line, and nothing of what libraries in C write to it."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import sys
 from collections.abc import Iterator
+
+
+def one_line(error: Exception) -> str:
+    r"""Give an error's message without its line breaks; all else stays, as paths may have more than one space.
+
+    Examples
+    --------
+    >>> one_line(ValueError("a  b.wav:\n  too short"))
+    'a  b.wav: too short'
+    """
+    return re.sub(r"\s*[\r\n]\s*", " ", str(error).strip())
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ FORMATS = ("voxceleb", "kaldi", "sdsv", "csv")
 @click.option(
     "--nontargets", type=click.IntRange(1), default=5000, show_default=True, help="Trials of two speakers."
 )
-@click.option("--seed", type=int, default=1986, show_default=True, help="Of the draw.")
+@click.option("--seed", type=click.IntRange(min=0), default=1986, show_default=True, help="Of the draw.")
 @click.option("--within", metavar="COLUMN", help="Column, such as gender, in which two speakers must agree.")
 @click.option(
     "--embeddings", metavar="FILE", help="Of the utterances, by `bccmt embed --root`: draws a hard list."

@@ -29,7 +29,7 @@ def verify(model, recordings, enrolment, threshold, as_json, device):
     MODEL is a hub folder, the output folder of a training, or a hub id. A and B are recordings; a folder or a
     quoted glob stands for several of one speaker. Exit code 0: same speaker, 1: different, 2: misuse.
     """
-    from speechbrain_bccmt.commands.inputs import expand_inputs, load_model, tell_warnings
+    from speechbrain_bccmt.commands.inputs import embed_all, expand_inputs, load_model, tell_warnings
 
     if not enrolment and len(recordings) != 2:
         raise click.UsageError(
@@ -43,7 +43,11 @@ def verify(model, recordings, enrolment, threshold, as_json, device):
     enrolment, test = (expand_inputs(side) for side in sides)
     if threshold is not None and not math.isfinite(threshold):
         raise click.UsageError(f"--threshold is {threshold}, expected a finite number")
-    outcome = load_model(model, device).verify_files(enrolment, test, threshold)
+    verification = load_model(model, device)
+    threshold = verification.resolve_threshold(threshold)  # before the long work
+    embedded = embed_all(verification, enrolment + test)
+    utterances = ([embedded[path] for path in side] for side in (enrolment, test))
+    outcome = verification.verify_utterances(*utterances, threshold)
     tell_warnings(outcome.warnings)
     known = math.isfinite(outcome.probability)
     result = {

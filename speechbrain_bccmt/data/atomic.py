@@ -56,7 +56,7 @@ def temporary_sibling(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        With a message that names `path`, where the disk is full.
+        With a message that names `path`, where the disk is full, or the folder may not be written to.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -68,6 +68,9 @@ def temporary_sibling(path: Path) -> Iterator[Path]:
         if error.errno == errno.ENOSPC:
             message = f"no space left to write {path}: free some, or write elsewhere. Old files are kept"
             raise OSError(errno.ENOSPC, message) from error
+        if error.filename is not None and os.fspath(error.filename) == str(temporary):
+            # The name under which it was tried says nothing to anybody.
+            raise type(error)(error.errno, f"{error.strerror}, cannot write {path}") from error
         raise
     finally:
         temporary.unlink(missing_ok=True)

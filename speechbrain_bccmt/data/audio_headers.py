@@ -21,6 +21,7 @@ _QUICK = 1e-4  # seconds a file; more than this, and threads shorten the wait
 _HEAD = 1024  # bytes read of a wav file; its samples nearly always begin within them
 _CHUNK_HEAD = struct.Struct("<4sI").unpack_from  # name, length
 _WAVE_FORMAT = struct.Struct("<HHIIHH").unpack_from  # tag, channels, rate, bytes a second, block, bits
+_PLAIN_TAGS = {1, 3, 0xFFFE}  # integers, floats, and either in the extensible form
 _OGG_PAGE = 65307  # bytes of the longest Ogg page
 
 
@@ -52,8 +53,9 @@ def _pcm_header(head: bytes, size: int) -> AudioHeader | None:
         name, length = _CHUNK_HEAD(head, position)
         position += 8
         if name == b"fmt " and position + 16 <= len(head):
-            _, _, rate, _, block, bits = _WAVE_FORMAT(head, position)
-            if bits % 8:  # compressed (ADPCM and others): bytes do not tell the number of samples
+            tag, channels, rate, _, block, bits = _WAVE_FORMAT(head, position)
+            # Compressed (ADPCM, GSM and others), or padded: bytes do not tell the number of samples.
+            if tag not in _PLAIN_TAGS or bits % 8 or block != channels * bits // 8:
                 return None
         elif name == b"data":
             if not block or not rate or length in (0, 0xFFFFFFFF):  # streamed: length unknown when written
@@ -75,6 +77,11 @@ def _check_ogg_end(path: str, size: int) -> None:
     segments = tail[page + 27 : page + 27 + tail[page + 26]] if page >= 0 and page + 26 < len(tail) else b""
     if page < 0 or page + 27 + len(segments) + sum(segments) > len(tail) or not segments:
         raise ValueError("truncated: the file ends in the middle of an Ogg page")
+
+
+def libsndfile_name(path: str | os.PathLike) -> str | bytes:
+    """Give a path as libsndfile opens it, though it be no text in the encoding of the system."""
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
 def read_header(path: str, size: int | None = None) -> AudioHeader:
@@ -118,13 +125,15 @@ def read_header(path: str, size: int | None = None) -> AudioHeader:
     if header := _pcm_header(head, size):
         return header
     try:
-        with soundfile.SoundFile(path) as file:
+        with soundfile.SoundFile(libsndfile_name(path)) as file:
             header = AudioHeader(file.frames, file.samplerate)
             if file.format == "FLAC" and header.frames:
                 file.seek(header.frames - 1)  # fails where the last block is missing
                 file.read(1)
     except soundfile.LibsndfileError as error:
-        raise ValueError(f"not readable as audio, or truncated: {error.error_string or error}") from None
+        # Of an mp3 without a frame it says that there is no file, which was read above.
+        reason = "" if "does not exist" in str(error) else f": {error.error_string or error}"
+        raise ValueError(f"not readable as audio, or truncated{reason}") from None
     if header.frames <= 0 or header.sample_rate <= 0:
         raise ValueError("holds no samples")
     if head[:4] == b"OggS":

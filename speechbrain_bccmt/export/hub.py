@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import os
 import shutil
@@ -36,6 +37,16 @@ audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
 """
 
 CALIBRATION_FILE = "calibration.json"
+# What an export may write beside its YAML.
+WRITTEN = (
+    "*.ckpt",
+    "*.safetensors",
+    "label_encoder.txt",
+    CALIBRATION_FILE,
+    "config.json",
+    "README.md",
+    "example[0-9]*.*",
+)
 EXAMPLE_FORMATS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
 HPARAMS = """\
@@ -111,7 +122,9 @@ def export_hub(
     """
     training_folder, output_folder = Path(training_folder), Path(output_folder)
     if output_folder.is_dir() and any(output_folder.iterdir()) and not overwrite:
-        raise FileExistsError(f"{output_folder} is not empty: give another folder, or allow to overwrite it")
+        raise FileExistsError(
+            f"{output_folder} is not empty: give another folder, or allow to overwrite it (--overwrite)"
+        )
     _check_examples(examples)
     nodes = read_nodes(find_hparams_file(training_folder))
     model = load_speaker_model(training_folder)
@@ -123,7 +136,9 @@ def export_hub(
     output_folder.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(output_folder) as folder:
         for name, state in states.items():
-            torch.save(state, folder / f"{name}.ckpt")
+            stream = io.BytesIO()  # torch's own writer tells a full disk by an error that does not say so
+            torch.save(state, stream)
+            (folder / f"{name}.ckpt").write_bytes(stream.getvalue())
             tensors = {key: value.contiguous() for key, value in state.items()}
             (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(tensors))
         parts = stateful_parts(nodes)
@@ -201,9 +216,10 @@ def push_to_hub(folder: str | Path, repo_id: str, private: bool = False) -> str:
         raise ValueError(f"'{repo_id}' is no hub id: expected owner/model ({error})") from error
     except (*hub_errors(), LocalTokenNotFoundError) as error:
         reason = " ".join(str(error).split())
-        raise OSError(
-            f"{folder} could not be uploaded to '{repo_id}': {reason}. Log in with `hf auth login`, or set HF_TOKEN"
-        ) from error
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        if isinstance(error, LocalTokenNotFoundError) or status in (401, 403):
+            reason += ". Log in with `hf auth login`, or set HF_TOKEN"
+        raise OSError(f"{folder} could not be uploaded to '{repo_id}': {reason}") from error
     return str(commit.commit_url)
 
 
@@ -263,11 +279,15 @@ def _describe(model, n_classes: int, class_of: str, calibration: Calibration | N
 
 @contextlib.contextmanager
 def _replacing(output_folder: Path):
-    """Give a temporary folder; then move its files into the output folder, the YAML last."""
+    """Give a temporary folder; then its files take the place of an earlier export's, the YAML last."""
     with tempfile.TemporaryDirectory(dir=output_folder.parent, prefix=f".{output_folder.name}-") as temporary:
         folder = Path(temporary)
         yield folder
         output_folder.mkdir(exist_ok=True)
         (output_folder / HPARAMS_FILE).unlink(missing_ok=True)
+        # Another model's threshold, and voices that nobody asked to publish, must not stay beside this one.
+        for pattern in WRITTEN:
+            for path in output_folder.glob(pattern):
+                path.unlink()
         for path in sorted(folder.iterdir(), key=lambda path: path.name == HPARAMS_FILE):
             os.replace(path, output_folder / path.name)

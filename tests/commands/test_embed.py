@@ -120,3 +120,38 @@ def test_whole_process(folder, files, tmp_path):
     assert done.returncode == 2
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()] == files[:1]
     assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1 and "damaged.mp3" in done.stderr
+
+
+def test_a_list_with_a_byte_order_mark(folder, files):
+    result = run(folder, "-", stdin="\ufeff" + files[0] + "\r\n")
+    assert result.exit_code == 0 and json.loads(result.stdout)["id"] == files[0]
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99", "meta"])
+def test_devices_that_are_not_here(folder, files, device):
+    result = run(folder, files[0], "--device", device)
+    assert result.exit_code == 2 and result.stderr.startswith(f"error: --device {device} cannot be used here")
+    assert result.stderr.count("\n") == 1
+
+
+def test_where_nothing_can_be_written_is_told_before_the_work(folder, files, tmp_path, monkeypatch):
+    def refuse(path, *_, **__):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("pathlib.Path.touch", refuse)
+    monkeypatch.setattr(SpeakerVerification, "embed_file", lambda *_: pytest.fail("embeds in vain"))
+    result = run(folder, *files, "-o", tmp_path / "x.npz")
+    assert result.exit_code == 2
+    assert result.stderr == f"error: [Errno 13] Permission denied, cannot write {tmp_path / 'x.npz'}\n"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are text there")
+def test_names_that_are_no_text_are_told_in_json(folder, files):
+    path = os.fsdecode(os.fsencode(os.path.dirname(files[0])) + b"/\xff.wav")
+    os.rename(files[0], path)
+    done = subprocess.run(
+        [sys.executable, "-m", "speechbrain_bccmt.cli", "embed", str(folder), path],
+        capture_output=True,
+        check=True,
+    )
+    assert json.loads(done.stdout)["id"] == path

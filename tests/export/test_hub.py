@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -230,3 +231,43 @@ def test_a_model_that_would_run_code_is_refused(training_folder, tmp_path):
     with pytest.raises(ValueError, match="os.system"):
         load_speaker_model(broken)
     assert not marker.exists()
+
+
+def test_nothing_of_an_earlier_export_stays(training_folder, tmp_path, recordings):
+    out = tmp_path / "model"
+    export_hub(training_folder, out, Calibration(scale=2.0, offset=0.0, p_target=0.1), examples=recordings)
+    (out / "notes.txt").write_text("of the user's own")
+    assert (out / "calibration.json").is_file() and (out / "example2.wav").is_file()
+    export_hub(training_folder, out, overwrite=True)
+    assert {path.name for path in out.iterdir()} == FILES - {"calibration.json", "example1.wav"} | {
+        "notes.txt"
+    }
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full")
+def test_a_full_disk_is_told(training_folder, tmp_path, monkeypatch):
+    def full(self, content):
+        with open("/dev/full", "wb", buffering=0) as file:
+            file.write(content)
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(OSError, match="No space left"):
+        export_hub(training_folder, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_classifier_is_told(training_folder, tmp_path):
+    training = shutil.copytree(training_folder, tmp_path / "training")
+    for path in training.glob("save/CKPT+*/classifier.ckpt"):
+        path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ValueError, match="classifier.ckpt' cannot be loaded"):
+        export_hub(training, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_impossible_id_is_told_before_anything_is_written(training_folder, tmp_path):
+    result = CliRunner().invoke(
+        export, ["hub", str(training_folder), str(tmp_path / "out"), "--push", "a/b/c"]
+    )
+    assert result.exit_code == 2 and "--push a/b/c: expected OWNER/MODEL" in result.stderr
+    assert not (tmp_path / "out").exists()

@@ -18,6 +18,14 @@ if TYPE_CHECKING:
     from speechbrain_bccmt.inference import SpeakerVerification
 
 LABELS = ("First clip", "Second clip")
+# On a telephone six maps side by side are too small to be read: there they are pushed sideways.
+STYLE = """
+@media (max-width: 700px) {
+    .picture { overflow-x: auto !important }
+    .picture .layout { align-items: flex-start }
+    .picture img { width: 60rem; max-width: none }
+}
+"""
 
 
 def build_page(model: SpeakerVerification):
@@ -60,14 +68,14 @@ def build_page(model: SpeakerVerification):
             text = str(error)
             for path, label in zip((first, second), LABELS, strict=True):
                 text = text.replace(path, label)
-            return show(f"## No comparison\n\n{text}.")
+            return show(f"## No comparison\n\n{text.rstrip('.')}.")
         return show(describe(outcome), figures)
 
     shipped = model.threshold
     # System fonts: the page must look the same without a network.
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     with gradio.Blocks(title="Who speaks?", analytics_enabled=False) as page:
-        page.theme = theme
+        page.theme, page.css = theme, STYLE
         gradio.Markdown(
             f"# Same speaker?\n{Path(model.source).name or 'Model'}, running on this machine only."
         )
@@ -90,7 +98,9 @@ def build_page(model: SpeakerVerification):
         )
         button = gradio.Button("Compare", variant="primary")
         result = gradio.Markdown(elem_id="result")
-        figures = [gradio.Plot(show_label=False, format="png", visible=False) for _ in LABELS]
+        figures = [
+            gradio.Plot(show_label=False, format="png", visible=False, elem_classes="picture") for _ in LABELS
+        ]
         button.click(compare, [*clips, threshold], [result, *figures], api_name="compare")
         for clip in clips:  # or an earlier decision would stand beside other clips
             clip.change(

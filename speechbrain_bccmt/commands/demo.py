@@ -31,6 +31,7 @@ def demo(model, port, browser, device):
             inbrowser=browser,
             quiet=True,
             theme=page.theme,
+            css=page.css,
             prevent_thread_lock=True,
         )
         click.echo(f"The page is at {address} until you press Ctrl-C.")

@@ -6,7 +6,6 @@ Axes: n names, u utterances, d size of an embedding, p probes.
 from __future__ import annotations
 
 import sqlite3
-import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -15,13 +14,9 @@ from pathlib import Path
 import numpy as np
 
 from speechbrain_bccmt.scoring.cosine import unit_length
+from speechbrain_bccmt.speaker_names import check_name
 from speechbrain_bccmt.voice_print_file import VoicePrintFile
 
-LONGEST_NAME = 200
-# What `bccmt identify` calls whoever is not enrolled.
-UNKNOWN = "unknown"
-# Zero-width, and part of how some languages and emoji are written.
-_JOINERS = "\u200c\u200d"
 _ROWS_PER_READ = 16384
 # Scores held at once, 4 bytes each: 64 MB.
 _SCORES_PER_BLOCK = 16_000_000
@@ -273,45 +268,6 @@ class VoicePrints:
         # Utterances that cancel out point nowhere, and score 0.
         sums /= np.where(norms > 1e-6, norms, 1)
         return [name for _, name in speakers], sums
-
-
-def check_name(name: str) -> str:
-    """Give a name as it is stored: in one Unicode form, without spaces at its ends.
-
-    Parameters
-    ----------
-    name : str
-        As typed.
-
-    Returns
-    -------
-    str
-        The name.
-
-    Raises
-    ------
-    ValueError
-        If it is empty, above `LONGEST_NAME` characters or the word for nobody, or has characters that control a line
-        or cannot be seen, by which two names would look alike.
-
-    Examples
-    --------
-    >>> check_name(" Jose\u0301 ") == "José"
-    True
-    """
-    checked = unicodedata.normalize("NFC", name).strip()
-    hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
-    wrong = [
-        letter for letter in checked if unicodedata.category(letter) in hidden and letter not in _JOINERS
-    ]
-    if not checked or wrong or len(checked) > LONGEST_NAME:
-        raise ValueError(
-            f"{name[: LONGEST_NAME + 1]!r} is no name for a voice print: expected one line of visible text, of at most "
-            f"{LONGEST_NAME} characters"
-        )
-    if checked.casefold() == UNKNOWN:
-        raise ValueError(f"{name!r} is what a stranger is called: give another name")
-    return checked
 
 
 def _check_enrolment(name: str, embeddings, seconds: Sequence[float], files: Sequence[str] | None) -> tuple:

@@ -11,6 +11,7 @@ from torchaudio.functional import resample as torchaudio_resample
 
 from speechbrain_bccmt import audio
 from speechbrain_bccmt.audio import Recording, audible_seconds, read_mono, resample
+from speechbrain_bccmt.data.recordings import find_recordings
 from speechbrain_bccmt.waveforms import to_float
 
 
@@ -138,49 +139,13 @@ def test_m4a_tells_the_way_out(tmp_path):
         read_mono(tmp_path / "a.m4a", 16000)
 
 
-def test_recordings_behind_links_are_found_once(tmp_path):
-    corpus, elsewhere = tmp_path / "corpus", tmp_path / "elsewhere"
-    (corpus / "sub").mkdir(parents=True)
-    elsewhere.mkdir()
-    for path in (corpus / "b.wav", corpus / "sub" / "a.OPUS", elsewhere / "c.mp3", corpus / "d.m4a"):
-        path.touch()
-    (corpus / "link").symlink_to(elsewhere)
-    (elsewhere / "back").symlink_to(corpus)  # a circle
-    (elsewhere / "twice").symlink_to(corpus / "sub")
-    found = [os.path.relpath(path, corpus) for path in audio.find_recordings(corpus)]
-    assert sorted(found) == found and {os.path.basename(path) for path in found} == {
-        "a.OPUS",
-        "b.wav",
-        "c.mp3",
-    }
-    assert found.count("link/c.mp3") == 1 and len(found) == 3
-    with pytest.raises(FileNotFoundError, match=r"sub2: the folder holds no recording \(.wav"):
-        (tmp_path / "sub2").mkdir()
-        audio.find_recordings(tmp_path / "sub2")
-
-
-def test_folders_that_may_not_be_read_are_told(tmp_path, monkeypatch):
-    (tmp_path / "closed").mkdir()
-    (tmp_path / "a.wav").touch()
-    scan = os.scandir
-
-    def refuse(path):
-        if str(path).endswith("closed"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)
-    with pytest.raises(PermissionError, match="closed"):
-        audio.find_recordings(tmp_path)
-
-
 @pytest.mark.skipif(os.name == "nt", reason="names of files are text there")
 def test_names_that_are_no_text(tmp_path):
     path = os.fsdecode(os.fsencode(tmp_path / "a") + b"\xff.wav")
     with open(path, "wb") as file:
         soundfile.write(file, tone(), 16000, format="WAV")
     assert len(read_mono(path, 16000)) == 16000
-    assert audio.find_recordings(tmp_path) == [path]
+    assert find_recordings(tmp_path) == [path]
 
 
 def test_compressed_wav_has_its_whole_length(tmp_path):

@@ -12,7 +12,8 @@ import time
 import numpy as np
 import pytest
 
-from speechbrain_bccmt.enrolment import VoicePrints, check_name
+from speechbrain_bccmt.enrolment import VoicePrints
+from speechbrain_bccmt.speaker_names import check_name
 
 ONE, OTHER = "1111111111111111", "2222222222222222"
 

@@ -57,8 +57,9 @@ def enroll(arguments, replace, listing, delete, as_json, device, quiet):
 
 def _enroll(model: str, store: str, name: str, files: list[str], replace: bool, device, quiet: bool) -> dict:
     from speechbrain_bccmt.commands.inputs import embed_all, expand_inputs, load_model, tell_warnings
-    from speechbrain_bccmt.enrolment import VoicePrints, check_name
+    from speechbrain_bccmt.enrolment import VoicePrints
     from speechbrain_bccmt.fingerprint import fingerprint
+    from speechbrain_bccmt.speaker_names import check_name
 
     name, paths = check_name(name), expand_inputs(files)
     verification = load_model(model, device)

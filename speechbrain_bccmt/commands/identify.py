@@ -75,7 +75,7 @@ def _as_json(utterance, found, threshold: float) -> str:
 
 
 def _table(path: str, found, threshold: float) -> str:
-    from speechbrain_bccmt.enrolment import UNKNOWN
+    from speechbrain_bccmt.speaker_names import UNKNOWN
 
     lines = [f"{path}: {found.speaker or UNKNOWN} (threshold {threshold:.4f})"]
     if not found.candidates:

@@ -16,8 +16,8 @@ from speechbrain.augment.freq_domain import SpectrogramDrop
 from speechbrain.augment.time_domain import AddNoise
 from speechbrain.processing.signal_processing import reverberate
 
-from speechbrain_bccmt.audio import find_recordings
 from speechbrain_bccmt.data.crops import CropReader
+from speechbrain_bccmt.data.recordings import find_recordings
 
 
 class AudioBank:

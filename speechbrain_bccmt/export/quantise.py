@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio import find_recordings
 from speechbrain_bccmt.data.atomic import temporary_sibling
+from speechbrain_bccmt.data.recordings import find_recordings
 from speechbrain_bccmt.data.trials import Trials
 from speechbrain_bccmt.export.onnx import load_session
 from speechbrain_bccmt.export.source import SpeakerModel

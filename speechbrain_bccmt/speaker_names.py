@@ -1,0 +1,50 @@
+"""What a speaker may be called."""
+
+from __future__ import annotations
+
+import unicodedata
+
+LONGEST_NAME = 200
+# What `bccmt identify` calls whoever is not enrolled.
+UNKNOWN = "unknown"
+# Zero-width, and part of how some languages and emoji are written.
+_JOINERS = "\u200c\u200d"
+
+
+def check_name(name: str) -> str:
+    """Give a name as it is stored: in one Unicode form, without spaces at its ends.
+
+    Parameters
+    ----------
+    name : str
+        As typed.
+
+    Returns
+    -------
+    str
+        The name.
+
+    Raises
+    ------
+    ValueError
+        If it is empty, above `LONGEST_NAME` characters or the word for nobody, or has characters that control a line
+        or cannot be seen, by which two names would look alike.
+
+    Examples
+    --------
+    >>> check_name(" Jose\u0301 ") == "José"
+    True
+    """
+    checked = unicodedata.normalize("NFC", name).strip()
+    hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
+    wrong = [
+        letter for letter in checked if unicodedata.category(letter) in hidden and letter not in _JOINERS
+    ]
+    if not checked or wrong or len(checked) > LONGEST_NAME:
+        raise ValueError(
+            f"{name[: LONGEST_NAME + 1]!r} is no name for a voice print: expected one line of visible text, of at most "
+            f"{LONGEST_NAME} characters"
+        )
+    if checked.casefold() == UNKNOWN:
+        raise ValueError(f"{name!r} is what a stranger is called: give another name")
+    return checked

@@ -56,7 +56,7 @@ def test_every_import_of_the_package_is_required(setup_arguments):
     provided = {entry.split("[")[0] for entry in map(str.lower, setup_arguments["install_requires"])}
     provided |= {entry for entries in setup_arguments["extras_require"].values() for entry in entries}
     provided = {re.match(r"[\w-]+", entry)[0].replace("-", "_") for entry in provided}
-    provided = {{"scikit_learn": "sklearn"}.get(name, name) for name in provided}
+    provided = {{"scikit_learn": "sklearn", "pyyaml": "yaml"}.get(name, name) for name in provided}
     imported = set()
     for path in (ROOT / "speechbrain_bccmt").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

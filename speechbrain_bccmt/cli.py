@@ -63,7 +63,7 @@ class LazyGroup(click.Group):
         except BrokenPipeError:
             # The reader of our output has gone, as in `bccmt embed ... | head`: nothing is left to say to it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            ctx.exit(SIGNALLED + 13)
+            ctx.exit(SIGNALLED + getattr(signal, "SIGPIPE", 13))
 
     def main(self, *args, **options):
         """Run the command line, and end the process; what the user can mend is told in a line."""

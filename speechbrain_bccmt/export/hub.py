@@ -39,9 +39,10 @@ audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
 CALIBRATION_FILE = "calibration.json"
 # What an export may write beside its YAML.
 WRITTEN = (
-    "*.ckpt",
-    "*.safetensors",
-    "label_encoder.txt",
+    "embedding_model.*",
+    "classifier.*",
+    "mean_var_norm.ckpt",
+    "label_encoder.*",
     CALIBRATION_FILE,
     "config.json",
     "README.md",

@@ -236,11 +236,11 @@ def test_a_model_that_would_run_code_is_refused(training_folder, tmp_path):
 def test_nothing_of_an_earlier_export_stays(training_folder, tmp_path, recordings):
     out = tmp_path / "model"
     export_hub(training_folder, out, Calibration(scale=2.0, offset=0.0, p_target=0.1), examples=recordings)
-    (out / "notes.txt").write_text("of the user's own")
+    (out / "other.ckpt").write_text("of the user's own")
     assert (out / "calibration.json").is_file() and (out / "example2.wav").is_file()
     export_hub(training_folder, out, overwrite=True)
     assert {path.name for path in out.iterdir()} == FILES - {"calibration.json", "example1.wav"} | {
-        "notes.txt"
+        "other.ckpt"
     }
 
 

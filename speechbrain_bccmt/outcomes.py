@@ -10,6 +10,9 @@ import torch
 
 from speechbrain_bccmt.audio import CLIPPED_SHARE, SILENCE_DBFS, Piece
 
+# With a smaller share of audible frames an embedding tells more of the silence than of the voice.
+MOSTLY_SILENT = 0.2
+
 
 @dataclass(frozen=True)
 class EmbeddedUtterance:
@@ -26,7 +29,7 @@ class EmbeddedUtterance:
     audible_seconds : float
         How much of it lies above -60 dBFS; 0 is silence.
     warnings : tuple of str
-        Of silence and clipping; each begins with the path.
+        Of silence, of much of it, and of clipping; each begins with the path.
     """
 
     path: str
@@ -59,6 +62,11 @@ class EmbeddedUtterance:
         warnings = []
         if audible == 0:
             warnings.append(f"{path}: silent, nothing in it is above {SILENCE_DBFS:g} dBFS")
+        elif audible < MOSTLY_SILENT * seconds:
+            heard = f"{audible:.3g} of {seconds:.4g} s"
+            warnings.append(
+                f"{path}: mostly silent, {heard} are above {SILENCE_DBFS:g} dBFS: cut the silence off"
+            )
         if clipped > CLIPPED_SHARE:
             warnings.append(f"{path}: clipped, {100 * clipped:.3g} % of its samples are at full scale")
         return cls(str(path), embedding, seconds, audible, tuple(warnings))

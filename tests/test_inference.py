@@ -580,3 +580,10 @@ def test_silence_has_no_probability(model, write):
         == [True, False]
         == outcome.llr.isnan().flatten().tolist()
     )
+
+
+def test_much_silence_is_told(model, write):
+    little = np.concatenate([np.zeros(8 * 16000), voice(1.0)])
+    (warning,) = model.embed_file(write("little.wav", little)).warnings
+    assert "little.wav: mostly silent, " in warning and "of 9 s are above -60 dBFS" in warning
+    assert not model.embed_file(write("half.wav", little[7 * 16000 :])).warnings

@@ -16,6 +16,7 @@ import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.checkpoints import hook_on_loading_state_dict_checkpoint
 
+from speechbrain_bccmt.audio import Recording
 from speechbrain_bccmt.export.model_card import write_model_card
 from speechbrain_bccmt.export.source import (
     HPARAMS_FILE,
@@ -114,7 +115,7 @@ def export_hub(
     FileNotFoundError
         If the training folder lacks a file, or an example does not exist.
     ValueError
-        If files of the training folder do not fit each other, or an example is of an unknown format.
+        If files of the training folder do not fit each other, or an example is of an unknown format or no audio.
 
     Notes
     -----
@@ -230,6 +231,7 @@ def _check_examples(examples: Sequence[str | Path]) -> None:
             raise FileNotFoundError(f"no example recording at {example}")
         if Path(example).suffix.lower() not in EXAMPLE_FORMATS:
             raise ValueError(f"the example {example} is none of {', '.join(EXAMPLE_FORMATS)}")
+        Recording.open(example)
 
 
 def _find_labels(training_folder: Path) -> Path:

@@ -271,3 +271,9 @@ def test_an_impossible_id_is_told_before_anything_is_written(training_folder, tm
     )
     assert result.exit_code == 2 and "--push a/b/c: expected OWNER/MODEL" in result.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_an_example_that_is_no_audio_is_told(training_folder, tmp_path):
+    (tmp_path / "text.wav").write_text("no sound")
+    with pytest.raises(ValueError, match="text.wav: cannot be read"):
+        export_hub(training_folder, tmp_path / "model", examples=[tmp_path / "text.wav"])

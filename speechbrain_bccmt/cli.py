@@ -67,7 +67,6 @@ class LazyGroup(click.Group):
 
     def main(self, *args, **options):
         """Run the command line, and end the process; what the user can mend is told in a line."""
-        debugging = bool(os.environ.get("BCCMT_DEBUG"))
         try:
             # Otherwise click itself ends the process, with 1 for Ctrl-C.
             code = super().main(*args, **options | {"standalone_mode": False})
@@ -77,13 +76,11 @@ class LazyGroup(click.Group):
             _tell(error.show)
             code = MISUSE
         except (OSError, ImportError, ValueError) as error:
-            if debugging:
-                raise
+            if os.environ.get("BCCMT_DEBUG"):
+                _tell(traceback.print_exc)
             _tell(lambda error=error: click.echo(f"error: {one_line(error)}", err=True))
             code = MISUSE
         except Exception:
-            if debugging:
-                raise
             _tell(traceback.print_exc)
             _tell(
                 lambda: click.echo(

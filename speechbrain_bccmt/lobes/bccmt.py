@@ -60,7 +60,8 @@ class BCCMT(nn.Module):
     Notes
     -----
     An utterance of one frame works. The embedding of an utterance does not depend on padding: `lengths` masks it
-    wherever a kernel, a softmax or a mean would see it.
+    wherever a kernel, a softmax or a mean would see it. Time and memory grow with the square of the length: what uses
+    this encoder on recordings (interface, evaluation, exported graphs) cuts what is above 30 s into pieces.
 
     Examples
     --------

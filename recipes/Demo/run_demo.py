@@ -34,7 +34,6 @@ TRAINING = {
     "dev_speakers": 8,
     "dev_trials": 2000,
     "warmup_epochs": 1,
-    "valid_interval": 4,
 }
 
 
@@ -123,6 +122,8 @@ def train(system: System, epochs: int, corpus: Path, output: Path) -> float:
         "number_of_epochs": epochs,
         "margin_start_epoch": epochs // 4,
         "margin_end_epoch": epochs // 2,
+        # Eight dev speakers would now and then choose a checkpoint from before the learning rate has come down.
+        "valid_interval": epochs,
         **TRAINING,
     }
     if system.teacher:

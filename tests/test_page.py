@@ -115,7 +115,9 @@ def test_two_clips_get_a_score_a_decision_and_their_attention(page, clips, tmp_p
     page.get_by_role("heading", name="Same speaker", exact=True).wait_for(timeout=60000)
     text = page.locator("#result").inner_text()
     assert "Score 1.000" in text and "threshold 0.300" in text and "probability" in text
-    assert page.locator("img[src*='png']").count() == 2
+    pictures = page.locator("img[src*='png']")
+    pictures.nth(1).wait_for(timeout=60000)  # they come after the text
+    assert pictures.count() == 2
     # A decision must not stand beside clips that it is not about.
     page.get_by_label("Clear").first.click()
     page.get_by_role("heading", name="Same speaker", exact=True).wait_for(state="hidden", timeout=60000)

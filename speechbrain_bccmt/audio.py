@@ -164,6 +164,11 @@ class Recording:
         except soundfile.SoundFileError as error:
             raise ValueError(f"{self.path}: cannot be decoded: {error}") from error
 
+    def beginning(self, rate: int, seconds: float) -> Piece:
+        """Read its first `seconds`, or all of a shorter one, at `rate` in Hz; errors are those of `pieces`."""
+        stop = min(self.frames, int(seconds * self.sample_rate))
+        return next(self.pieces(rate, math.inf, stop=stop))
+
     def _read_piece(self, file: soundfile.SoundFile, wanted: int, rate: int) -> Piece:
         block = max(1, _BLOCK_VALUES // file.channels)
         parts, clipped, left = [], 0, wanted

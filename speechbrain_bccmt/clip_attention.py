@@ -177,10 +177,9 @@ def attend_to_clip(
         raise ValueError(
             f"{path}: {recording.seconds:.4g} s is too short, this model takes {model.min_seconds:g} s or more"
         )
-    stop = min(recording.frames, int(DRAWN_SECONDS * recording.sample_rate))
-    piece = next(recording.pieces(model.sample_rate, stop=stop))
+    piece = recording.beginning(model.sample_rate, DRAWN_SECONDS)
     warnings = EmbeddedUtterance.of_pieces(path, np.empty(0), [piece]).warnings
-    if stop < recording.frames:
+    if piece.seconds < recording.seconds:
         warnings += (f"{path}: {recording.seconds:.4g} s long, its first {DRAWN_SECONDS:g} s are drawn",)
     wav = piece.wav.to(model.device)[None]
     features = model.mods.compute_features(wav)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from speechbrain_bccmt.attention_plots import draw_attention_maps
-from speechbrain_bccmt.audio import Recording, read_mono
+from speechbrain_bccmt.audio import Recording
 from speechbrain_bccmt.clip_attention import DRAWN_SECONDS, attend_to_clip
 
 if TYPE_CHECKING:
@@ -146,10 +146,10 @@ def draw_attention(model: SpeakerVerification, path: str | os.PathLike, title: s
     if getattr(encoder, "token_names", ()):
         return attend_to_clip(model, path).draw(f"{title}: where the model looks")
     recording = Recording.open(path)
-    stop = min(recording.frames, int(DRAWN_SECONDS * recording.sample_rate))
-    wav = read_mono(path, model.sample_rate, stop=stop).to(model.device)
+    piece = recording.beginning(model.sample_rate, DRAWN_SECONDS)
+    wav = piece.wav.to(model.device)
     title = f"{title}: where the model looks"
-    if stop < recording.frames:
+    if piece.seconds < recording.seconds:
         title += f" in the first {DRAWN_SECONDS:g} s"
     features = model.mods.mean_var_norm(
         model.mods.compute_features(wav[None]), torch.ones(1, device=wav.device)

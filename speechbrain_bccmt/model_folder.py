@@ -11,7 +11,7 @@ from torch import nn
 
 from speechbrain_bccmt.pretrained import HUB_ID, fetch_from_hub, load_pretrained
 from speechbrain_bccmt.scoring.calibration import Calibration
-from speechbrain_bccmt.yaml_safety import build_yaml, check_references, check_yaml, is_trusted
+from speechbrain_bccmt.yaml_safety import build_yaml, check_references, is_trusted
 
 CALIBRATION_FILE = "calibration.json"
 NEEDED = ("compute_features", "mean_var_norm", "embedding_model")
@@ -61,7 +61,7 @@ def load_parts(
     if not trust_code:
         check_references(text, str(path))
     if _is_training(text, path):
-        hparams = _load_training(source, path, trust_code)
+        hparams = _load_training(source, trust_code)
     else:
         hparams = build_yaml(text, str(path), trust_code, overrides, overrides_must_match)
         _load_hub_folder(source, path, hparams, savedir)
@@ -112,12 +112,9 @@ def _is_training(text: str, path: Path) -> bool:
     return "pretrainer" not in nodes
 
 
-def _load_training(source: str | Path, path: Path, trust_code: bool) -> dict:
-    from speechbrain_bccmt.export.source import format_nodes, load_speaker_model, read_nodes
+def _load_training(source: str | Path, trust_code: bool) -> dict:
+    from speechbrain_bccmt.export.source import load_speaker_model
 
-    if not trust_code:
-        nodes = read_nodes(path)
-        check_yaml(format_nodes({name: nodes[name] for name in NEEDED}), str(path))
     model = load_speaker_model(source, trust_code)
     modules = {name: getattr(model, name) for name in NEEDED}
     return modules | {"modules": modules}

@@ -70,10 +70,8 @@ def build_yaml(
 
     Parameters
     ----------
-    text : str
-        The YAML.
-    name : str
-        What to call it in messages.
+    text, name
+        See `check_yaml`.
     trusted : bool
         Whether it may run any code; else `check_yaml` looks at it before.
     overrides, overrides_must_match

@@ -27,6 +27,7 @@ from speechbrain_bccmt.export.source import (
     read_nodes,
     stateful_parts,
 )
+from speechbrain_bccmt.model_folder import CALIBRATION_FILE
 from speechbrain_bccmt.pretrained import find_checkpoint_file, hub_errors, read_parameters
 from speechbrain_bccmt.profiling import count_parameters
 from speechbrain_bccmt.scoring.calibration import Calibration
@@ -37,7 +38,6 @@ audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
   sample_rate: !ref <sample_rate>
 """
 
-CALIBRATION_FILE = "calibration.json"
 # What an export may write beside its YAML.
 WRITTEN = (
     "embedding_model.*",

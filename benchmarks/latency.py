@@ -96,12 +96,17 @@ def extractor(name: str, threads: int, device: str, folder: Path):
     front_end, norm, model = (module.to(device).eval() for module in (front_end, norm, model))
     whole = torch.ones(1, device=device)
 
+    if name in OURS:
+        from speechbrain_bccmt.scoring.embeddings import embed_waveforms
+
+        @torch.inference_mode()
+        def embed_in_pieces(wav: np.ndarray):
+            return embed_waveforms([torch.from_numpy(wav)], front_end, norm, model, device).cpu()
+
+        return embed_in_pieces
+
     @torch.inference_mode()
     def embed(wav: np.ndarray):
-        if name in OURS:
-            from speechbrain_bccmt.scoring.embeddings import embed_waveforms
-
-            return embed_waveforms([torch.from_numpy(wav)], front_end, norm, model, device).cpu()
         wavs = torch.from_numpy(wav[None]).to(device)
         return model(norm(front_end(wavs), whole), whole).cpu()
 

@@ -16,7 +16,7 @@ def cut(x: Tensor, longest: int, valid: Tensor | None = None) -> tuple[Tensor, T
     Parameters
     ----------
     x : Tensor
-        (batch, positions, ...): samples or frames.
+        (batch, samples) or (batch, frames, mels): positions are samples or frames.
     longest : int
         The longest piece, in positions.
     valid : Tensor or None
@@ -52,8 +52,8 @@ def cut(x: Tensor, longest: int, valid: Tensor | None = None) -> tuple[Tensor, T
     rows = torch.arange(x.shape[0], device=x.device)[:, None, None]
     pieces = x[rows, index.clamp(max=x.shape[1] - 1)]
     # Zeros behind shorter pieces: a front end may look at the loudest of all that it is given.
-    keep = (position < sizes[:, None])[:, None].reshape(-1, 1, position.shape[0], *[1] * (x.ndim - 2))
-    pieces = torch.where(keep, pieces, 0).flatten(0, 1)
+    keep = (position < sizes[:, None])[:, None]
+    pieces = torch.where(keep if x.ndim == 2 else keep[..., None], pieces, 0).flatten(0, 1)
     weights = (number < counts[:, None]) / counts[:, None]
     return pieces, sizes[:, None].expand(-1, number.shape[1]).reshape(-1), weights
 

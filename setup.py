@@ -26,6 +26,7 @@ setup(
         "click>=8.1",
         "huggingface_hub",
         "hyperpyyaml",
+        "lazy_loader",
         "matplotlib",
         "numpy",
         "pyyaml",

@@ -18,15 +18,15 @@ from pathlib import Path
 import numpy as np
 from recipe_runs import describe_machine, run_script, speechocean762
 
-from speechbrain_bccmt.data.trials import read_trials
+from speechbrain_bccmt.evaluation.calibration_plots import plot_calibration
+from speechbrain_bccmt.evaluation.plots import plot_eer_by_duration
+from speechbrain_bccmt.evaluation.report import OperatingPoint, draw, format_judgement, judge, write_results
+from speechbrain_bccmt.inference.embedding_files import read_embeddings
 from speechbrain_bccmt.scoring import Calibration, act_dcf, cllr, cosine_scores, min_cllr, min_dcf, s_norm
 from speechbrain_bccmt.scoring.bootstrap import trial_speakers
-from speechbrain_bccmt.scoring.calibration_plots import plot_calibration
 from speechbrain_bccmt.scoring.cohort import speaker_means
-from speechbrain_bccmt.scoring.embedding_files import read_embeddings
-from speechbrain_bccmt.scoring.evaluation import OperatingPoint, draw, format_judgement, judge, write_results
 from speechbrain_bccmt.scoring.plda import PLDA
-from speechbrain_bccmt.scoring.plots import plot_eer_by_duration
+from speechbrain_bccmt.trials.read import read_trials
 
 TOP_N = 50
 CURVES = "cosine", "s-norm, top 50", "PLDA"

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_bccmt.data.atomic import temporary_sibling
+from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.scoring import equal_error_rate, min_cllr, min_dcf
 from speechbrain_bccmt.scoring.bootstrap import confidence_intervals, resample
 

@@ -40,7 +40,7 @@ from evaluation_runs import (
 )
 from recipe_runs import ROOT, describe_machine
 
-from speechbrain_bccmt.data.trials import Trials, read_trials, speaker_of, write_trials
+from speechbrain_bccmt.trials.read import Trials, read_trials, speaker_of, write_trials
 
 PARTS = ("speechbrain", "voxceleb1-h", "large", "growth")
 SPEECHBRAIN_MEMORY = 18.7  # what its minDCF needs for that many trials, in GB

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from recipe_runs import SPEECH
 
-from speechbrain_bccmt.data.trials import read_trials
 from speechbrain_bccmt.scoring import (
     cllr,
     cosine_scores,
@@ -21,6 +20,7 @@ from speechbrain_bccmt.scoring import (
     s_norm,
 )
 from speechbrain_bccmt.scoring.cohort import speaker_means
+from speechbrain_bccmt.trials.read import read_trials
 
 SIZE, COHORT, TOP_N = 192, 5994, 300
 SPEECHBRAIN_TRIALS = 37_720

@@ -27,7 +27,7 @@ from peak_memory import peak_megabytes
 from recipe_runs import ROOT, describe_machine
 from threadpoolctl import threadpool_limits
 
-from speechbrain_bccmt.enrolment import VoicePrints
+from speechbrain_bccmt.voiceprints.store import VoicePrints
 
 SIZE, SEED, FINGERPRINT = 192, 1986, "0123456789abcdef"
 NAMES_PER_WRITE = 50_000

@@ -97,7 +97,7 @@ def extractor(name: str, threads: int, device: str, folder: Path):
     whole = torch.ones(1, device=device)
 
     if name in OURS:
-        from speechbrain_bccmt.scoring.embeddings import embed_waveforms
+        from speechbrain_bccmt.inference.embedding import embed_waveforms
 
         @torch.inference_mode()
         def embed_in_pieces(wav: np.ndarray):
@@ -166,7 +166,7 @@ def matmul_rate(threads: int) -> float:
 
 def sizes(lengths: list[int]) -> dict:
     """Count parameters, and MACs at each length, of what can be built here."""
-    from speechbrain_bccmt.audio import MAX_PIECE_SECONDS
+    from speechbrain_bccmt.audio.recording import MAX_PIECE_SECONDS
     from speechbrain_bccmt.profiling import count_macs, count_parameters
 
     def macs_of(name: str, model, n_mels: int, seconds: int) -> int:
@@ -195,7 +195,7 @@ def export(folder: Path) -> None:
 
     from speechbrain_bccmt.export.onnx import export_onnx
     from speechbrain_bccmt.export.quantise import quantise_static
-    from speechbrain_bccmt.export.source import SpeakerModel
+    from speechbrain_bccmt.inference.source import SpeakerModel
 
     for name in OURS:
         norm = InputNormalization(norm_type="sentence", std_norm=False)

@@ -30,10 +30,10 @@ import torch
 from peak_memory import peak_megabytes
 from recipe_runs import ROOT, describe_machine, speech_corpus
 
-from speechbrain_bccmt import audio
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.audio import recording as audio
+from speechbrain_bccmt.evaluation.summary import summarise
+from speechbrain_bccmt.inference.verification import SpeakerVerification
 from speechbrain_bccmt.scoring import cosine_scores
-from speechbrain_bccmt.scoring.report import summarise
 
 SEED = 1986
 # Sample rate and channels of the recordings whose memory is measured.

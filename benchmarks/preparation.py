@@ -100,7 +100,7 @@ def run_contender(contender: str, corpus: str, recipe: str | None) -> None:
     data, save, trials = corpus, os.path.join(corpus, "save"), os.path.join(corpus, "veri_test.txt")
     options = {"splits": ["train", "dev"]}
     if contender != "speechbrain":
-        from speechbrain_bccmt.data.voxceleb import prepare_voxceleb as prepare
+        from speechbrain_bccmt.corpora.voxceleb import prepare_voxceleb as prepare
 
         options = {"dev_speakers": 2}
     elif recipe is None:

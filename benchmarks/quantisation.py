@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 from recipe_runs import ROOT, describe_machine
 
-from speechbrain_bccmt.data.trials import read_trials
+from speechbrain_bccmt.evaluation.experiment import read_rows
 from speechbrain_bccmt.export.onnx import export_onnx, load_session
 from speechbrain_bccmt.export.quantise import error_rates, quantise_dynamic, quantise_static
-from speechbrain_bccmt.export.source import load_speaker_model
-from speechbrain_bccmt.scoring.embeddings import read_utterance
-from speechbrain_bccmt.scoring.experiment import read_rows
+from speechbrain_bccmt.inference.embedding import read_utterance
+from speechbrain_bccmt.inference.source import load_speaker_model
+from speechbrain_bccmt.trials.read import read_trials
 
 
 def milliseconds(path: Path, rate: int, repetitions: int = 30) -> float:

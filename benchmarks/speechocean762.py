@@ -24,9 +24,9 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.processing.features import InputNormalization
 
 from speechbrain_bccmt import bccmt_base, bccmt_tiny
+from speechbrain_bccmt.inference.embedding import read_utterance
+from speechbrain_bccmt.inference.parameters import find_checkpoint_file
 from speechbrain_bccmt.losses import AttentionMapLoss, match_blocks
-from speechbrain_bccmt.pretrained import find_checkpoint_file
-from speechbrain_bccmt.scoring.embeddings import read_utterance
 
 SAMPLE_RATE = 16000
 SYSTEMS = {

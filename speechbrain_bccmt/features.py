@@ -14,7 +14,7 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.utils.autocast import fwd_default_precision
 from torchaudio.compliance.kaldi import get_mel_banks
 
-from speechbrain_bccmt.spectrum import FrameSpectrum
+from speechbrain_bccmt.export.spectrum import FrameSpectrum
 
 WINDOWS = {
     # Kaldi's own window: like Hann, but flatter, and zero at its ends.

@@ -13,12 +13,13 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from test_inference import CALIBRATION, DAMAGES, damage, voice
-from tiny_hub_folder import write_hub_folder
 
 from speechbrain_bccmt import cli
 from speechbrain_bccmt.commands import inputs
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.verification import SpeakerVerification
+from tests.damaged_folders import DAMAGES, damage
+from tests.tiny_hub_folder import write_hub_folder
+from tests.voices import CALIBRATION, voice
 
 SECONDS = 0.6
 LIMIT = 20  # seconds; a case takes some hundredths

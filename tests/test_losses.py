@@ -11,7 +11,7 @@ from speechbrain_bccmt.losses import (
     TokenDistillationLoss,
     match_blocks,
 )
-from speechbrain_bccmt.teachers import FrozenTeacher
+from speechbrain_bccmt.training.teachers import FrozenTeacher
 
 
 def maps(*shape, seed=0):

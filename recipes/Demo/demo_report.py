@@ -13,14 +13,14 @@ import torch
 from hyperpyyaml import load_hyperpyyaml
 from tqdm import tqdm
 
-from speechbrain_bccmt.attention_plots import plot_attention_maps
-from speechbrain_bccmt.data.atomic import write_together
+from speechbrain_bccmt.attention.plots import plot_attention_maps
+from speechbrain_bccmt.evaluation.plots import plot_det
 from speechbrain_bccmt.features import sample_rate
+from speechbrain_bccmt.files import write_together
+from speechbrain_bccmt.inference.embedding import read_utterance
+from speechbrain_bccmt.inference.parameters import load_pretrained
 from speechbrain_bccmt.losses import AttentionMapLoss, match_blocks
-from speechbrain_bccmt.pretrained import load_pretrained
 from speechbrain_bccmt.profiling import FRAMES_PER_SECOND, count_macs, count_parameters, latency_ms
-from speechbrain_bccmt.scoring.embeddings import read_utterance
-from speechbrain_bccmt.scoring.plots import plot_det
 
 HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
 # Utterances whose maps are compared with the teacher's: enough for a steady mean, in a few seconds.

@@ -21,8 +21,8 @@ from pathlib import Path
 
 from demo_report import SYSTEMS, System, make_report
 
-from speechbrain_bccmt.data.atomic import write_together
-from speechbrain_bccmt.data.demo_corpus import DemoCorpusSettings, make_demo_corpus
+from speechbrain_bccmt.demo_corpus.sentences import DemoCorpusSettings, make_demo_corpus
+from speechbrain_bccmt.files import write_together
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPE = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec"

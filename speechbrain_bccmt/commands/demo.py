@@ -20,7 +20,7 @@ def demo(model, port, browser, device):
     MODEL is a hub folder, the output folder of a training, or a hub id. The page is served to this machine only.
     """
     from speechbrain_bccmt.commands.inputs import load_model
-    from speechbrain_bccmt.page import build_page
+    from speechbrain_bccmt.commands.page import build_page
 
     page = build_page(load_model(model, device))
     with contextlib.suppress(KeyboardInterrupt):  # how the page is meant to be closed

@@ -39,7 +39,7 @@ def embed(model, files, output, root, device, quiet):
     """
     from speechbrain_bccmt.commands.inputs import embed_each, expand_inputs, load_model, tell_warnings
     from speechbrain_bccmt.commands.streams import one_line
-    from speechbrain_bccmt.data.atomic import temporary_sibling
+    from speechbrain_bccmt.files import temporary_sibling
 
     if output is not None and Path(output).suffix.lower() not in FORMATS:
         raise click.UsageError(f"{output}: its ending is none of {', '.join(FORMATS)}")
@@ -77,7 +77,7 @@ def _write(path: Path, utterances: list) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    from speechbrain_bccmt.data.atomic import temporary_sibling
+    from speechbrain_bccmt.files import temporary_sibling
 
     ids = [name for name, _ in utterances]
     arrays = {

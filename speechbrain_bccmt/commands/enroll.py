@@ -27,7 +27,7 @@ def enroll(arguments, replace, listing, delete, as_json, device, quiet):
     Either all FILES are enrolled or none: one that cannot be used, or is silent, is told, and the exit code is 2.
     A store holds the prints of one model, and refuses another.
     """
-    from speechbrain_bccmt.enrolment import VoicePrints
+    from speechbrain_bccmt.voiceprints.store import VoicePrints
 
     if listing or delete is not None:
         if (listing and delete is not None) or replace or len(arguments) != 1:
@@ -57,9 +57,9 @@ def enroll(arguments, replace, listing, delete, as_json, device, quiet):
 
 def _enroll(model: str, store: str, name: str, files: list[str], replace: bool, device, quiet: bool) -> dict:
     from speechbrain_bccmt.commands.inputs import embed_all, expand_inputs, load_model, tell_warnings
-    from speechbrain_bccmt.enrolment import VoicePrints
-    from speechbrain_bccmt.fingerprint import fingerprint
-    from speechbrain_bccmt.speaker_names import check_name
+    from speechbrain_bccmt.inference.fingerprint import fingerprint
+    from speechbrain_bccmt.voiceprints.names import check_name
+    from speechbrain_bccmt.voiceprints.store import VoicePrints
 
     name, paths = check_name(name), expand_inputs(files)
     verification = load_model(model, device)

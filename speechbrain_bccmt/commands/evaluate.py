@@ -62,7 +62,7 @@ def evaluate(**options):
     if options["calibration"] and options["calibrate_on"]:
         raise click.UsageError("give --calibration or --calibrate-on, not both")
 
-    from speechbrain_bccmt.scoring.evaluation import (
+    from speechbrain_bccmt.evaluation.report import (
         OperatingPoint,
         draw,
         format_judgement,
@@ -94,7 +94,7 @@ def evaluate(**options):
         title = Path(options["trials"] or _split(options["scores"][0])[1]).name
         draw(folder, systems, target, point, calibrations, title)
         if durations is not None:
-            from speechbrain_bccmt.scoring.plots import plot_eer_by_duration
+            from speechbrain_bccmt.evaluation.plots import plot_eer_by_duration
 
             for suffix in (".png", ".svg"):
                 plot_eer_by_duration(
@@ -130,8 +130,8 @@ def _named(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 def _systems(options: dict):
     """Give the scores of each system on the same trials, the trials, their labels, and the shorter side's seconds."""
-    from speechbrain_bccmt.data.trials import read_trials
-    from speechbrain_bccmt.scoring.score_files import read_scores
+    from speechbrain_bccmt.trials.read import read_trials
+    from speechbrain_bccmt.trials.scores import read_scores
 
     trials = None
     if options["trials"]:
@@ -168,8 +168,8 @@ def _score_embeddings(path: str, trials, options: dict):
     """Score the trials by cosine, and with a cohort by s-norm."""
     import numpy as np
 
+    from speechbrain_bccmt.inference.embedding_files import read_embeddings
     from speechbrain_bccmt.scoring.cosine import cosine_scores
-    from speechbrain_bccmt.scoring.embedding_files import read_embeddings
     from speechbrain_bccmt.scoring.norms import s_norm
 
     embeddings = read_embeddings(path)
@@ -214,7 +214,7 @@ def _speakers(trials, path: str | None):
 def _calibrations(options: dict, systems: dict, point) -> dict:
     """Give the calibration of each system: one for all from a file, or fitted on other trials."""
     from speechbrain_bccmt.scoring.calibration import Calibration
-    from speechbrain_bccmt.scoring.score_files import read_scores
+    from speechbrain_bccmt.trials.scores import read_scores
 
     if options["calibration"]:
         calibration = Calibration.load(options["calibration"])
@@ -230,7 +230,7 @@ def _calibrations(options: dict, systems: dict, point) -> dict:
 
 
 def _by_condition(path: str, systems: dict, trials, target, point, results: dict) -> str:
-    from speechbrain_bccmt.scoring.conditions import (
+    from speechbrain_bccmt.evaluation.conditions import (
         format_condition_table,
         read_conditions,
         summarise_conditions,

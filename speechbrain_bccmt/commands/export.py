@@ -38,7 +38,7 @@ def export() -> None:
     multiple=True,
     type=click.Path(path_type=Path),
     help="Recording to publish with the model; give two of one speaker. None is taken unasked: only such as its "
-    "speaker and its licence allow, or synthetic ones of `python -m speechbrain_bccmt.data.demo_corpus`.",
+    "speaker and its licence allow, or synthetic ones of `python -m speechbrain_bccmt.demo_corpus`.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier export.")
 @click.option("--push", "repo_id", metavar="OWNER/MODEL", help="Upload to the HuggingFace hub.")
@@ -64,7 +64,7 @@ def hub(
     and a model card.
     """
     from speechbrain_bccmt.export.hub import export_hub, push_to_hub
-    from speechbrain_bccmt.pretrained import HUB_ID
+    from speechbrain_bccmt.inference.parameters import HUB_ID
     from speechbrain_bccmt.scoring.calibration import Calibration
 
     if repo_id and not HUB_ID.fullmatch(repo_id):
@@ -73,8 +73,8 @@ def hub(
         raise click.UsageError("give --calibration or --scores, not both")
     results = fitted = None
     if scores:
-        from speechbrain_bccmt.scoring.report import summarise
-        from speechbrain_bccmt.scoring.score_files import read_scores
+        from speechbrain_bccmt.evaluation.summary import summarise
+        from speechbrain_bccmt.trials.scores import read_scores
 
         scored = read_scores(scores)
         values, target = scored.scores, scored.target
@@ -139,7 +139,7 @@ def onnx(
     from speechbrain_bccmt.export.onnx import export_onnx
     from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
     from speechbrain_bccmt.export.sherpa import fits_sherpa
-    from speechbrain_bccmt.export.source import load_speaker_model
+    from speechbrain_bccmt.inference.source import load_speaker_model
 
     if ("static" in int8) != bool(speech):
         raise click.UsageError(

@@ -35,8 +35,8 @@ def identify(model, store, files, n_best, threshold, as_json, device):
     """
     from speechbrain_bccmt.commands.inputs import embed_each, expand_inputs, load_model, tell_warnings
     from speechbrain_bccmt.commands.streams import one_line
-    from speechbrain_bccmt.enrolment import Identification, VoicePrints
-    from speechbrain_bccmt.fingerprint import fingerprint
+    from speechbrain_bccmt.inference.fingerprint import fingerprint
+    from speechbrain_bccmt.voiceprints.store import Identification, VoicePrints
 
     if threshold is not None and not math.isfinite(threshold):
         raise click.UsageError(f"--threshold is {threshold}, expected a finite number")
@@ -75,7 +75,7 @@ def _as_json(utterance, found, threshold: float) -> str:
 
 
 def _table(path: str, found, threshold: float) -> str:
-    from speechbrain_bccmt.speaker_names import UNKNOWN
+    from speechbrain_bccmt.voiceprints.names import UNKNOWN
 
     lines = [f"{path}: {found.speaker or UNKNOWN} (threshold {threshold:.4f})"]
     if not found.candidates:

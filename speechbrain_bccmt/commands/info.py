@@ -36,7 +36,7 @@ def _describe(verification, threads: int, repeats: int) -> dict:
     import torch
 
     from speechbrain_bccmt.features import frame_count
-    from speechbrain_bccmt.fingerprint import fingerprint
+    from speechbrain_bccmt.inference.fingerprint import fingerprint
     from speechbrain_bccmt.profiling import count_macs, count_parameters, latency_ms
 
     class Whole(torch.nn.Module):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from speechbrain_bccmt.data.recordings import find_recordings
+from speechbrain_bccmt.audio.folders import find_recordings
 
 
 def load_model(source: str, device: str | None = None):
@@ -35,7 +35,7 @@ def load_model(source: str, device: str | None = None):
     """
     import torch
 
-    from speechbrain_bccmt.inference import SpeakerVerification
+    from speechbrain_bccmt.inference.verification import SpeakerVerification
 
     try:
         torch.zeros(1, device=device or "cpu").item()

@@ -38,9 +38,9 @@ def trials(corpus, out, targets, nontargets, seed, within, embeddings, nearest, 
     utterance) and spk_id (or speaker). OUT is the list; it ends in .gz to be gzipped. Where there are fewer trials than
     asked for, all are taken. Target trials are between sessions where a speaker has several.
     """
-    from speechbrain_bccmt.data.layout import find_utterances
-    from speechbrain_bccmt.data.trial_generator import make_trials, read_speakers
-    from speechbrain_bccmt.data.trials import speaker_of, write_trials
+    from speechbrain_bccmt.corpora.layout import find_utterances
+    from speechbrain_bccmt.trials.draw import make_trials, read_speakers
+    from speechbrain_bccmt.trials.read import speaker_of, write_trials
 
     groups = None
     if not corpus.is_dir():
@@ -52,7 +52,7 @@ def trials(corpus, out, targets, nontargets, seed, within, embeddings, nearest, 
         speakers = [speaker_of(utterance) for utterance in ids]
     vectors = None
     if embeddings:
-        from speechbrain_bccmt.scoring.embedding_files import read_embeddings
+        from speechbrain_bccmt.inference.embedding_files import read_embeddings
 
         read = read_embeddings(embeddings)
         vectors = read.vectors[read.rows_of(ids)]

@@ -16,9 +16,11 @@ import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.checkpoints import hook_on_loading_state_dict_checkpoint
 
-from speechbrain_bccmt.audio import Recording
+from speechbrain_bccmt.audio.recording import Recording
 from speechbrain_bccmt.export.model_card import write_model_card
-from speechbrain_bccmt.export.source import (
+from speechbrain_bccmt.inference.model_folder import CALIBRATION_FILE
+from speechbrain_bccmt.inference.parameters import find_checkpoint_file, hub_errors, read_parameters
+from speechbrain_bccmt.inference.source import (
     HPARAMS_FILE,
     NETWORK_KEYS,
     find_hparams_file,
@@ -27,8 +29,6 @@ from speechbrain_bccmt.export.source import (
     read_nodes,
     stateful_parts,
 )
-from speechbrain_bccmt.model_folder import CALIBRATION_FILE
-from speechbrain_bccmt.pretrained import find_checkpoint_file, hub_errors, read_parameters
 from speechbrain_bccmt.profiling import count_parameters
 from speechbrain_bccmt.scoring.calibration import Calibration
 

@@ -16,7 +16,7 @@ bccmt verify {model} first.wav second.wav
 ```
 
 ```python
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.verification import SpeakerVerification
 
 model = SpeakerVerification.from_hparams("{model}")
 print(model.verify_files("first.wav", "second.wav"))
@@ -74,7 +74,7 @@ def write_model_card(
     model : str
         Hub id or name by which the card's examples load the model.
     results : mapping, optional
-        Of `speechbrain_bccmt.scoring.report.summarise`.
+        Of `speechbrain_bccmt.evaluation.summary.summarise`.
     test_set : str, optional
         The trials that the results are of.
     data : str, optional

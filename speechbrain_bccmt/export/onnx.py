@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechbrain_bccmt.audio import MAX_PIECE_SECONDS
-from speechbrain_bccmt.data.atomic import temporary_sibling
+from speechbrain_bccmt.audio.recording import MAX_PIECE_SECONDS
 from speechbrain_bccmt.export.folding import fold_blocks
 from speechbrain_bccmt.export.pieces import cut, join
 from speechbrain_bccmt.export.sherpa import sherpa_metadata
-from speechbrain_bccmt.export.source import SpeakerModel
+from speechbrain_bccmt.export.spectrum import FrameSpectrum
 from speechbrain_bccmt.features import KaldiFbank, frame_count
-from speechbrain_bccmt.spectrum import FrameSpectrum
+from speechbrain_bccmt.files import temporary_sibling
+from speechbrain_bccmt.inference.source import SpeakerModel
 
 OPSET = 17
 

@@ -20,14 +20,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_bccmt.data.atomic import temporary_sibling
-from speechbrain_bccmt.data.recordings import find_recordings
-from speechbrain_bccmt.data.trials import Trials
+from speechbrain_bccmt.audio.folders import find_recordings
+from speechbrain_bccmt.evaluation.summary import summarise
 from speechbrain_bccmt.export.onnx import load_session
-from speechbrain_bccmt.export.source import SpeakerModel
+from speechbrain_bccmt.files import temporary_sibling
+from speechbrain_bccmt.inference.embedding import read_utterance
+from speechbrain_bccmt.inference.source import SpeakerModel
 from speechbrain_bccmt.scoring.cosine import cosine_scores
-from speechbrain_bccmt.scoring.embeddings import read_utterance
-from speechbrain_bccmt.scoring.report import summarise
+from speechbrain_bccmt.trials.read import Trials
 
 METHODS = ("dynamic", "static")
 # Where the weights and the work are. All else stays in floats.
@@ -209,7 +209,7 @@ def error_rates(
     Returns
     -------
     dict
-        `eer`, `min_dcf` and more, see `speechbrain_bccmt.scoring.report.summarise`.
+        `eer`, `min_dcf` and more, see `speechbrain_bccmt.evaluation.summary.summarise`.
 
     Raises
     ------

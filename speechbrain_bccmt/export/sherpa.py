@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import torch
 
-from speechbrain_bccmt.export.source import SpeakerModel
 from speechbrain_bccmt.features import KaldiFbank
+from speechbrain_bccmt.inference.source import SpeakerModel
 
 # Its front end stops 400 Hz below half the sample rate, whatever the model was trained on.
 BELOW_NYQUIST = 400

@@ -29,8 +29,8 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_bccmt.data.trial_list import Trials, speaker_of
 from speechbrain_bccmt.scoring.weighted_trials import SortedTrials, figures_of
+from speechbrain_bccmt.trials.trial_list import Trials, speaker_of
 
 _MINIMA = ("min_dcf", "min_cllr")
 _SHOW_PROGRESS_FROM = 2e8  # trials to weigh, several seconds

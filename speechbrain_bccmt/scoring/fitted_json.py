@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from speechbrain_bccmt.data.atomic import temporary_sibling
+from speechbrain_bccmt.files import temporary_sibling
 
 
 def finite_number(value, name: str) -> float:

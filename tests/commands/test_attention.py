@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from test_inference import voice
-from test_token_plots import expected_weights
-from tiny_hub_folder import write_hub_folder, write_token_folder
 
-from speechbrain_bccmt import cli, clip_attention
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt import cli
+from speechbrain_bccmt.attention import clip_attention
+from speechbrain_bccmt.inference.verification import SpeakerVerification
+from tests.attention.test_token_plots import expected_weights
+from tests.tiny_hub_folder import write_hub_folder, write_token_folder
+from tests.voices import voice
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from speechbrain_bccmt.cli import main
-from speechbrain_bccmt.data.trials import read_trials
+from speechbrain_bccmt.trials.read import read_trials
 
 SPEAKERS = [f"id{number}" for number in range(6)]
 IDS = [f"{speaker}/s{session}/{n}" for speaker in SPEAKERS for session in range(2) for n in range(3)]

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 from click.testing import CliRunner
 from safetensors import safe_open
-from test_inference import voice
-from tiny_hub_folder import write_hub_folder
 
 from speechbrain_bccmt import cli
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.verification import SpeakerVerification
+from tests.tiny_hub_folder import write_hub_folder
+from tests.voices import voice
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from test_inference import voice
-from tiny_hub_folder import write_hub_folder
 
 from speechbrain_bccmt import cli
-from speechbrain_bccmt.fingerprint import fingerprint
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.fingerprint import fingerprint
+from speechbrain_bccmt.inference.verification import SpeakerVerification
 from speechbrain_bccmt.scoring.calibration import Calibration
+from tests.tiny_hub_folder import write_hub_folder
+from tests.voices import voice
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ import json
 
 import pytest
 from click.testing import CliRunner
-from test_inference import CALIBRATION
-from tiny_hub_folder import write_hub_folder
 
 from speechbrain_bccmt import cli
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.verification import SpeakerVerification
 from speechbrain_bccmt.profiling import count_macs
+from tests.tiny_hub_folder import write_hub_folder
+from tests.voices import CALIBRATION
 
 
 @pytest.fixture(scope="module", params=[CALIBRATION, None], ids=["calibrated", "plain"])

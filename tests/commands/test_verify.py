@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import soundfile
 from click.testing import CliRunner
-from test_inference import CALIBRATION, voice
-from tiny_hub_folder import write_hub_folder
 
 from speechbrain_bccmt import cli
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.verification import SpeakerVerification
+from tests.tiny_hub_folder import write_hub_folder
+from tests.voices import CALIBRATION, voice
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_bccmt import bccmt_tiny
 from speechbrain_bccmt.features import KaldiFbank
-from speechbrain_bccmt.scoring.embeddings import read_utterance
+from speechbrain_bccmt.inference.embedding import read_utterance
 
 ROOT = Path(__file__).resolve().parents[2]
 SPEAKERS = ["ann", "bob", "cid", "dora"]
@@ -36,7 +36,7 @@ modules:
   compute_features: *id001
   mean_var_norm: *id002
   embedding_model: *id003
-checkpointer: !new:speechbrain_bccmt.checkpoints.AtomicCheckpointer
+checkpointer: !new:speechbrain_bccmt.training.checkpoints.AtomicCheckpointer
   checkpoints_dir: {folder}/save
   recoverables:
     embedding_model: *id003

@@ -1,6 +1,5 @@
 """Hub folders: written, loaded offline by both interfaces, and sent through the real client to a server of our own."""
 
-import importlib.util
 import json
 import os
 import shutil
@@ -19,13 +18,10 @@ from speechbrain.inference.speaker import SpeakerRecognition
 
 from speechbrain_bccmt.commands.export import export
 from speechbrain_bccmt.export.hub import export_hub, push_to_hub
-from speechbrain_bccmt.export.source import load_speaker_model
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.source import load_speaker_model
+from speechbrain_bccmt.inference.verification import SpeakerVerification
 from speechbrain_bccmt.scoring.calibration import Calibration
-
-spec = importlib.util.spec_from_file_location("hub_server", Path(__file__).with_name("hub_server.py"))
-hub_server = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(hub_server)
+from tests.export import hub_server
 
 FILES = {
     "README.md", "calibration.json", "classifier.ckpt", "classifier.safetensors", "config.json", "embedding_model.ckpt",
@@ -146,7 +142,7 @@ def test_our_interface_loads_it(folder, training_folder, recordings, monkeypatch
 CLIENT = """\
 import sys, torch
 from speechbrain.inference.speaker import SpeakerRecognition
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.verification import SpeakerVerification
 plain = SpeakerRecognition.from_hparams(source="lab/voices", run_opts={"device": "cpu"})
 ours = SpeakerVerification.from_hparams("lab/voices", run_opts={"device": "cpu"})
 wav = plain.load_audio(sys.argv[1])[None]

@@ -9,9 +9,9 @@ from speechbrain.processing.features import STFT, InputNormalization
 from speechbrain_bccmt import bccmt_tiny
 from speechbrain_bccmt.export.onnx import ExportFbank, FeaturesToEmbedding, export_onnx, load_session
 from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
-from speechbrain_bccmt.export.source import SpeakerModel, load_speaker_model
 from speechbrain_bccmt.features import KaldiFbank, frame_count
-from speechbrain_bccmt.scoring.embeddings import embed_waveforms
+from speechbrain_bccmt.inference.embedding import embed_waveforms
+from speechbrain_bccmt.inference.source import SpeakerModel, load_speaker_model
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 SECONDS = (0.3, 1, 3.017, 30)

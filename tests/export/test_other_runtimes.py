@@ -10,7 +10,7 @@ import soundfile
 from click.testing import CliRunner
 
 from speechbrain_bccmt.cli import main
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.verification import SpeakerVerification
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "other_runtimes.md").read_text(encoding="utf-8")
 SECTIONS = {part.splitlines()[0]: part for part in PAGE.split("\n## ")[1:]}

@@ -7,15 +7,15 @@ import pytest
 import soundfile
 import torch
 from click.testing import CliRunner
-from test_inference import voice
-from tiny_hub_folder import write_token_folder
 
 from speechbrain_bccmt import cli
 from speechbrain_bccmt.export.hub import export_hub
-from speechbrain_bccmt.export.source import load_speaker_model
 from speechbrain_bccmt.features import frame_count
-from speechbrain_bccmt.fingerprint import fingerprint
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.fingerprint import fingerprint
+from speechbrain_bccmt.inference.source import load_speaker_model
+from speechbrain_bccmt.inference.verification import SpeakerVerification
+from tests.tiny_hub_folder import write_token_folder
+from tests.voices import voice
 
 KINDS = {
     "class": {},

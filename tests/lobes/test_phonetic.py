@@ -6,9 +6,9 @@ import torch.nn.functional as F
 from speechbrain.nnet.containers import LengthsCapableSequential
 from speechbrain.nnet.linear import Linear
 from speechbrain.processing.features import ContextWindow
-from test_token_embedder import lively, utterances
 
 from speechbrain_bccmt import PhoneticTokenEmbedder, TokenEmbedder
+from tests.lobes.test_token_embedder import lively, utterances
 
 OPTIONS = {"positions": "phonetic", "phonetic_size": 6, "kernel_size": 1, "time_stride": 1}
 

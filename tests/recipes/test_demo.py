@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from speechbrain_bccmt.data.demo_corpus import DemoCorpusSettings
+from speechbrain_bccmt.demo_corpus.sentences import DemoCorpusSettings
 
 pytest.importorskip("espeakng_loader", reason="the demo's synthesiser comes with the extra 'demo'")
 DEMO = Path(__file__).resolve().parents[2] / "recipes" / "Demo"

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_bccmt.export.source import load_speaker_model
+from speechbrain_bccmt.inference.source import load_speaker_model
 from speechbrain_bccmt.lobes.token_embedder import token_bccmt_tiny
 from speechbrain_bccmt.scoring.plda import PLDA
 
@@ -85,7 +85,7 @@ def test_extracted_embeddings_serve_every_scoring_run(corpus, models, tmp_path, 
 
     narrow = f"--pretrain_path={models['narrow']} --embedding_size=8"
     assert verification("extract_bccmt_tiny", "extracted", narrow) == 0
-    monkeypatch.setattr("speechbrain_bccmt.scoring.store.embed_utterances", None)
+    monkeypatch.setattr("speechbrain_bccmt.inference.embedding_store.embed_utterances", None)
     assert verification("verification_plda_bccmt_tiny", "plda", "") == 0
     assert verification("verification_bccmt_tiny", "cosine", narrow) == 0
     train, test = (np.load(tmp_path / "extracted" / f"{part}.npz") for part in ("train", "test"))
@@ -114,11 +114,11 @@ def test_every_key_is_used(row):
     """As SpeechBrain's consistency test: a key is read by the script, or another key refers to it."""
     yaml = (ROOT / row["Hparam_file"]).read_text()
     code = (ROOT / row["Script_file"]).read_text()
-    shared = ["scoring/experiment.py", "scoring/phrase_experiment.py"]
+    shared = ["evaluation/experiment.py", "evaluation/phrase_experiment.py"]
     if row in TRAINING:
-        shared = ["brain.py", "speaker_brain.py", "training.py"]
+        shared = [f"training/{name}.py" for name in ("distillation_brain", "speaker_brain", "recipe")]
     if row["Dataset"] != "VoxCeleb":
-        shared.append("data/phrase_preparation.py")
+        shared.append("corpora/preparation.py")
     code += "".join((ROOT / "speechbrain_bccmt" / name).read_text() for name in shared)
     unused = [
         key

@@ -8,10 +8,10 @@ import soundfile
 from click.testing import CliRunner
 from hyperpyyaml import resolve_references
 from ruamel.yaml import YAML
-from test_recipes import ROOT, ROWS, row_of, run
 
 from speechbrain_bccmt.cli import main
-from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.verification import SpeakerVerification
+from tests.recipes.test_recipes import ROOT, ROWS, row_of, run
 
 sherpa_onnx = pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not installed")
 FEATURES = "--compute_features=!include:common/sherpa_features.yaml"

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_bccmt.data.trial_list import EnrolmentModel, Trials
 from speechbrain_bccmt.scoring import act_dcf, cllr, equal_error_rate, min_cllr, min_dcf, miss_rate_at
 from speechbrain_bccmt.scoring.bootstrap import (
     confidence_intervals,
@@ -13,6 +12,7 @@ from speechbrain_bccmt.scoring.bootstrap import (
     trial_speakers,
 )
 from speechbrain_bccmt.scoring.weighted_trials import MEASURES, SortedTrials
+from speechbrain_bccmt.trials.trial_list import EnrolmentModel, Trials
 
 
 def draw_system(generator, n_speakers, per_speaker=4, spread=0.7, decimals=6):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_bccmt.data.trials import EnrolmentModel
 from speechbrain_bccmt.scoring import cosine as module
 from speechbrain_bccmt.scoring import cosine_scores, enrolment_models
+from speechbrain_bccmt.trials.read import EnrolmentModel
 
 
 def make_trials(n_embeddings, size, n_trials, seed=0):

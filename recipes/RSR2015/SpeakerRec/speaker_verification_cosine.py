@@ -11,9 +11,9 @@ score_histogram.png and det.png into the output folder.
 import sys
 from functools import partial
 
-from speechbrain_bccmt.data.rsr2015 import prepare_rsr2015
-from speechbrain_bccmt.scoring.experiment import run_recipe
-from speechbrain_bccmt.scoring.phrase_experiment import verify_phrases
+from speechbrain_bccmt.corpora.rsr2015 import prepare_rsr2015
+from speechbrain_bccmt.evaluation.experiment import run_recipe
+from speechbrain_bccmt.evaluation.phrase_experiment import verify_phrases
 
 
 def main(arguments=None):

@@ -8,9 +8,9 @@ Any key of the YAML can be set in this way. Started again, it resumes from the l
 
 import sys
 
-from speechbrain_bccmt.data.phrase_preparation import prepare_from_hparams
-from speechbrain_bccmt.data.rsr2015 import prepare_rsr2015
-from speechbrain_bccmt.training import run_training
+from speechbrain_bccmt.corpora.preparation import prepare_from_hparams
+from speechbrain_bccmt.corpora.rsr2015 import prepare_rsr2015
+from speechbrain_bccmt.training.recipe import run_training
 
 
 def prepare(hparams):

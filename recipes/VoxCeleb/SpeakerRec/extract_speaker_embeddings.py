@@ -13,9 +13,9 @@ import sys
 
 import numpy as np
 
-from speechbrain_bccmt.data.atomic import temporary_sibling
-from speechbrain_bccmt.data.voxceleb import prepare_voxceleb
-from speechbrain_bccmt.scoring.experiment import read_rows, run_recipe
+from speechbrain_bccmt.corpora.voxceleb import prepare_voxceleb
+from speechbrain_bccmt.evaluation.experiment import read_rows, run_recipe
+from speechbrain_bccmt.files import temporary_sibling
 
 
 def extract(experiment):

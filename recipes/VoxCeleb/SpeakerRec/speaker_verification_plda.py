@@ -12,12 +12,12 @@ are kept in `embeddings_folder`: another run with the same model reads them ther
 
 import sys
 
-from speechbrain_bccmt.data.trials import read_trials
-from speechbrain_bccmt.data.voxceleb import prepare_voxceleb
+from speechbrain_bccmt.corpora.voxceleb import prepare_voxceleb
+from speechbrain_bccmt.evaluation.experiment import print_results, read_rows, run_recipe
 from speechbrain_bccmt.scoring import cosine_scores
 from speechbrain_bccmt.scoring.cohort import choose_cohort
-from speechbrain_bccmt.scoring.experiment import print_results, read_rows, run_recipe
 from speechbrain_bccmt.scoring.plda import PLDA
+from speechbrain_bccmt.trials.read import read_trials
 
 
 def verify(experiment):

@@ -10,8 +10,8 @@ Any key of the YAML can be set in this way. Started again, it resumes from the l
 
 import sys
 
-from speechbrain_bccmt.data.voxceleb import prepare_voxceleb
-from speechbrain_bccmt.training import run_training
+from speechbrain_bccmt.corpora.voxceleb import prepare_voxceleb
+from speechbrain_bccmt.training.recipe import run_training
 
 
 def prepare(hparams):

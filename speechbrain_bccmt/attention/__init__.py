@@ -1,0 +1,1 @@
+"""Attention maps over recordings, as arrays and plots."""

@@ -1,0 +1,1 @@
+"""Read recordings: decoding, resampling, headers, waveforms in memory. The one reader for training and inference."""

@@ -1,0 +1,288 @@
+"""Length and sample rate of many audio files, from their headers alone, and which cannot be read."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import soundfile
+from tqdm import tqdm
+
+from speechbrain_bccmt.corpora.layout import AudioFile
+from speechbrain_bccmt.files import temporary_sibling
+
+_CHUNK = 256  # files per task: handing over single files costs several times what reading their headers does
+_QUICK = 1e-4  # seconds a file; more than this, and threads shorten the wait
+_HEAD = 1024  # bytes read of a wav file; its samples nearly always begin within them
+_CHUNK_HEAD = struct.Struct("<4sI").unpack_from  # name, length
+_WAVE_FORMAT = struct.Struct("<HHIIHH").unpack_from  # tag, channels, rate, bytes a second, block, bits
+_PLAIN_TAGS = {1, 3, 0xFFFE}  # integers, floats, and either in the extensible form
+_OGG_PAGE = 65307  # bytes of the longest Ogg page
+
+
+class AudioHeader(NamedTuple):
+    """What the header tells.
+
+    Attributes
+    ----------
+    frames : int
+        Samples per channel.
+    sample_rate : int
+        In Hz.
+    """
+
+    frames: int
+    sample_rate: int
+
+
+def _pcm_header(head: bytes, size: int) -> AudioHeader | None:
+    """Parse a RIFF header, or return None to leave the file to libsndfile (other formats, odd headers).
+
+    Four times as quick as libsndfile, and strict where libsndfile quietly shortens: more bytes promised than
+    there are is an error.
+    """
+    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
+        return None
+    position, block, rate = 12, 0, 0
+    while position + 8 <= len(head):
+        name, length = _CHUNK_HEAD(head, position)
+        position += 8
+        if name == b"fmt " and position + 16 <= len(head):
+            tag, channels, rate, _, block, bits = _WAVE_FORMAT(head, position)
+            # Compressed (ADPCM, GSM and others), or padded: bytes do not tell the number of samples.
+            if tag not in _PLAIN_TAGS or bits % 8 or block != channels * bits // 8:
+                return None
+        elif name == b"data":
+            if not block or not rate or length in (0, 0xFFFFFFFF):  # streamed: length unknown when written
+                return None
+            if position + length > size:
+                held = max(size - position, 0)
+                raise ValueError(f"truncated: {length} bytes of samples promised, {held} in the file")
+            return AudioHeader(length // block, rate)
+        position += length + length % 2
+    return None
+
+
+def _check_ogg_end(path: str, size: int) -> None:
+    """Raise where the file ends in the middle of an Ogg page, as an interrupted copy does."""
+    with open(path, "rb") as file:
+        file.seek(max(0, size - _OGG_PAGE))
+        tail = file.read()
+    page = tail.rfind(b"OggS")
+    segments = tail[page + 27 : page + 27 + tail[page + 26]] if page >= 0 and page + 26 < len(tail) else b""
+    if page < 0 or page + 27 + len(segments) + sum(segments) > len(tail) or not segments:
+        raise ValueError("truncated: the file ends in the middle of an Ogg page")
+
+
+def libsndfile_name(path: str | os.PathLike) -> str | bytes:
+    """Give a path as libsndfile opens it, though it be no text in the encoding of the system."""
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
+
+
+def read_header(path: str, size: int | None = None) -> AudioHeader:
+    """Read length and sample rate of one file without decoding it.
+
+    Parameters
+    ----------
+    path : str
+        A wav, flac, ogg or opus file, or another that libsndfile reads.
+    size : int, optional
+        Of the file in bytes, where it is known already.
+
+    Returns
+    -------
+    AudioHeader
+        Number of frames and sample rate.
+
+    Raises
+    ------
+    OSError
+        Where the file cannot be opened.
+    ValueError
+        Where it is empty, is not audio, holds no samples, or is shorter than its header promises.
+
+    Examples
+    --------
+    >>> path = str(getfixture("tmp_path") / "a.wav")
+    >>> soundfile.write(path, [0.0] * 800, 16000)
+    >>> read_header(path)
+    AudioHeader(frames=800, sample_rate=16000)
+    """
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        if size is None:
+            size = os.fstat(descriptor).st_size
+        head = os.read(descriptor, _HEAD)
+    finally:
+        os.close(descriptor)
+    if not head:
+        raise ValueError("empty file")
+    if header := _pcm_header(head, size):
+        return header
+    try:
+        with soundfile.SoundFile(libsndfile_name(path)) as file:
+            header = AudioHeader(file.frames, file.samplerate)
+            if file.format == "FLAC" and header.frames:
+                file.seek(header.frames - 1)  # fails where the last block is missing
+                file.read(1)
+    except soundfile.LibsndfileError as error:
+        # Of an mp3 without a frame it says that there is no file, which was read above.
+        reason = "" if "does not exist" in str(error) else f": {error.error_string or error}"
+        raise ValueError(f"not readable as audio, or truncated{reason}") from None
+    if header.frames <= 0 or header.sample_rate <= 0:
+        raise ValueError("holds no samples")
+    if head[:4] == b"OggS":
+        _check_ogg_end(path, size)
+    return header
+
+
+def _read_chunk(files: Sequence[tuple[str, int | None]]) -> list[AudioHeader | str]:
+    headers = []
+    for path, size in files:
+        try:
+            headers.append(read_header(path, size))
+        except (OSError, ValueError, soundfile.SoundFileError) as error:
+            headers.append(f"{type(error).__name__}: {error}" if isinstance(error, OSError) else str(error))
+    return headers
+
+
+def read_headers(
+    paths: Sequence[str],
+    workers: int | None = None,
+    progress: bool = True,
+    sizes: Sequence[int] | None = None,
+) -> tuple[list[AudioHeader | None], dict[str, str]]:
+    """Read the headers of many files in parallel, with a progress bar.
+
+    Parameters
+    ----------
+    paths : sequence of str
+        The files.
+    workers : int, optional
+        Number of threads, used where reading takes time. Default: four more than there are cores. More help
+        where a distant disk answers slowly. Processes were measured to be no quicker.
+    progress : bool
+        Whether to show the progress bar.
+    sizes : sequence of int, optional
+        Of the files in bytes, where they are known already.
+
+    Returns
+    -------
+    headers : list of AudioHeader or None
+        In the order of `paths`, None for unreadable files.
+    unreadable : dict
+        Path of each unreadable file to the reason.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> soundfile.write(str(folder / "a.wav"), [0.0] * 800, 16000)
+    >>> _ = (folder / "b.wav").write_bytes(b"")
+    >>> headers, unreadable = read_headers([str(folder / "a.wav"), str(folder / "b.wav")], progress=False)
+    >>> headers, list(unreadable.values())
+    ([AudioHeader(frames=800, sample_rate=16000), None], ['empty file'])
+    """
+    if workers is not None and workers < 1:
+        raise ValueError(f"workers={workers}: at least one is needed")
+    files = list(zip(paths, [None] * len(paths) if sizes is None else sizes, strict=True))
+    chunks = iter([files[i : i + _CHUNK] for i in range(0, len(files), _CHUNK)])
+    found: list[AudioHeader | str] = []
+    with tqdm(total=len(paths), desc="Reading headers", unit="file", disable=not progress) as bar:
+        # Files the system has in memory are read one by one quicker than threads can take turns.
+        for chunk in chunks:
+            start = time.perf_counter()
+            found.extend(_read_chunk(chunk))
+            bar.update(len(chunk))
+            if time.perf_counter() - start > _QUICK * len(chunk):
+                break  # waiting for the disk, or decoding: from here on, several at a time
+        with ThreadPoolExecutor(workers) as pool:
+            for results in pool.map(_read_chunk, chunks):
+                found.extend(results)
+                bar.update(len(results))
+    unreadable = {path: item for path, item in zip(paths, found, strict=True) if isinstance(item, str)}
+    return [None if isinstance(item, str) else item for item in found], unreadable
+
+
+def read_utterances(
+    files: dict[str, AudioFile], failed: dict[str, str], workers: int | None, progress: bool
+) -> tuple[dict[str, AudioHeader], dict[str, str]]:
+    """Read the headers of utterances, but of those that an earlier step could not read.
+
+    Parameters
+    ----------
+    files : dict
+        Utterance id to its file.
+    failed : dict
+        Path to the reason, of the files not to try (m4a that could not be converted).
+    workers, progress
+        See `read_headers`.
+
+    Returns
+    -------
+    headers : dict
+        Utterance id to header, of the readable ones, in the order of `files`.
+    reasons : dict
+        Path of each other file to the reason, sorted by path.
+    """
+    whole = {utterance: file for utterance, file in files.items() if file.path not in failed}
+    paths, sizes = [file.path for file in whole.values()], [file.size for file in whole.values()]
+    read, reasons = read_headers(paths, workers, progress, sizes)
+    headers = {utterance: header for utterance, header in zip(whole, read, strict=True) if header}
+    reasons |= {file.path: failed[file.path] for file in files.values() if file.path in failed}
+    return headers, dict(sorted(reasons.items()))
+
+
+def report_unreadable(
+    reasons: dict[str, str],
+    files: dict[str, AudioFile],
+    tested: Collection[str],
+    allowed: float,
+    report: Path,
+) -> str:
+    """Return the report on unreadable files; where they stop the run, write it first.
+
+    Parameters
+    ----------
+    reasons : dict
+        Path of each unreadable file to the reason.
+    files : dict
+        Utterance id to its file, of all utterances.
+    tested : collection of str
+        Utterances that a trial list names.
+    allowed : float
+        Share of the files that may be unreadable.
+    report : Path
+        Where the report goes.
+
+    Returns
+    -------
+    str
+        A line a file: its path, a tab, the reason.
+
+    Raises
+    ------
+    ValueError
+        Where more files are unreadable than allowed, or one that a trial list names.
+    """
+    text = "".join(f"{path}\t{reason}\n" for path, reason in reasons.items())
+    paths = (files[utterance].path for utterance in tested)
+    spoiled = [f"{path} ({reasons[path]})" for path in paths if path in reasons]
+    if not spoiled and len(reasons) <= allowed * len(files):
+        return text
+    with temporary_sibling(report) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, report)
+    if spoiled:
+        raise ValueError(
+            f"{len(spoiled)} utterances of the trial lists cannot be read: {'; '.join(spoiled[:3])}. "
+            f"Replace the files, or take their trials out of the lists. All unreadable files: {report}"
+        )
+    raise ValueError(
+        f"{len(reasons)} of {len(files)} files cannot be read, more than max_unreadable={allowed:g} allows; "
+        f"{report} names each with its reason. Replace the files, or allow a larger share"
+    )

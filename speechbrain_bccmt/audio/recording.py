@@ -1,0 +1,307 @@
+"""Recordings on disk: decoded, checked, mixed to one channel and resampled, in pieces of bounded size.
+
+Decoding is libsndfile's (wav, flac, ogg, opus, mp3 and more). What libsndfile lets pass is refused here: files
+shorter than their header promises, NaN and infinite samples, things that are no regular file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+from scipy.signal import resample_poly
+
+from speechbrain_bccmt.audio.headers import libsndfile_name, read_header
+
+# What `Recording.open` accepts. Beyond, a header is more likely damaged than true.
+SAMPLE_RATES = (1_000, 768_000)
+# A frame of 20 ms is audible above this level, its offset removed. Dither of 16 bits lies near -98 dBFS.
+SILENCE_DBFS = -60.0
+# Positive full scale of 8 bits is 127/128.
+FULL_SCALE = 0.99
+# More than this share of the samples at full scale is clipping; a recording scaled to its peak has a few.
+CLIPPED_SHARE = 1e-3
+# Longer recordings are embedded in equal pieces of at most this length: attention over time is quadratic in length,
+# and pieces bound time and memory. What that does to error rates: docs/latency.md.
+MAX_PIECE_SECONDS = 30.0
+_FRAME_SECONDS = 0.02
+# Values decoded at a time, so that many channels or a high rate take no more memory.
+_BLOCK_VALUES = 2**22
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of a recording.
+
+    Attributes
+    ----------
+    wav : torch.Tensor
+        (samples,), float32, mono, at the rate asked for.
+    seconds : float
+        Its length.
+    audible_seconds : float
+        How much of it lies above `SILENCE_DBFS`.
+    clipped_share : float
+        Share of its samples that are at full scale, in any channel.
+    """
+
+    wav: torch.Tensor
+    seconds: float
+    audible_seconds: float
+    clipped_share: float
+
+    @classmethod
+    def of_waveform(cls, wav: torch.Tensor, rate: int) -> Piece:
+        """Take a waveform (samples,) in memory, mono, at `rate` in Hz, for a piece."""
+        clipped = float((wav.abs() >= FULL_SCALE).float().mean())
+        return cls(wav, len(wav) / rate, audible_seconds(wav, rate), clipped)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """An audio file that can be read.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    frames : int
+        Samples per channel, as the header tells.
+    sample_rate : int
+        In Hz.
+
+    Examples
+    --------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.random.randn(16000, 2) / 10, 8000)
+    >>> recording = Recording.open(path)
+    >>> recording.seconds, [tuple(piece.wav.shape) for piece in recording.pieces(16000, 1.5)]
+    (2.0, [(16000,), (16000,)])
+    """
+
+    path: Path
+    frames: int
+    sample_rate: int
+
+    @classmethod
+    def open(cls, path: str | Path) -> Recording:
+        """Check a file and read its header.
+
+        Raises
+        ------
+        OSError
+            If it is missing, is a folder or may not be read.
+        ValueError
+            If it is no audio, is truncated, holds no samples or has an impossible sample rate.
+        """
+        path = Path(path)
+        if path.is_dir():
+            raise IsADirectoryError(f"{path}: is a folder, expected an audio file")
+        if not path.exists():
+            raise FileNotFoundError(f"{path}: there is no such file")
+        if not path.is_file():  # a pipe would be waited for without end
+            raise OSError(f"{path}: is no regular file")
+        if path.suffix.lower() == ".raw":
+            raise ValueError(
+                f"{path}: cannot be read: soundfile takes .raw for samples without header; rename it"
+            )
+        try:
+            frames, sample_rate = read_header(str(path))
+        except PermissionError as error:
+            raise PermissionError(f"{path}: may not be read (permission denied)") from error
+        except (soundfile.SoundFileError, ValueError) as error:
+            way_out = "; convert m4a with ffmpeg first" if path.suffix.lower() in (".m4a", ".aac") else ""
+            raise ValueError(f"{path}: cannot be read: {error}{way_out}") from error
+        return cls(path, frames, check_rate(sample_rate, f"{path}: its sample rate"))
+
+    @property
+    def seconds(self) -> float:
+        """Length in seconds."""
+        return self.frames / self.sample_rate
+
+    def pieces(
+        self, rate: int, max_seconds: float | None = None, start: int = 0, stop: int | None = None
+    ) -> Iterator[Piece]:
+        """Read the recording piece by piece, so that its length does not count in memory.
+
+        Parameters
+        ----------
+        rate : int
+            The sample rate wanted in Hz.
+        max_seconds : float or None
+            The longest piece; None: `MAX_PIECE_SECONDS`. All pieces are of one length, but for a sample.
+        start, stop : int
+            Of the part to read, in samples of the file.
+
+        Yields
+        ------
+        Piece
+            Channels averaged, resampled where `rate` is another than the file's.
+
+        Raises
+        ------
+        ValueError
+            If fewer samples can be decoded than the header promises, or one is NaN or infinite.
+        """
+        stop = self.frames if stop is None else stop
+        if not 0 <= start < stop <= self.frames:
+            raise ValueError(f"{self.path}: has {self.frames} samples, cannot be read from {start} to {stop}")
+        total = stop - start
+        max_seconds = MAX_PIECE_SECONDS if max_seconds is None else max_seconds
+        n_pieces = max(1, math.ceil(total / (max_seconds * self.sample_rate)))
+        try:
+            with soundfile.SoundFile(libsndfile_name(self.path)) as file:
+                if start:
+                    file.seek(start)
+                for number in range(n_pieces):
+                    begin, end = (total * (number + i) // n_pieces for i in (0, 1))
+                    yield self._read_piece(file, end - begin, rate)
+        except soundfile.SoundFileError as error:
+            raise ValueError(f"{self.path}: cannot be decoded: {error}") from error
+
+    def beginning(self, rate: int, seconds: float) -> Piece:
+        """Read its first `seconds`, or all of a shorter one, at `rate` in Hz; errors are those of `pieces`."""
+        stop = min(self.frames, int(seconds * self.sample_rate))
+        return next(self.pieces(rate, math.inf, stop=stop))
+
+    def _read_piece(self, file: soundfile.SoundFile, wanted: int, rate: int) -> Piece:
+        block = max(1, _BLOCK_VALUES // file.channels)
+        parts, clipped, left = [], 0, wanted
+        while left:
+            samples = file.read(min(block, left), dtype="float32", always_2d=True)
+            if not len(samples):
+                raise ValueError(
+                    f"{self.path}: truncated or damaged, {left} of {wanted} samples cannot be decoded"
+                )
+            if not np.isfinite(samples).all():
+                raise ValueError(f"{self.path}: holds NaN or infinite samples")
+            clipped += int((np.abs(samples) >= FULL_SCALE).any(axis=1).sum())
+            parts.append(samples.mean(axis=1))
+            left -= len(samples)
+        wav = resample(torch.from_numpy(np.concatenate(parts)), self.sample_rate, rate)
+        return Piece(wav, wanted / self.sample_rate, audible_seconds(wav, rate), clipped / wanted)
+
+
+def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = None) -> torch.Tensor:
+    """Read a recording, or a part of it, at once.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    rate : int
+        The sample rate wanted in Hz; a file of another rate is resampled.
+    start, stop : int
+        Of the part to read, in samples of the file.
+
+    Returns
+    -------
+    torch.Tensor
+        (samples,), float32, channels averaged.
+
+    Raises
+    ------
+    OSError, ValueError
+        If the file cannot be read, see `Recording`; the message begins with its path.
+
+    Examples
+    --------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.zeros((8000, 2)), 8000)
+    >>> read_mono(path, 16000).shape
+    torch.Size([16000])
+    """
+    return next(Recording.open(path).pieces(rate, math.inf, start, stop)).wav
+
+
+def equal_parts(wav: torch.Tensor, rate: int) -> tuple[torch.Tensor, ...]:
+    """Cut a waveform in memory into the fewest parts that are not above `MAX_PIECE_SECONDS`.
+
+    Parameters
+    ----------
+    wav : torch.Tensor
+        (samples,).
+    rate : int
+        Sample rate in Hz.
+
+    Returns
+    -------
+    tuple of torch.Tensor
+        (samples,) each, of one length but for a sample.
+
+    Examples
+    --------
+    >>> [len(part) for part in equal_parts(torch.zeros(70_001), rate=1000)]
+    [23334, 23334, 23333]
+    """
+    return wav.tensor_split(max(1, math.ceil(len(wav) / (MAX_PIECE_SECONDS * rate))))
+
+
+def check_rate(rate: float, name: str) -> int:
+    """Give a sample rate as a whole number of Hz, or raise a ValueError that begins with `name`."""
+    if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1] or rate != int(rate):
+        raise ValueError(
+            f"{name} is {rate} Hz, expected a whole number from {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]}"
+        )
+    return int(rate)
+
+
+def resample(wav: torch.Tensor, rate: int, wanted: int) -> torch.Tensor:
+    """Change the sample rate, by SciPy's polyphase filter.
+
+    torchaudio's takes memory in proportion to the product of the reduced rates, 6 GB from 44,101 to 16,000 Hz.
+
+    Parameters
+    ----------
+    wav : torch.Tensor
+        (..., samples), float32.
+    rate, wanted : int
+        Sample rates in Hz, before and after.
+
+    Returns
+    -------
+    torch.Tensor
+        (..., ceil(samples * wanted / rate)), float32.
+
+    Examples
+    --------
+    >>> resample(torch.zeros(2, 44101), 44101, 16000).shape
+    torch.Size([2, 16000])
+    """
+    if rate == wanted:
+        return wav
+    factor = math.gcd(rate, wanted)
+    return torch.from_numpy(resample_poly(wav.numpy(), wanted // factor, rate // factor, axis=-1))
+
+
+def audible_seconds(wav: torch.Tensor, rate: int) -> float:
+    """Tell how much of a waveform lies above `SILENCE_DBFS`, judged in frames of 20 ms without their offset.
+
+    Parameters
+    ----------
+    wav : torch.Tensor
+        (samples,), full scale is 1.
+    rate : int
+        Sample rate in Hz.
+
+    Returns
+    -------
+    float
+        Seconds; 0 is silence.
+
+    Examples
+    --------
+    >>> audible_seconds(torch.full((16000,), 0.5), 16000)
+    0.0
+    >>> round(audible_seconds(torch.cat([torch.zeros(8000), torch.rand(8000)]), 16000), 2)
+    0.5
+    """
+    size = max(1, min(round(rate * _FRAME_SECONDS), len(wav)))
+    frames = wav[: len(wav) // size * size].reshape(-1, size)
+    audible = frames.std(dim=1, correction=0) > 10 ** (SILENCE_DBFS / 20)
+    return float(audible.float().mean()) * len(wav) / rate

@@ -1,0 +1,1 @@
+"""Corpora on disk to the CSVs that training and evaluation read."""

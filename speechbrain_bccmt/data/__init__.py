@@ -1,1 +1,0 @@
-"""Corpora to CSV, trial lists, crops, augmentation and the demo corpus."""

@@ -1,0 +1,1 @@
+"""Experiments, tables and plots over trial lists."""

@@ -1,0 +1,7 @@
+"""A trained model in use: loading, embedding, verification and stored embeddings."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__, submod_attrs={"verification": ["SpeakerVerification"], "results": ["Verification"]}
+)

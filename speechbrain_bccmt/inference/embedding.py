@@ -1,0 +1,276 @@
+"""One embedding for each utterance of a CSV, exactly as the utterance alone would get."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from speechbrain_bccmt.audio.recording import Piece, equal_parts, read_mono
+from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
+
+# Decoding runs in threads beside the network (soundfile lets go of Python's lock); this many batches ahead.
+BATCHES_AHEAD = 2
+
+
+def embed_utterances(
+    rows: list[dict],
+    compute_features: torch.nn.Module,
+    mean_var_norm: torch.nn.Module,
+    embedding_model: torch.nn.Module,
+    device: str | torch.device = "cpu",
+    batch_seconds: float = 80.0,
+    progress: bool = True,
+    on_batch: Callable[[list[int], np.ndarray], None] | None = None,
+) -> tuple[list[str], np.ndarray]:
+    """Embed utterances, each once, as a whole or, above 30 s (`audio.MAX_PIECE_SECONDS`), in pieces.
+
+    They are batched with others of like length, and padding has no part in any embedding: valid frames are
+    counted exactly. Files of another sample rate are resampled, several channels are averaged.
+
+    Parameters
+    ----------
+    rows : list of dict
+        Rows of a CSV of utterances: `ID`, `wav` and `duration` in seconds, optionally `start` and `stop` in
+        samples of the file.
+    compute_features : torch.nn.Module
+        `KaldiFbank` or SpeechBrain's `Fbank`.
+    mean_var_norm : torch.nn.Module
+        SpeechBrain's `InputNormalization`, called with features and relative lengths.
+    embedding_model : torch.nn.Module
+        Encoder: features (batch, frames, mels) and relative lengths (batch,) to embeddings (batch, 1, D). It
+        runs in evaluation mode and is left in the mode it was in.
+    device : str or torch.device
+        Where the three modules are.
+    batch_seconds : float
+        Audio in a batch, padding included; an utterance that is longer is a batch of its own.
+    progress : bool
+        Show a progress bar.
+    on_batch : callable or None
+        Called after each batch with the positions of its rows and their embeddings, so that they can be kept.
+
+    Returns
+    -------
+    ids : list of str
+        The utterances' ids in the order of `rows`.
+    embeddings : numpy.ndarray
+        (N, D), float32, finite.
+
+    Raises
+    ------
+    FileNotFoundError
+        If an audio file does not exist.
+    ValueError
+        If there are no rows, an id occurs twice, an audio file cannot be decoded or is too short for a
+        frame, or an embedding is NaN or infinite; the message names the utterance.
+
+    Examples
+    --------
+    >>> from speechbrain.lobes.features import Fbank
+    >>> from speechbrain.processing.features import InputNormalization
+    >>> import soundfile
+    >>> folder = getfixture("tmp_path")
+    >>> soundfile.write(folder / "a.wav", np.random.randn(16000) / 10, 16000)
+    >>> rows = [{"ID": "a", "wav": str(folder / "a.wav"), "duration": "1.0"}]
+    >>> class Spread(torch.nn.Module):
+    ...     def forward(self, feats, lengths=None):
+    ...         return feats.std(dim=1, keepdim=True)
+    >>> norm = InputNormalization(norm_type="sentence", std_norm=False)
+    >>> ids, embeddings = embed_utterances(rows, Fbank(n_mels=80), norm, Spread(), progress=False)
+    >>> ids, embeddings.shape
+    (['a'], (1, 80))
+    """
+    ids = [row["ID"] for row in rows]
+    if not ids:
+        raise ValueError("there are no utterances to embed")
+    if len(set(ids)) < len(ids):
+        repeated = next(name for name in ids if ids.count(name) > 1)
+        raise ValueError(f"utterance '{repeated}' occurs more than once")
+    modules = [compute_features, mean_var_norm, embedding_model]
+    was_training = [module.training for module in modules]
+    try:
+        for module in modules:
+            module.eval()
+        embeddings = None
+        batches = _batches(rows, batch_seconds)
+        with tqdm(total=len(rows), desc="Embedding", unit="utt", disable=not progress) as bar:
+            for batch, wavs in _read_ahead(rows, batches, compute_features):
+                vectors = _embed_batch(wavs, modules, device)
+                _check_finite(vectors, [ids[index] for index in batch])
+                if embeddings is None:
+                    embeddings = np.empty((len(rows), vectors.shape[1]), dtype=np.float32)
+                embeddings[batch] = vectors
+                if on_batch is not None:
+                    on_batch(batch, vectors)
+                bar.update(len(batch))
+    finally:
+        for module, training in zip(modules, was_training, strict=True):
+            module.train(training)
+    return ids, embeddings
+
+
+def read_utterance(row: dict, rate: int) -> torch.Tensor:
+    """Read the audio of one row of a CSV of utterances.
+
+    Parameters
+    ----------
+    row : dict
+        `ID` and `wav`, optionally `start` and `stop` in samples of the file.
+    rate : int
+        The sample rate wanted in Hz; a file of another rate is resampled.
+
+    Returns
+    -------
+    torch.Tensor
+        (samples,), float32, mono.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the file does not exist.
+    ValueError
+        If it cannot be decoded, holds no sample, or holds NaN or infinite ones.
+    """
+    start = int(row.get("start") or 0)
+    stop = int(row["stop"]) if row.get("stop") else None
+    try:
+        return read_mono(row["wav"], rate, start, stop)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"utterance '{row['ID']}': there is no file {row['wav']}") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"utterance '{row['ID']}': {error}") from error
+
+
+def _batches(rows: list[dict], batch_seconds: float) -> list[list[int]]:
+    """Group rows by length, longest first, so that too little memory shows at once."""
+    durations = [float(row["duration"]) for row in rows]
+    batches: list[list[int]] = []
+    for index in sorted(range(len(rows)), key=durations.__getitem__, reverse=True):
+        # The first of a batch is its longest, to which the others are padded.
+        if batches and durations[batches[-1][0]] * (len(batches[-1]) + 1) <= batch_seconds:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
+
+
+def _read_ahead(rows: list[dict], batches: list[list[int]], front_end: torch.nn.Module):
+    rate = sample_rate(front_end)
+
+    def read(row: dict) -> torch.Tensor:
+        wav = read_utterance(row, rate)
+        if frame_count(front_end, len(wav)) == 0:
+            raise ValueError(
+                f"utterance '{row['ID']}': {row['wav']} has {len(wav)} samples at {rate} Hz, "
+                "too short for one frame"
+            )
+        return wav
+
+    pool = ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1))
+    try:
+        pending: deque = deque()
+        for batch in batches:
+            pending.append((batch, [pool.submit(read, rows[index]) for index in batch]))
+            if len(pending) > BATCHES_AHEAD:
+                done, futures = pending.popleft()
+                yield done, [future.result() for future in futures]
+        for done, futures in pending:
+            yield done, [future.result() for future in futures]
+    finally:
+        # After an error or an interruption nobody waits for the files still queued.
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def embed_waveforms(
+    wavs: list[torch.Tensor],
+    compute_features: torch.nn.Module,
+    mean_var_norm: torch.nn.Module,
+    embedding_model: torch.nn.Module,
+    device: str | torch.device = "cpu",
+) -> torch.Tensor:
+    """Embed waveforms as one padded batch; padding has no part in any embedding.
+
+    Where one is longer than 30 s (`audio.MAX_PIECE_SECONDS`), they are embedded one by one, by `embed_pieces`.
+
+    Parameters
+    ----------
+    wavs : list of torch.Tensor
+        (samples,) each, float32, at the front end's sample rate, at least one frame long.
+    compute_features, mean_var_norm, embedding_model : torch.nn.Module
+        As in `embed_utterances`; run in the mode they are in.
+    device : str or torch.device
+        Where the three modules are.
+
+    Returns
+    -------
+    torch.Tensor
+        (batch, D), float32, on `device`.
+    """
+    modules = compute_features, mean_var_norm, embedding_model
+    rate = sample_rate(compute_features)
+    parts = [equal_parts(wav, rate) for wav in wavs]
+    if all(len(row) == 1 for row in parts):
+        return _embed_padded(wavs, *modules, device)
+    return torch.stack(
+        [embed_pieces((Piece.of_waveform(part, rate) for part in row), *modules, device)[0] for row in parts]
+    )
+
+
+def embed_pieces(
+    pieces: Iterable[Piece],
+    compute_features: torch.nn.Module,
+    mean_var_norm: torch.nn.Module,
+    embedding_model: torch.nn.Module,
+    device: str | torch.device = "cpu",
+) -> tuple[torch.Tensor, list[Piece]]:
+    """Embed a recording piece by piece: the mean of their embeddings by length, silent pieces left out.
+
+    Parameters
+    ----------
+    pieces : iterable of Piece
+        Of the recording, one or more; one of them at a time is in memory.
+    compute_features, mean_var_norm, embedding_model, device
+        As in `embed_waveforms`.
+
+    Returns
+    -------
+    embedding : torch.Tensor
+        (D,), float32, on `device`; of a recording that is silent, the first piece's.
+    pieces : list of Piece
+        What was embedded, without samples.
+    """
+    total, weights, seen, silent = 0.0, 0.0, [], []
+    for piece in pieces:
+        vector = _embed_padded([piece.wav], compute_features, mean_var_norm, embedding_model, device)[0]
+        if piece.audible_seconds:
+            total, weights = total + piece.seconds * vector.double(), weights + piece.seconds
+        elif not silent:
+            silent.append(vector)
+        seen.append(replace(piece, wav=torch.empty(0)))
+    return (total / weights).float() if weights else silent[0], seen
+
+
+def _embed_padded(wavs, compute_features, mean_var_norm, embedding_model, device) -> torch.Tensor:
+    lengths = relative_lengths(compute_features, torch.tensor([len(wav) for wav in wavs])).to(device)
+    padded = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True).to(device)
+    feats = mean_var_norm(compute_features(padded), lengths)
+    return embedding_model(feats, lengths).squeeze(1).float()
+
+
+def _embed_batch(wavs: list[torch.Tensor], modules: list[torch.nn.Module], device) -> np.ndarray:
+    # Not inference_mode: what a module caches here must serve in training as well.
+    with torch.no_grad():
+        return embed_waveforms(wavs, *modules, device).cpu().numpy()
+
+
+def _check_finite(vectors: np.ndarray, ids: list[str]) -> None:
+    wrong = [name for name, vector in zip(ids, vectors, strict=True) if not np.isfinite(vector).all()]
+    if wrong:
+        raise ValueError(
+            f"the embeddings of {len(wrong)} utterances are NaN or infinite, first '{wrong[0]}': check that "
+            "its audio and the model's parameters are finite"
+        )

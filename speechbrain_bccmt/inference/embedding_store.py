@@ -1,0 +1,274 @@
+"""Embeddings kept on disk: computed once, and read by every later scoring run."""
+
+from __future__ import annotations
+
+import csv
+import os
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from speechbrain.utils.logger import get_logger
+
+from speechbrain_bccmt.files import temporary_sibling
+from speechbrain_bccmt.inference.embedding import embed_utterances
+from speechbrain_bccmt.inference.fingerprint import fingerprint
+
+logger = get_logger(__name__)
+
+COLUMNS = ("ID", "wav", "start", "stop", "size", "mtime_ns")
+# What is computed goes to disk at least this often, in seconds: a kill loses no more than that.
+KEEP_EVERY = 60.0
+
+
+class EmbeddingStore:
+    """Embeddings of one model in a folder, which only ever gains files.
+
+    `<folder>/<fingerprint>/<shard>.npy` holds embeddings, (N, D) float32, and `<shard>.csv` beside it tells of each
+    row which stretch of which file it embeds, and that file's size and time of change. So neither a changed model
+    nor a changed recording finds an old embedding, and several models share a folder. Each shard appears whole or
+    not at all, the csv last; several runs may add to a folder at once. A shard that is damaged counts as absent.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Created with the first shard.
+    fingerprint : str
+        Of the model, see `speechbrain_bccmt.inference.fingerprint`.
+
+    Examples
+    --------
+    >>> folder = getfixture("tmp_path")
+    >>> _ = (folder / "a.wav").write_bytes(b"a recording")
+    >>> key = utterance_key({"ID": "a", "wav": str(folder / "a.wav")})
+    >>> EmbeddingStore(folder / "embeddings", "0123456789abcdef").add(["a"], [key], np.ones((1, 2), np.float32))
+    >>> store = EmbeddingStore(folder / "embeddings", "0123456789abcdef")
+    >>> key in store, store.read([key]).tolist()
+    (True, [[1.0, 1.0]])
+    >>> key in EmbeddingStore(folder / "embeddings", "another model")
+    False
+    """
+
+    def __init__(self, folder: str | Path, fingerprint: str):
+        self.folder = Path(folder) / fingerprint
+        self._shards: list[Path] = []
+        self._size = 0
+        self._rows: dict[tuple, tuple[int, int]] = {}
+        for index in sorted(self.folder.glob("[!.]*.csv")):
+            try:
+                self._open_shard(index)
+            except (OSError, ValueError, TypeError, EOFError, csv.Error) as error:
+                logger.warning(f"the embeddings of {index} cannot be used and are computed again: {error}")
+
+    def __contains__(self, key: tuple) -> bool:
+        return key in self._rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def add(self, ids: Sequence[str], keys: Sequence[tuple], embeddings: np.ndarray) -> None:
+        """Keep embeddings, as one shard.
+
+        Parameters
+        ----------
+        ids : sequence of str
+            The utterances' ids, for who reads the csv.
+        keys : sequence of tuple
+            What each embedding is of, see `utterance_key`, taken before the audio was read.
+        embeddings : numpy.ndarray
+            (N, D).
+
+        Raises
+        ------
+        OSError
+            If the shard cannot be written.
+        """
+        stem = uuid.uuid4().hex
+        with temporary_sibling(self.folder / f"{stem}.npy") as temporary:
+            with open(temporary, "wb") as file:
+                np.save(file, np.asarray(embeddings, dtype=np.float32))
+                _flush(file)
+            temporary.replace(self.folder / f"{stem}.npy")
+        index = self.folder / f"{stem}.csv"
+        with temporary_sibling(index) as temporary:
+            with open(temporary, "w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(COLUMNS)
+                writer.writerows((name, *key) for name, key in zip(ids, keys, strict=True))
+                _flush(file)
+            temporary.replace(index)
+        self._open_shard(index)
+
+    def read(self, keys: Sequence[tuple]) -> np.ndarray:
+        """Read embeddings; the shards are memory-mapped, so that only what is asked for takes memory.
+
+        Parameters
+        ----------
+        keys : sequence of tuple
+            See `utterance_key`; each must be in the store.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N, D), float32, in the order of `keys`.
+
+        Raises
+        ------
+        KeyError
+            If an utterance is not in the store.
+        """
+        places = np.array([self._rows[key] for key in keys], dtype=np.intp).reshape(-1, 2)
+        embeddings = np.empty((len(keys), self._size), dtype=np.float32)
+        for shard in np.unique(places[:, 0]):
+            wanted = np.flatnonzero(places[:, 0] == shard)
+            # Mapped no longer than this: each mapping holds a file open, and there may be thousands of shards.
+            embeddings[wanted] = np.load(self._shards[shard], mmap_mode="r")[places[wanted, 1]]
+        return embeddings
+
+    def _open_shard(self, index: Path) -> None:
+        with open(index, newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            if tuple(next(reader, ())) != COLUMNS:
+                raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
+            keys = [_key(*fields) for _, *fields in reader]
+        path = index.with_suffix(".npy")
+        embeddings = np.load(path, mmap_mode="r")
+        size = self._size or (embeddings.shape[1] if embeddings.ndim == 2 else 0)
+        if embeddings.dtype != np.float32 or embeddings.shape != (len(keys), size):
+            raise ValueError(
+                f"{path.name} has shape {embeddings.shape} and type {embeddings.dtype}, "
+                f"expected float32 {(len(keys), size)}"
+            )
+        self._size = size
+        self._rows.update((key, (len(self._shards), row)) for row, key in enumerate(keys))
+        self._shards.append(path)
+
+
+def utterance_key(row: dict) -> tuple[str, int, int, int, int]:
+    """Tell what an embedding is of: a stretch of a file as it is now.
+
+    Parameters
+    ----------
+    row : dict
+        Row of a CSV of utterances: `ID` and `wav`, optionally `start` and `stop` in samples.
+
+    Returns
+    -------
+    tuple
+        Absolute path, start, stop (-1 is the end of the file), the file's size in bytes and time of change in ns.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    try:
+        status = os.stat(row["wav"])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"utterance '{row['ID']}': there is no file {row['wav']}") from error
+    return _key(
+        os.path.abspath(row["wav"]),
+        row.get("start") or 0,
+        row.get("stop") or -1,
+        status.st_size,
+        status.st_mtime_ns,
+    )
+
+
+def embed_with_store(
+    rows: list[dict],
+    compute_features: torch.nn.Module,
+    mean_var_norm: torch.nn.Module,
+    embedding_model: torch.nn.Module,
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    batch_seconds: float = 80.0,
+    progress: bool = True,
+) -> tuple[list[str], np.ndarray]:
+    """Embed utterances as `embed_utterances` does, but only those that are not yet stored; store them.
+
+    What is computed goes to disk once a minute and when the run ends, for whatever reason; a run that was killed
+    goes on where it was.
+
+    Parameters
+    ----------
+    rows, compute_features, mean_var_norm, embedding_model, device, batch_seconds, progress
+        As for `embed_utterances`.
+    folder : str or Path
+        Of the store, see `EmbeddingStore`.
+
+    Returns
+    -------
+    ids : list of str
+        The utterances' ids in the order of `rows`.
+    embeddings : numpy.ndarray
+        (N, D), float32, finite.
+
+    Raises
+    ------
+    OSError
+        If an audio file does not exist, or the store cannot be written.
+    ValueError
+        As `embed_utterances`.
+    """
+    ids = [row["ID"] for row in rows]
+    modules = {
+        "compute_features": compute_features,
+        "mean_var_norm": mean_var_norm,
+        "embedding_model": embedding_model,
+    }
+    store = EmbeddingStore(folder, fingerprint(modules))
+    keys = [utterance_key(row) for row in rows]  # before the audio is read: it may change meanwhile
+    missing = [index for index, key in enumerate(keys) if key not in store]
+    logger.info(f"{len(rows) - len(missing)} of {len(rows)} embeddings are in {store.folder}")
+    if len(set(ids)) < len(ids) or not rows:
+        missing = list(range(len(rows)))  # refused there, in the same words
+    if missing:
+        shard = _Shard(store, [ids[index] for index in missing], [keys[index] for index in missing])
+        try:
+            embed_utterances(
+                [rows[index] for index in missing],
+                **modules,
+                device=device,
+                batch_seconds=batch_seconds,
+                progress=progress,
+                on_batch=shard.take,
+            )
+        finally:
+            shard.write()
+    return ids, store.read(keys)
+
+
+class _Shard:
+    """Collects the embeddings of batches until it is time to write them."""
+
+    def __init__(self, store: EmbeddingStore, ids: list[str], keys: list[tuple]):
+        self.store, self.ids, self.keys = store, ids, keys
+        self._begin()
+
+    def _begin(self) -> None:
+        self.taken, self.vectors, self.begun = [], [], time.monotonic()
+
+    def take(self, batch: list[int], vectors: np.ndarray) -> None:
+        self.taken += batch
+        self.vectors.append(vectors)
+        if time.monotonic() - self.begun > KEEP_EVERY:
+            self.write()
+
+    def write(self) -> None:
+        if self.taken:
+            ids, keys = ([values[index] for index in self.taken] for values in (self.ids, self.keys))
+            self.store.add(ids, keys, np.concatenate(self.vectors))
+        self._begin()
+
+
+def _key(path: str, start, stop, size, mtime_ns) -> tuple[str, int, int, int, int]:
+    return path, int(start), int(stop), int(size), int(mtime_ns)
+
+
+def _flush(file) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,118 @@
+"""What embedding a recording, and verifying a speaker, gives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from speechbrain_bccmt.audio.recording import CLIPPED_SHARE, SILENCE_DBFS, Piece
+
+# With a smaller share of audible frames an embedding tells more of the silence than of the voice.
+MOSTLY_SILENT = 0.2
+
+
+@dataclass(frozen=True)
+class EmbeddedUtterance:
+    """A recording's embedding, and what is to be known of the recording.
+
+    Attributes
+    ----------
+    path : str
+        The file.
+    embedding : numpy.ndarray
+        (D,), float32.
+    seconds : float
+        Length of the recording.
+    audible_seconds : float
+        How much of it lies above -60 dBFS; 0 is silence.
+    warnings : tuple of str
+        Of silence, of much of it, and of clipping; each begins with the path.
+    """
+
+    path: str
+    embedding: np.ndarray
+    seconds: float
+    audible_seconds: float
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of_pieces(cls, path, embedding: np.ndarray, pieces: Sequence[Piece]) -> EmbeddedUtterance:
+        """Sum up what its pieces tell of a recording.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+        embedding : numpy.ndarray
+            (D,), float32.
+        pieces : sequence of Piece
+            All of the recording; their samples are not looked at.
+
+        Returns
+        -------
+        EmbeddedUtterance
+            With warnings where the recording is silent or clipped.
+        """
+        seconds = sum(piece.seconds for piece in pieces)
+        audible = sum(piece.audible_seconds for piece in pieces)
+        clipped = sum(piece.clipped_share * piece.seconds for piece in pieces) / seconds
+        warnings = []
+        if audible == 0:
+            warnings.append(f"{path}: silent, nothing in it is above {SILENCE_DBFS:g} dBFS")
+        elif audible < MOSTLY_SILENT * seconds:
+            heard = f"{audible:.3g} of {seconds:.4g} s"
+            warnings.append(
+                f"{path}: mostly silent, {heard} are above {SILENCE_DBFS:g} dBFS: cut the silence off"
+            )
+        if clipped > CLIPPED_SHARE:
+            warnings.append(f"{path}: clipped, {100 * clipped:.3g} % of its samples are at full scale")
+        return cls(str(path), embedding, seconds, audible, tuple(warnings))
+
+
+@dataclass(frozen=True)
+class Verification:
+    """Outcome of a verification; `score, decision = outcome` works, as with SpeechBrain.
+
+    Attributes
+    ----------
+    score : numpy.float64 or torch.Tensor
+        Cosine of the two sides.
+    decision : numpy.bool or torch.Tensor
+        True: same speaker. A side that is silent is nobody's voice and is rejected, whatever its score.
+    probability : float or torch.Tensor
+        That both sides are one speaker, at the calibration's prior; NaN without a calibration, or if a side is silent.
+    llr : float or torch.Tensor
+        Natural logarithm of the likelihood ratio of "same" and "different"; NaN in the same cases.
+    threshold : float
+        The score from which on the decision is True.
+    utterances : tuple of EmbeddedUtterance
+        Of both sides; empty for batches of waveforms.
+
+    Examples
+    --------
+    >>> score, decision = Verification(0.7, True, 0.9, 2.2, 0.4)
+    """
+
+    score: np.float64 | torch.Tensor
+    decision: np.bool_ | torch.Tensor
+    probability: float | torch.Tensor
+    llr: float | torch.Tensor
+    threshold: float
+    utterances: tuple[EmbeddedUtterance, ...] = ()
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was found about the recordings: silence, clipping."""
+        return tuple(dict.fromkeys(text for utterance in self.utterances for text in utterance.warnings))
+
+    def __iter__(self):
+        return iter((self.score, self.decision))
+
+    def __getitem__(self, index):
+        return (self.score, self.decision)[index]
+
+    def __len__(self):
+        return 2

@@ -1,0 +1,350 @@
+"""The pretrained interface: load a model in one line, embed recordings, and verify speakers."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from speechbrain.inference.speaker import SpeakerRecognition
+
+from speechbrain_bccmt.audio.recording import Recording, audible_seconds, check_rate, read_mono, resample
+from speechbrain_bccmt.audio.waveforms import split_batch, to_float
+from speechbrain_bccmt.features import sample_rate
+from speechbrain_bccmt.inference.embedding import embed_pieces, embed_waveforms
+from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
+from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.norms import speaker_means
+
+# Ten frames. Not that it would be enough to tell speakers apart, but less holds no syllable.
+MIN_SECONDS = 0.1
+
+
+class SpeakerVerification(SpeakerRecognition):
+    """A trained model with the threshold that belongs to it. Load it with `SpeakerVerification.from_hparams`.
+
+    Recordings may have any sample rate and number of channels, and any length from `min_seconds` on. All of
+    SpeechBrain's `SpeakerRecognition` works as well; unlike there, padding changes no embedding, and the default
+    threshold is the one shipped with the model.
+
+    Parameters
+    ----------
+    modules, hparams, run_opts, freeze_params
+        See `speechbrain.inference.interfaces.Pretrained`. `hparams` may have `min_seconds`.
+    calibration : Calibration or None
+        Turns scores into probabilities and gives the threshold.
+    source : str
+        Where the model came from, for messages.
+
+    Examples
+    --------
+    >>> from speechbrain.processing.features import InputNormalization
+    >>> from speechbrain_bccmt import bccmt_tiny
+    >>> from speechbrain_bccmt.features import KaldiFbank
+    >>> modules = {
+    ...     "compute_features": KaldiFbank(),
+    ...     "mean_var_norm": InputNormalization(norm_type="sentence", std_norm=False),
+    ...     "embedding_model": bccmt_tiny(),
+    ... }
+    >>> verification = SpeakerVerification(modules=modules, hparams={}, run_opts={"device": "cpu"})
+    >>> verification.embed(torch.randn(2, 16000)).shape
+    torch.Size([2, 192])
+    >>> score, decision = verification.verify_batch(torch.randn(2, 8000), torch.randn(2, 8000), threshold=0.5)
+    """
+
+    MODULES_NEEDED = ["compute_features", "mean_var_norm", "embedding_model"]
+
+    def __init__(self, *args, calibration: Calibration | None = None, source: str = "", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.calibration = calibration
+        self.source = str(source)
+        self.min_seconds = float(getattr(self.hparams, "min_seconds", MIN_SECONDS))
+        self.audio_normalizer.sample_rate = check_rate(
+            self.sample_rate, f"the sample rate of {source or 'the model'}"
+        )
+
+    @classmethod
+    def from_hparams(cls, source, hparams_file="hyperparams.yaml", **options):
+        """Load a model; see `speechbrain_bccmt.inference.model_folder.load_parts`, which gets the options.
+
+        Parameters
+        ----------
+        source : str or Path
+            A hub folder, the output folder of a training, or a HuggingFace hub id (owner/model).
+        hparams_file : str
+            Name of its YAML.
+        **options
+            `overrides`, `overrides_must_match`, `savedir` and `trust_code` of `load_parts`; others go to the
+            class: `run_opts={"device": "cuda"}`, `freeze_params`.
+
+        Returns
+        -------
+        SpeakerVerification
+            The model.
+
+        Raises
+        ------
+        OSError, ValueError
+            If there is no such model, a file of it is damaged or does not fit, or would run code on loading.
+        """
+        from speechbrain_bccmt.inference.model_folder import load_parts
+
+        names = ("overrides", "overrides_must_match", "savedir", "trust_code")
+        loading = {name: options.pop(name) for name in names if name in options}
+        parts = load_parts(source, hparams_file, **loading)
+        return cls(
+            modules=parts["modules"],
+            hparams=parts["hparams"],
+            calibration=parts["calibration"],
+            source=source,
+            **options,
+        )
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate in Hz that the model works at; audio of others is resampled."""
+        return sample_rate(self.mods.compute_features)
+
+    @property
+    def threshold(self) -> float | None:
+        """The score from which on the decision is "same speaker", or None where the model ships none."""
+        return None if self.calibration is None else self.calibration.threshold
+
+    @property
+    def embedding_size(self) -> int:
+        """Size of the embedding."""
+        return self.encode_batch(torch.zeros(1, self.sample_rate)).shape[-1]
+
+    def encode_batch(self, wavs, wav_lens=None, normalize=False):
+        """Embed a batch of waveforms at the model's sample rate; padding changes no embedding.
+
+        Parameters
+        ----------
+        wavs : torch.Tensor
+            (batch, samples), (batch, samples, channels) or (samples,).
+        wav_lens : torch.Tensor or None
+            Relative lengths, (batch,), in (0, 1]; None: all are whole.
+        normalize : bool
+            Apply `hparams.mean_var_norm_emb`, where the model has one.
+
+        Returns
+        -------
+        torch.Tensor
+            (batch, 1, D).
+
+        Raises
+        ------
+        ValueError
+            If an utterance is shorter than `min_seconds`, or a sample or length is NaN, infinite or out of range.
+        """
+        embeddings = embed_waveforms(
+            self._utterances(wavs, wav_lens), **self._parts(), device=self.device
+        ).unsqueeze(1)
+        if normalize:
+            ones = torch.ones(len(embeddings), device=self.device)
+            embeddings = self.hparams.mean_var_norm_emb(embeddings, ones)
+        return embeddings
+
+    def embed(self, wavs_or_path, wav_lens=None, sample_rate: int | None = None) -> torch.Tensor:
+        """Embed recordings or waveforms.
+
+        Parameters
+        ----------
+        wavs_or_path : str, Path, sequence of these, torch.Tensor or numpy.ndarray
+            One file or several; or waveforms (samples,), (batch, samples) or (batch, samples, channels), floating
+            point or integers as files hold them.
+        wav_lens : torch.Tensor or None
+            Relative lengths of the waveforms.
+        sample_rate : int or None
+            Of the waveforms in Hz; None: the model's.
+
+        Returns
+        -------
+        torch.Tensor
+            (D,) for one file or waveform, else (N, D).
+
+        Raises
+        ------
+        OSError, ValueError
+            If audio cannot be read or is too short; the message names the file.
+        """
+        if isinstance(wavs_or_path, str | os.PathLike):
+            return torch.from_numpy(self.embed_file(wavs_or_path).embedding)
+        if isinstance(wavs_or_path, Sequence) and all(
+            isinstance(path, str | os.PathLike) for path in wavs_or_path
+        ):
+            if not wavs_or_path:
+                raise ValueError("there are no files to embed")
+            return torch.from_numpy(np.stack([self.embed_file(path).embedding for path in wavs_or_path]))
+        wavs = to_float(wavs_or_path)
+        rate = self.sample_rate if sample_rate is None else check_rate(sample_rate, "sample_rate")
+        utterances = self._utterances(wavs, wav_lens, rate)
+        with torch.no_grad():
+            embeddings = embed_waveforms(utterances, **self._parts(), device=self.device)
+        return embeddings[0] if wavs.dim() == 1 else embeddings
+
+    def embed_file(self, path: str | os.PathLike) -> EmbeddedUtterance:
+        """Embed one recording, and tell its length, and whether it is silent or clipped.
+
+        Recordings above 30 s (`audio.MAX_PIECE_SECONDS`) are read in equal pieces, whose embeddings are averaged by
+        their length; pieces without anything audible are left out.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+
+        Returns
+        -------
+        EmbeddedUtterance
+            With the embedding as NumPy array.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the file cannot be read, or is shorter than `min_seconds`; the message names it.
+        """
+        recording = Recording.open(path)
+        if recording.seconds < self.min_seconds:
+            raise ValueError(
+                f"{path}: {recording.seconds:.4g} s is too short, this model takes {self.min_seconds:g} s or more"
+            )
+        pieces = recording.pieces(self.sample_rate)
+        with torch.no_grad():
+            embedding, pieces = embed_pieces(pieces, **self._parts(), device=self.device)
+        embedding = embedding.cpu().numpy()
+        if not np.isfinite(embedding).all():
+            raise ValueError(
+                f"{path}: its embedding is NaN or infinite: its samples are far beyond full scale, or the model's "
+                "parameters are damaged"
+            )
+        return EmbeddedUtterance.of_pieces(path, embedding, pieces)
+
+    def verify_files(self, path_x, path_y, threshold: float | None = None) -> Verification:
+        """Tell whether two recordings, or two groups of recordings, are of one speaker.
+
+        Parameters
+        ----------
+        path_x, path_y : str, Path, or sequence of these
+            The two sides. Several utterances on a side count alike: their embeddings, scaled to unit length, are
+            averaged.
+        threshold : float or None
+            The score from which on the decision is True; None: the one shipped with the model.
+
+        Returns
+        -------
+        Verification
+            `score, decision = model.verify_files(a, b)` works.
+
+        Raises
+        ------
+        OSError, ValueError
+            If a file cannot be read or is too short, a side is empty, or there is no threshold.
+        """
+        threshold = self.resolve_threshold(threshold)
+        sides = [
+            [paths] if isinstance(paths, str | os.PathLike) else list(paths) for paths in (path_x, path_y)
+        ]
+        if not all(sides):
+            raise ValueError("a side of the verification has no recording")
+        embedded: dict = {}
+        for path in sides[0] + sides[1]:
+            if path not in embedded:
+                embedded[path] = self.embed_file(path)
+        utterances = [tuple(embedded[path] for path in side) for side in sides]
+        return self.verify_utterances(*utterances, threshold=threshold)
+
+    def verify_utterances(
+        self,
+        enrolment: Sequence[EmbeddedUtterance],
+        test: Sequence[EmbeddedUtterance],
+        threshold: float | None = None,
+    ) -> Verification:
+        """Tell whether utterances that are embedded already are of one speaker; see `verify_files`."""
+        threshold = self.resolve_threshold(threshold)
+        if not enrolment or not test:
+            raise ValueError("a side of the verification has no recording")
+        x, y = (
+            speaker_means([utterance.embedding for utterance in side], [""] * len(side))[0].astype(np.float64)
+            for side in (enrolment, test)
+        )
+        score = np.float64(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
+        # Two silent recordings have nearly the same embedding, and are nevertheless nobody's.
+        heard = all(any(utterance.audible_seconds for utterance in side) for side in (enrolment, test))
+        probability = llr = math.nan
+        if self.calibration is not None and heard:
+            probability, llr = float(self.calibration.probability(score)), float(self.calibration.llr(score))
+        decision = np.bool_(score >= threshold and heard)
+        return Verification(score, decision, probability, llr, threshold, (*enrolment, *test))
+
+    def verify_batch(self, wavs1, wavs2, wav1_lens=None, wav2_lens=None, threshold: float | None = None):
+        """Verify pairs of waveforms at the model's sample rate.
+
+        Parameters
+        ----------
+        wavs1, wavs2 : torch.Tensor
+            (batch, samples) each; see `encode_batch`.
+        wav1_lens, wav2_lens : torch.Tensor or None
+            Relative lengths, (batch,).
+        threshold : float or None
+            The score from which on the decision is True; None: the one shipped with the model.
+
+        Returns
+        -------
+        Verification
+            Tensors (batch, 1), as SpeechBrain's; `score, decision = model.verify_batch(a, b)` works.
+
+        Raises
+        ------
+        ValueError
+            As `encode_batch`, or if there is no threshold.
+        """
+        threshold = self.resolve_threshold(threshold)
+        if len(wavs1) != len(wavs2):
+            raise ValueError(f"{len(wavs1)} waveforms on one side and {len(wavs2)} on the other are no pairs")
+        score = self.similarity(self.encode_batch(wavs1, wav1_lens), self.encode_batch(wavs2, wav2_lens))
+        heard = self._heard(wavs1, wav1_lens) & self._heard(wavs2, wav2_lens)
+        probability = llr = torch.full_like(score, math.nan)
+        if self.calibration is not None:
+            probability, llr = (
+                torch.from_numpy(compute(score)).to(score).where(heard, math.nan)
+                for compute in (self.calibration.probability, self.calibration.llr)
+            )
+        return Verification(score, (score >= threshold) & heard, probability, llr, threshold)
+
+    def resolve_threshold(self, threshold: float | None = None) -> float:
+        """Give the score to decide at: `threshold`, or the one shipped with the model.
+
+        Raises
+        ------
+        ValueError
+            If there is neither, or it is no finite number.
+        """
+        if threshold is None:
+            threshold = self.threshold
+        if threshold is None:
+            raise ValueError(
+                f"the model{' ' + self.source if self.source else ''} ships no calibration.json, so that there is no "
+                "threshold to decide at: give one (threshold=, --threshold), or calibrate the model on your own trials"
+            )
+        if not math.isfinite(threshold):
+            raise ValueError(f"threshold is {threshold}, expected a finite number")
+        return float(threshold)
+
+    def load_audio(self, path, savedir=None):
+        """Read a local file, mono and at the model's sample rate: (samples,). `savedir` is not used."""
+        return read_mono(path, self.sample_rate).to(self.device)
+
+    def _parts(self) -> dict[str, torch.nn.Module]:
+        return {name: self.mods[name] for name in self.MODULES_NEEDED}
+
+    def _utterances(self, wavs, wav_lens=None, rate: int | None = None) -> list[torch.Tensor]:
+        rate = self.sample_rate if rate is None else rate
+        utterances = split_batch(wavs, wav_lens, rate, self.min_seconds)
+        return [resample(wav, rate, self.sample_rate) for wav in utterances]
+
+    def _heard(self, wavs, wav_lens) -> torch.Tensor:
+        audible = [audible_seconds(wav, self.sample_rate) > 0 for wav in self._utterances(wavs, wav_lens)]
+        return torch.tensor(audible, device=self.device).unsqueeze(1)

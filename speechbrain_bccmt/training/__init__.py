@@ -1,0 +1,1 @@
+"""Training loops, crops, augmentation, teachers and checkpoints."""

@@ -1,0 +1,206 @@
+"""Noise, reverberation and SpecAugment on the fly.
+
+The mixing is SpeechBrain's (`AddNoise`, `reverberate`, `SpectrogramDrop`). Its CSV readers are not used: they
+decode a whole noise file per utterance and draw one offset and one impulse response for a whole batch. Here
+every crop has its own noise excerpt and impulse response, taken from a folder and kept in memory, so that one
+thread spends a millisecond or two on a crop.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import soundfile
+import torch
+from speechbrain.augment.freq_domain import SpectrogramDrop
+from speechbrain.augment.time_domain import AddNoise
+from speechbrain.processing.signal_processing import reverberate
+
+from speechbrain_bccmt.audio.folders import find_recordings
+from speechbrain_bccmt.training.crops import CropReader
+
+
+class AudioBank:
+    """Random excerpts of the audio files below a folder.
+
+    Files of any rate and channel count are read (mono, resampled). Those of up to `cache_seconds` are kept in
+    memory after their first use; of longer ones, only the excerpt is read.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Searched recursively.
+    sample_rate : int
+        Rate of the excerpts in Hz.
+    cache_seconds : float
+        Longest file, in seconds, that is kept in memory.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the folder does not exist or holds no recording.
+    """
+
+    def __init__(self, folder, sample_rate: int = 16000, cache_seconds: float = 20.0):
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"no folder {folder}: give the folder of noises or impulse responses, or null"
+            )
+        self.files = find_recordings(folder)
+        self.sample_rate = sample_rate
+        self.cache_seconds = cache_seconds
+        self.headers = {}
+        self.read_short = CropReader(sample_rate, cache_audio=True)
+        self.read_long = CropReader(sample_rate)
+
+    def draw(self, n_samples: int | None = None) -> torch.Tensor:
+        """Draw a file and an excerpt of it from torch's default generator.
+
+        Parameters
+        ----------
+        n_samples : int, optional
+            Length of the excerpt; shorter files are repeated. None gives the whole file.
+
+        Returns
+        -------
+        torch.Tensor
+            Shape (samples,).
+
+        Raises
+        ------
+        ValueError
+            If the file cannot be read.
+        """
+        path = self.files[int(torch.randint(len(self.files), (1,)))]
+        if path not in self.headers:
+            try:
+                info = soundfile.info(path)
+            except (soundfile.LibsndfileError, RuntimeError) as error:
+                raise ValueError(
+                    f"cannot read {path}: {error}; remove it from the augmentation folder"
+                ) from None
+            self.headers[path] = (info.frames, info.samplerate)
+        frames, rate = self.headers[path]
+        read = self.read_short if frames <= self.cache_seconds * rate else self.read_long
+        return read(path, 0, frames, n_samples or frames * self.sample_rate // rate, rate)
+
+    def draw_like(self, wave: torch.Tensor) -> torch.Tensor:
+        """Draw an excerpt of the shape of a waveform (1, samples)."""
+        return self.draw(wave.shape[1]).unsqueeze(0)
+
+
+class WaveformAugmentation:
+    """Reverberation, then noise, each with its own probability.
+
+    Parameters
+    ----------
+    noise_folder, rir_folder : str or Path, optional
+        Folders of noises and of room impulse responses; None leaves that augmentation out.
+    noise_probability, reverb_probability : float
+        Share of the crops that get it.
+    snr_low, snr_high : float
+        Range of the signal-to-noise ratio in dB, drawn uniformly.
+    rir_seconds : float
+        Impulse responses are cut to this length, from 5 ms before their peak, the direct sound: what comes
+        later hardly matters and costs time.
+    sample_rate : int
+        Rate of the waveforms in Hz.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a folder is given that does not exist or holds no audio.
+
+    Examples
+    --------
+    >>> WaveformAugmentation()(torch.ones(1, 5))
+    tensor([[1., 1., 1., 1., 1.]])
+    """
+
+    def __init__(
+        self,
+        noise_folder=None,
+        rir_folder=None,
+        noise_probability: float = 0.5,
+        reverb_probability: float = 0.3,
+        snr_low: float = 0.0,
+        snr_high: float = 15.0,
+        rir_seconds: float = 1.0,
+        sample_rate: int = 16000,
+    ):
+        self.noise_probability = noise_probability
+        self.reverb_probability = reverb_probability
+        self.rir_samples = round(rir_seconds * sample_rate)
+        self.lead_samples = round(0.005 * sample_rate)
+        self.rirs = AudioBank(rir_folder, sample_rate) if rir_folder else None
+        self.add_noise = None
+        if noise_folder:
+            noises = AudioBank(noise_folder, sample_rate)
+            self.add_noise = AddNoise(snr_low=snr_low, snr_high=snr_high, noise_funct=noises.draw_like)
+
+    def __call__(self, wave: torch.Tensor) -> torch.Tensor:
+        """Augment one waveform.
+
+        Parameters
+        ----------
+        wave : torch.Tensor
+            Shape (1, samples).
+
+        Returns
+        -------
+        torch.Tensor
+            Same shape.
+        """
+        if self.rirs is not None and torch.rand(()) < self.reverb_probability:
+            rir = self.rirs.draw()
+            direct = int(rir.abs().argmax())
+            wave = reverberate(wave, rir[max(0, direct - self.lead_samples) :][: self.rir_samples])
+        if self.add_noise is not None and torch.rand(()) < self.noise_probability:
+            wave = self.add_noise(wave, torch.ones(1))
+        return wave
+
+
+class SpecAugment(torch.nn.Module):
+    """Time and frequency masks on log-mel features (Park et al. 2019, arXiv 1904.08779), without warping.
+
+    Masked values become zero, the mean of mean-normalised features. Active in training mode only.
+
+    Parameters
+    ----------
+    time_masks, frequency_masks : int
+        Largest number of masks; the number is drawn once per batch, from zero on.
+    time_width, frequency_width : int
+        Largest width of a mask in frames and in mels.
+
+    Examples
+    --------
+    >>> spec_augment = SpecAugment(time_masks=2, frequency_masks=2)
+    >>> spec_augment(torch.randn(2, 100, 80)).shape
+    torch.Size([2, 100, 80])
+    """
+
+    def __init__(
+        self, time_masks: int = 2, time_width: int = 10, frequency_masks: int = 2, frequency_width: int = 8
+    ):
+        super().__init__()
+        self.drops = torch.nn.ModuleList(
+            SpectrogramDrop(
+                drop_length_low=1,
+                drop_length_high=width + 1,
+                drop_count_low=0,
+                drop_count_high=count,
+                dim=dim,
+            )
+            for dim, count, width in ((1, time_masks, time_width), (2, frequency_masks, frequency_width))
+            if count > 0
+        )
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        """Mask features (batch, frames, mels); the input is left unchanged."""
+        if not self.training:
+            return features
+        features = features.clone()
+        for drop in self.drops:
+            features = drop(features)
+        return features

@@ -1,0 +1,154 @@
+"""The steps that the training recipes share: command line, data, brain, curves.
+
+A recipe gives the preparation of its corpus, and a YAML everything else (see `hparams/`).
+"""
+
+from __future__ import annotations
+
+import csv
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+
+import speechbrain as sb
+from speechbrain.dataio.dataio import load_data_csv
+from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.parameter_transfer import Pretrainer
+from speechbrain.utils.train_logger import TensorboardLogger
+
+from speechbrain_bccmt.hparams import load_hparams
+from speechbrain_bccmt.inference.parameters import find_checkpoint_file, load_pretrained
+from speechbrain_bccmt.training.crops import TrainingCrops
+from speechbrain_bccmt.training.curves import plot_training_curves
+from speechbrain_bccmt.training.distillation_brain import DistillationBrain, SpeakerBrain
+from speechbrain_bccmt.training.teachers import LearningTeacher, load_teacher
+from speechbrain_bccmt.trials.read import Trials, read_trials
+
+
+def build_training_set(hparams: dict) -> TrainingCrops:
+    """Give the training crops, whose number of classes comes from the data."""
+    label_encoder_file = Path(hparams["save_folder"]) / "label_encoder.txt"
+    if "init_from" in hparams:
+        # The classifier goes on with the classes that it has learnt.
+        checkpoint = find_checkpoint_file(hparams["init_from"])
+        for folder in (checkpoint.parent, checkpoint.parents[1]):  # a flat folder, or save/CKPT+...
+            if (folder / "label_encoder.txt").is_file():
+                shutil.copy(folder / "label_encoder.txt", label_encoder_file)
+                break
+    return TrainingCrops(
+        load_data_csv(Path(hparams["save_folder"]) / "train.csv"),
+        label_encoder_file=label_encoder_file,
+        crop_seconds=hparams["crop_seconds"],
+        sample_rate=hparams["sample_rate"],
+        augment=hparams["augmentation"]["waveform"],
+        speeds=hparams["speeds"],
+        seed=hparams["seed"],
+        cache_audio=hparams["cache_audio"],
+    )
+
+
+def build_dev_set(hparams: dict) -> tuple[list[dict], Trials] | None:
+    """Give the rows of the held-out utterances and their trials, or None where there are none."""
+    if not hparams["dev_speakers"]:
+        return None
+    folder = Path(hparams["save_folder"])
+    with open(folder / "dev.csv", newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    models = folder / "dev_model_enrollment.txt"
+    return rows, read_trials(folder / "dev_trials.txt", enrolment=models if models.is_file() else None)
+
+
+def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> SpeakerBrain:
+    """Give the brain: with a teacher if the YAML names one, or has one learn alongside (`teacher_source` null)."""
+    new_classifier = partial(hparams["classifier"], out_neurons=training_set.n_classes)
+    classifier = new_classifier()
+    if "phonetic_source" in hparams:
+        # It is the embedder's part from here on: checkpoints and exports hold it.
+        loadables = {"phonetic_model": hparams["phonetic_model"]}
+        load_pretrained(Pretrainer(loadables=loadables), hparams["phonetic_source"])
+    if "init_from" in hparams:
+        loadables = {"embedding_model": hparams["embedding_model"], "classifier": classifier}
+        load_pretrained(Pretrainer(loadables=loadables), hparams["init_from"])
+    hparams["checkpointer"].add_recoverable("classifier", classifier)
+    modules = {
+        **hparams["modules"],
+        "classifier": classifier,
+        "spec_augment": hparams["augmentation"]["features"],
+    }
+    options = {
+        "modules": modules,
+        "opt_class": hparams["opt_class"],
+        "hparams": hparams,
+        "run_opts": run_opts,
+        "checkpointer": hparams["checkpointer"],
+    }
+    if "teacher_source" not in hparams:
+        return SpeakerBrain(**options)
+    source, model = hparams["teacher_source"], hparams["teacher_model"]
+    if "token_loss" not in hparams:
+        return DistillationBrain(load_teacher(source, model), **options)
+    modules["distillation_classifier"] = new_classifier()
+    if source is None:
+        return DistillationBrain(LearningTeacher(model, new_classifier()), **options)
+    teacher = load_teacher(source, model, classifier=new_classifier(), label_encoder=training_set.encoder)
+    return DistillationBrain(teacher, **options)
+
+
+def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, overrides: str) -> None:
+    """Prepare the data, train, and draw the curves.
+
+    Parameters
+    ----------
+    prepare : callable
+        Called with the hyperparameters on the main process; writes `train.csv`, `dev.csv` and `dev_trials.txt`
+        (with `dev_model_enrollment.txt`, where trials are against models) into `save_folder`.
+    hparams_file, run_opts, overrides
+        What `speechbrain.parse_arguments` gives.
+    """
+    hparams = load_hparams(hparams_file, overrides)
+    ddp_init_group(run_opts)
+    sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
+    if if_main_process():  # SpeechBrain keeps this file; keep the recipe's, too
+        shutil.copy(sys.modules[prepare.__module__].__file__, hparams["output_folder"])
+    run_on_main(prepare, [hparams])
+    if hparams["tensorboard"]:
+        try:
+            hparams["tensorboard_logger"] = TensorboardLogger(Path(hparams["output_folder"]) / "tensorboard")
+        except ImportError as error:
+            raise ImportError("tensorboard=True needs the package: pip install tensorboard") from error
+    training_set = build_training_set(hparams)
+    brain = build_brain(hparams, run_opts, training_set)
+    brain.fit(
+        hparams["epoch_counter"],
+        training_set,
+        build_dev_set(hparams),
+        train_loader_kwargs=hparams["dataloader_options"],
+    )
+    run_on_main(
+        plot_training_curves, [hparams["train_log"], Path(hparams["output_folder"]) / "training_curves.png"]
+    )
+
+
+def run_training(prepare: Callable[[dict], object], arguments: Sequence[str] | None = None) -> int:
+    """Run a training recipe from the command line: `<script> <YAML> --key=value ...`.
+
+    Parameters
+    ----------
+    prepare : callable
+        See `train`; a function of the recipe's script.
+    arguments : sequence of str or None
+        Those of the command line if None.
+
+    Returns
+    -------
+    int
+        Exit code: 0, or 2 where the user's input cannot be used, which is told in a line on standard error.
+    """
+    try:
+        train(prepare, *sb.parse_arguments(list(sys.argv[1:] if arguments is None else arguments)))
+    except (OSError, ImportError, ValueError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    return 0

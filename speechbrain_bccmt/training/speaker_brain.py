@@ -1,0 +1,237 @@
+"""The training loop of speaker classification."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import speechbrain as sb
+import torch
+from speechbrain.nnet.losses import AdditiveAngularMargin
+from speechbrain.utils.logger import get_logger
+from torch.utils.data import DataLoader
+
+from speechbrain_bccmt.inference.embedding import embed_utterances
+from speechbrain_bccmt.scoring import cosine_scores, equal_error_rate
+from speechbrain_bccmt.training.schedules import linear_margin, warmup_cosine
+
+logger = get_logger(__name__)
+
+
+class SpeakerBrain(sb.core.Brain):
+    """Trains an encoder to tell the training speakers apart, and judges it by the EER on held-out speakers.
+
+    Modules: `compute_features`, `mean_var_norm`, `spec_augment`, `embedding_model`, `classifier`.
+    Hyperparameters: `compute_cost` (`LogSoftmaxWrapper` over `AdditiveAngularMargin`, whose margin is the
+    final one), `margin_start_epoch`, `margin_end_epoch`, `lr`, `lr_final`, `warmup_epochs`, `valid_interval`,
+    `train_logger` and optionally `tensorboard_logger`.
+
+    The learning rate follows `warmup_cosine` per optimiser step, the margin `linear_margin`. A checkpoint is
+    written at each epoch's end; the one with the lowest dev EER and the latest are kept. Resuming starts at
+    the step of the last checkpoint (run options `ckpt_interval_steps` and `ckpt_interval_minutes`).
+    """
+
+    def fit(self, epoch_counter, train_set, valid_set=None, progressbar=None, train_loader_kwargs=None):
+        """Train.
+
+        Parameters
+        ----------
+        epoch_counter : speechbrain.utils.epoch_loop.EpochCounter
+            Counts the epochs and ends the training.
+        train_set : TrainingCrops or DataLoader
+            Training data.
+        valid_set : tuple, optional
+            Rows of the dev utterances (see `embed_utterances`) and their `Trials`.
+        progressbar : bool, optional
+            Show one; by default unless the run option `noprogressbar` says otherwise.
+        train_loader_kwargs : dict, optional
+            Options of the data loader.
+
+        Raises
+        ------
+        ValueError
+            If the training set gives no batch.
+        """
+        self.training_set = getattr(train_set, "dataset", train_set)
+        self.dev_set = valid_set
+        if not isinstance(train_set, DataLoader):
+            train_set = self.make_dataloader(train_set, sb.Stage.TRAIN, **(train_loader_kwargs or {}))
+        if len(train_set) == 0:
+            raise ValueError(
+                f"{len(self.training_set)} training utterances give no batch of {train_set.batch_size}: "
+                "use a smaller batch_size or more data"
+            )
+        self.steps_per_epoch = max(1, len(train_set) // self.grad_accumulation_factor)
+        self.last_epoch = epoch_counter.limit
+        super().fit(epoch_counter, train_set, progressbar=progressbar)
+
+    def extract_features(self, batch, stage):
+        """Turn the batch's waveforms into normalised features (batch, frames, mels) and relative lengths."""
+        wavs, lengths = batch.sig
+        # Log energies need more digits than half precision has.
+        with torch.autocast(self.device_type, enabled=False):
+            features = self.modules.mean_var_norm(self.modules.compute_features(wavs), lengths)
+            if stage == sb.Stage.TRAIN:
+                features = self.modules.spec_augment(features)
+        return features, lengths
+
+    def classify(self, embeddings):
+        """Cosines (batch, 1, classes) of embeddings (batch, 1, size) and class centres."""
+        with torch.autocast(self.device_type, enabled=False):
+            return self.modules.classifier(embeddings.float())
+
+    def compute_forward(self, batch, stage):
+        """Embed and classify a batch."""
+        batch = batch.to(self.device)
+        features, lengths = self.extract_features(batch, stage)
+        return {"cosines": self.classify(self.modules.embedding_model(features, lengths))}
+
+    def compute_objectives(self, predictions, batch, stage):
+        """Give the loss and remember its parts for the log."""
+        losses = self.compute_losses(predictions, batch)
+        self.loss_parts = {name: value.detach() for name, (_, value) in losses.items()}
+        return sum(weight * value for weight, value in losses.values())
+
+    def compute_losses(self, predictions, batch):
+        """Give the parts of the loss by name, as pairs of weight and value."""
+        return {
+            "speaker_loss": (
+                1.0,
+                self.hparams.compute_cost(predictions["cosines"], batch.spk_id_encoded.data),
+            )
+        }
+
+    def on_fit_start(self):
+        """Set up the optimiser, resume from the last checkpoint, and remember the final margin.
+
+        Raises
+        ------
+        ValueError
+            If the last checkpoint is that of another experiment.
+        """
+        try:
+            super().on_fit_start()
+        except RuntimeError as error:
+            if "state_dict" not in str(error):
+                raise
+            raise ValueError(
+                f"the checkpoint in {self.checkpointer.checkpoints_dir} is of another model or other data: "
+                f"{str(error).splitlines()[-1].strip()}; train into another output folder"
+            ) from error
+        self.final_margin = self.hparams.compute_cost.loss_fn.margin
+
+    def on_stage_start(self, stage, epoch=None):
+        """Choose the epoch's crops and start its statistics."""
+        if stage == sb.Stage.TRAIN:
+            self.epoch = epoch
+            self.loss_sums, self.loss_count = {}, 0
+            self.started = time.monotonic()
+            if hasattr(self.training_set, "set_epoch"):
+                self.training_set.set_epoch(epoch)
+            # Also here: an epoch resumed after its last step has no batch left.
+            self._follow_schedules()
+
+    def on_fit_batch_start(self, batch, should_step):
+        """Set the learning rate and the margin of this step."""
+        self._follow_schedules()
+
+    def on_fit_batch_end(self, batch, outputs, loss, should_step):
+        """Sum up the parts of the loss for the log."""
+        if torch.isfinite(loss):
+            self.loss_count += 1
+            for name, value in self.loss_parts.items():
+                self.loss_sums[name] = self.loss_sums.get(name, 0) + value
+
+    def _follow_schedules(self):
+        step, per_epoch = self.optimizer_step, self.steps_per_epoch
+        self.lr = warmup_cosine(
+            step,
+            self.last_epoch * per_epoch,
+            round(self.hparams.warmup_epochs * per_epoch),
+            self.hparams.lr,
+            self.hparams.lr_final,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+        self.margin = linear_margin(
+            step / per_epoch,
+            self.hparams.margin_start_epoch,
+            self.hparams.margin_end_epoch,
+            self.final_margin,
+        )
+        loss_fn = self.hparams.compute_cost.loss_fn
+        if loss_fn.margin != self.margin:
+            # Its sine and cosine are computed once, so that a new margin needs a new object.
+            self.hparams.compute_cost.loss_fn = AdditiveAngularMargin(
+                self.margin, loss_fn.scale, loss_fn.easy_margin
+            )
+
+    def check_loss_isfinite(self, loss):
+        """Skip the update of a batch whose loss is not finite; give up after `nonfinite_patience` of them.
+
+        Raises
+        ------
+        ValueError
+            When the patience is exhausted.
+        """
+        finite = bool(torch.isfinite(loss))
+        # Gradients are then checked too and dropped: the weights stay as they are.
+        self.skip_nonfinite_grads = not finite
+        if not finite:
+            self.nonfinite_count += 1
+            where = f"loss {loss.item()} in epoch {self.epoch}, step {self.step}, learning rate {self.lr:.2e}"
+            if self.nonfinite_count > self.nonfinite_patience:
+                raise ValueError(
+                    f"{where}: {self.nonfinite_count} batches of this epoch were not finite; use a lower lr, "
+                    "a longer warmup_epochs or --precision fp32; started again, it resumes from the last "
+                    "checkpoint"
+                )
+            logger.warning(f"{where}: batch skipped")
+
+    def _fit_valid(self, valid_set, epoch, enable):
+        # SpeechBrain's own stage classifies batches; held-out speakers have no class, so that trials are
+        # scored.
+        due = epoch % self.hparams.valid_interval == 0 or epoch == self.last_epoch
+        eer = self.dev_eer(progressbar=enable) if self.dev_set is not None and due else None
+        self.on_stage_end(sb.Stage.VALID, eer, epoch)
+
+    @torch.no_grad()
+    def dev_eer(self, progressbar=False):
+        """Embed the dev utterances as they are, score their trials by cosine, and give the EER in [0, 1]."""
+        rows, trials = self.dev_set
+        self.modules.eval()
+        with self.evaluation_ctx:
+            ids, embeddings = embed_utterances(
+                rows,
+                self.modules.compute_features,
+                self.modules.mean_var_norm,
+                self.modules.embedding_model,
+                self.device,
+                progress=progressbar,
+            )
+        position = {utterance: index for index, utterance in enumerate(ids)}
+        embeddings = embeddings[[position[utterance] for utterance in trials.ids]]
+        scores = np.asarray(cosine_scores(embeddings, trials.enrol, trials.test, trials.models))
+        return float(equal_error_rate(scores[trials.target], scores[~trials.target])[0])
+
+    def on_stage_end(self, stage, stage_loss, epoch=None):
+        """Log the epoch and write its checkpoint, after the dev trials are scored."""
+        if stage == sb.Stage.TRAIN:
+            self.train_stats = {"loss": float(stage_loss), "seconds": time.monotonic() - self.started}
+            if len(self.loss_sums) > 1:
+                self.train_stats |= {
+                    name: float(total) / self.loss_count for name, total in self.loss_sums.items()
+                }
+            return
+        stats = {"epoch": epoch, "lr": self.lr, "margin": self.margin}
+        valid_stats = None if stage_loss is None else {"eer": 100 * stage_loss}
+        for train_logger in (self.hparams.train_logger, getattr(self.hparams, "tensorboard_logger", None)):
+            if train_logger is not None:
+                train_logger.log_stats(stats, train_stats=self.train_stats, valid_stats=valid_stats)
+        if self.checkpointer is not None:
+            # The key functions are given anew: SpeechBrain appends to its default list at each call.
+            self.checkpointer.save_and_keep_only(
+                meta={"epoch": epoch} | ({} if stage_loss is None else {"eer": stage_loss}),
+                min_keys=["eer"],
+                importance_keys=[],
+            )

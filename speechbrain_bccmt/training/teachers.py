@@ -1,0 +1,182 @@
+"""Teachers for distillation: trained before and frozen, or trained alongside the student."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import torch
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.parameter_transfer import Pretrainer
+from torch import nn
+
+from speechbrain_bccmt.inference.parameters import find_checkpoint_file, load_pretrained
+
+LABELS_FILE = "label_encoder.txt"
+
+
+class LearningTeacher(nn.Module):
+    """An encoder and its classifier that learn the labels alongside the student, and nothing from the student.
+
+    `DistillationBrain` trains it by a speaker loss of its own; what it shows to the student carries no gradient.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Encoder with `forward(features, lengths)`, and `forward_with_attention` where its maps are to be imitated.
+    classifier : torch.nn.Module or None
+        Predictions (batch, 1, classes) of embeddings (batch, 1, size), over the student's classes.
+
+    Examples
+    --------
+    >>> from speechbrain_bccmt.lobes.bccmt import bccmt_tiny
+    >>> teacher = LearningTeacher(bccmt_tiny(), nn.Linear(192, 10))
+    >>> teacher.classify(teacher(torch.rand(2, 50, 80))).shape
+    torch.Size([2, 1, 10])
+    """
+
+    def __init__(self, model: nn.Module, classifier: nn.Module | None = None):
+        super().__init__()
+        self.model, self.classifier = model, classifier
+
+    def forward(self, features, lengths=None):
+        """Embed features (batch, frames, mels): (batch, 1, embedding size)."""
+        return self.model(features, lengths)
+
+    def forward_with_attention(self, features, lengths=None):
+        """Embed features and give the attention maps, one per block."""
+        return self.model.forward_with_attention(features, lengths)
+
+    def classify(self, embeddings):
+        """Predict the classes of embeddings (batch, 1, size): (batch, 1, classes).
+
+        Raises
+        ------
+        ValueError
+            If the teacher has no classifier.
+        """
+        if self.classifier is None:
+            raise ValueError(
+                "the teacher has no classifier to predict classes: give load_teacher one to fill"
+            )
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return self.classifier(embeddings.float())
+
+
+class FrozenTeacher(LearningTeacher):
+    """A trained encoder that cannot learn: no gradients, always in evaluation mode, batch statistics as trained.
+
+    Parameters
+    ----------
+    model, classifier : torch.nn.Module
+        As for `LearningTeacher`.
+
+    Examples
+    --------
+    >>> from speechbrain_bccmt.lobes.bccmt import bccmt_tiny
+    >>> teacher = FrozenTeacher(bccmt_tiny()).train()
+    >>> teacher.model.training
+    False
+    """
+
+    def __init__(self, model: nn.Module, classifier: nn.Module | None = None):
+        super().__init__(model, classifier)
+        self.requires_grad_(False)
+        self.eval()
+
+    def train(self, mode: bool = True):
+        """Stay in evaluation mode whatever is asked for."""
+        return super().train(False)
+
+    @torch.no_grad()
+    def forward(self, features, lengths=None):
+        """Embed features (batch, frames, mels): (batch, 1, embedding size)."""
+        return super().forward(features, lengths)
+
+    @torch.no_grad()
+    def forward_with_attention(self, features, lengths=None):
+        """Embed features and give the attention maps, one per block."""
+        return super().forward_with_attention(features, lengths)
+
+    @torch.no_grad()
+    def classify(self, embeddings):
+        """Predict the classes of embeddings (batch, 1, size): (batch, 1, classes)."""
+        return super().classify(embeddings)
+
+
+def load_teacher(
+    source,
+    model: nn.Module,
+    name: str = "embedding_model",
+    classifier: nn.Module | None = None,
+    label_encoder: CategoricalEncoder | None = None,
+) -> FrozenTeacher:
+    """Load a trained encoder as a teacher.
+
+    Parameters
+    ----------
+    source : str or Path
+        Output folder of a training run, a folder of a pretrained model, or a hub id.
+    model : torch.nn.Module
+        Encoder of the teacher's shape; its weights are replaced.
+    name : str
+        Name of the encoder's recoverable.
+    classifier : torch.nn.Module or None
+        The teacher's classifier, whose weights are replaced by the recoverable `classifier`; needed where its
+        predictions are to be imitated.
+    label_encoder : speechbrain.dataio.encoder.CategoricalEncoder or None
+        The student's classes. With a classifier, the teacher's `label_encoder.txt` must have the same in the same
+        order.
+
+    Returns
+    -------
+    FrozenTeacher
+        In evaluation mode and without gradients, for good.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such teacher, or nothing that tells its classes.
+    ValueError
+        If the weights belong to another model, it has other classes, or it gives neither attention maps nor
+        predictions.
+
+    Examples
+    --------
+    >>> from speechbrain_bccmt.lobes.bccmt import bccmt_tiny
+    >>> folder = getfixture("tmp_path")
+    >>> torch.save(bccmt_tiny().state_dict(), folder / "embedding_model.ckpt")
+    >>> teacher = load_teacher(folder, bccmt_tiny())
+    >>> any(parameter.requires_grad for parameter in teacher.parameters())
+    False
+    """
+    if classifier is None and not hasattr(model, "forward_with_attention"):
+        raise ValueError(
+            f"teacher {type(model).__name__} gives no attention maps: it lacks forward_with_attention"
+        )
+    loadables = {name: model} | ({} if classifier is None else {"classifier": classifier})
+    try:
+        load_pretrained(Pretrainer(loadables=loadables), source)
+    except ValueError as error:
+        raise ValueError(f"teacher {source}: {str(error).splitlines()[0]}") from error
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"teacher {source}: its {name}.ckpt is not a file of model weights") from error
+    if classifier is not None and label_encoder is not None:
+        _check_classes(source, find_checkpoint_file(source, "classifier"), label_encoder)
+    return FrozenTeacher(model, classifier)
+
+
+def _check_classes(source, classifier_file: Path, label_encoder: CategoricalEncoder) -> None:
+    """Refuse a teacher of other classes: a number that means another speaker would mislead in silence."""
+    # Beside the parameters in a flat folder, or in the save folder around the checkpoint.
+    folders = (classifier_file.parent, classifier_file.parents[1])
+    found = next((f / LABELS_FILE for f in folders if (f / LABELS_FILE).is_file()), None)
+    if found is None:
+        raise FileNotFoundError(f"teacher {source}: no {LABELS_FILE} in {folders[0]} or {folders[1]}")
+    theirs = CategoricalEncoder()
+    theirs.load(found)
+    if theirs.lab2ind != label_encoder.lab2ind:
+        raise ValueError(
+            f"teacher {source}: its {len(theirs)} classes are not the student's {len(label_encoder)}, or not in their "
+            f"order ({found}); train the teacher on the same data"
+        )

@@ -1,0 +1,1 @@
+"""Trial lists, score files and keys: reading, writing and drawing."""

@@ -1,0 +1,1 @@
+"""Enrolled speakers and the store that keeps them."""

@@ -1,0 +1,170 @@
+"""Audio as it comes: rates, channels, formats, pieces, and what is refused."""
+
+import os
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+from torchaudio.functional import resample as torchaudio_resample
+
+from speechbrain_bccmt.audio import recording as audio
+from speechbrain_bccmt.audio.folders import find_recordings
+from speechbrain_bccmt.audio.recording import Recording, audible_seconds, read_mono, resample
+from speechbrain_bccmt.audio.waveforms import to_float
+
+
+def tone(seconds=1.0, rate=16000, hertz=200.0):
+    return 0.1 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)
+
+
+def inner_difference(a, b):
+    """Largest difference but at the ends, where filters look beyond the recording."""
+    n = min(len(a), len(b))
+    return float(np.abs(np.asarray(a)[200 : n - 200] - np.asarray(b)[200 : n - 200]).max())
+
+
+@pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 44101, 48000, 96000, 192000])
+def test_a_tone_is_one_tone_at_any_rate(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", tone(rate=rate), rate, subtype="FLOAT")
+    wav = read_mono(tmp_path / "a.wav", 16000)
+    assert abs(len(wav) - 16000) <= 1
+    assert inner_difference(wav, tone()) < 2e-3
+
+
+@pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
+def test_resampling_agrees_with_torchaudio(rate):
+    """In the band that both let through: their transitions below the lower Nyquist rate differ."""
+    time = np.arange(rate) / rate
+    wav = sum(np.sin(2 * np.pi * hertz * time) for hertz in (90, 450, 1500, 2900)) / 10
+    wav = torch.from_numpy(wav).float()
+    expected = torchaudio_resample(wav, rate, 16000, lowpass_filter_width=64)
+    assert inner_difference(resample(wav, rate, 16000), expected) < 3e-3
+
+
+def test_channels_are_averaged(tmp_path):
+    wav = tone()[:, None] * [1.5, 0.5, 1.0]
+    soundfile.write(tmp_path / "a.wav", wav, 16000, subtype="FLOAT")
+    assert inner_difference(read_mono(tmp_path / "a.wav", 16000), tone()) < 1e-6
+
+
+@pytest.mark.parametrize("rate", [16000, 44100])
+@pytest.mark.parametrize("blocks", [audio._BLOCK_VALUES, 999])
+def test_pieces_are_the_whole(tmp_path, monkeypatch, rate, blocks):
+    monkeypatch.setattr(audio, "_BLOCK_VALUES", blocks)
+    soundfile.write(tmp_path / "a.wav", np.stack([tone(7.3, rate)] * 2, axis=1), rate, subtype="FLOAT")
+    recording = Recording.open(tmp_path / "a.wav")
+    pieces = list(recording.pieces(16000, 2.0))
+    assert len(pieces) == 4
+    assert max(piece.seconds for piece in pieces) <= 2.0
+    assert max(piece.seconds for piece in pieces) - min(piece.seconds for piece in pieces) < 2 / rate
+    assert sum(piece.seconds for piece in pieces) == pytest.approx(recording.seconds)
+    joined = torch.cat([piece.wav for piece in pieces])
+    whole = read_mono(tmp_path / "a.wav", 16000)
+    assert abs(len(joined) - len(whole)) <= len(pieces)
+    if rate == 16000:
+        assert torch.equal(joined, whole)
+
+
+def test_parts_of_a_recording(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16000, subtype="FLOAT")
+    assert torch.equal(
+        read_mono(tmp_path / "a.wav", 16000, 100, 300), read_mono(tmp_path / "a.wav", 16000)[100:300]
+    )
+    for part in [(0, 16001), (500, 500), (-1, 5)]:
+        with pytest.raises(ValueError, match="a.wav: has 16000 samples, cannot be read from"):
+            read_mono(tmp_path / "a.wav", 16000, *part)
+
+
+def test_memory_does_not_grow_with_length(tmp_path):
+    peaks = []
+    for minutes in (2, 8):
+        with soundfile.SoundFile(tmp_path / "a.wav", "w", 16000, 1) as file:
+            for _ in range(minutes):
+                file.write(tone(60.0))
+        tracemalloc.start()
+        for piece in Recording.open(tmp_path / "a.wav").pieces(16000, 30.0):
+            assert len(piece.wav) == 480000
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]
+
+
+def test_levels(tmp_path):
+    rng = np.random.default_rng(0)
+    half = np.concatenate([np.zeros(16000), rng.normal(0, 0.05, 16000)])
+    assert audible_seconds(torch.from_numpy(half).float(), 16000) == pytest.approx(1.0)
+    for silence in (np.zeros(16000), np.full(16000, 0.7), rng.normal(0, 1e-4, 16000)):
+        assert audible_seconds(torch.from_numpy(silence).float(), 16000) == 0
+    assert audible_seconds(torch.ones(1), 16000) == 0
+    for subtype in ("PCM_U8", "PCM_16", "FLOAT"):
+        loud = np.clip(rng.normal(0, 0.5, (16000, 2)), -1, 1) * [1, 0.1]
+        soundfile.write(tmp_path / "a.wav", loud, 16000, subtype=subtype)
+        (piece,) = Recording.open(tmp_path / "a.wav").pieces(16000)
+        assert piece.clipped_share == pytest.approx((np.abs(loud) >= 0.99).any(axis=1).mean(), abs=5e-3)
+        assert piece.clipped_share > 0.03
+
+
+def test_real_speech_is_neither_silent_nor_clipped(speech_data):
+    paths = sorted((speech_data / "speechocean762").glob("wav/**/*.*"))
+    paths = [path for path in paths if path.suffix in (".wav", ".flac", ".WAV", ".opus", ".ogg")][::40]
+    assert paths
+    for path in paths:
+        (piece,) = Recording.open(path).pieces(16000)
+        assert piece.audible_seconds > 0.3 * piece.seconds
+        assert piece.clipped_share <= audio.CLIPPED_SHARE
+
+
+def test_samples_of_any_kind():
+    wav = tone().astype(np.float64)
+    for dtype, tolerance in [(np.int16, 1e-4), (np.int32, 1e-6)]:
+        samples = np.round(wav * 2.0 ** (np.iinfo(dtype).bits - 1)).astype(dtype)
+        assert np.abs(to_float(samples).numpy() - wav).max() < tolerance
+    assert np.abs(to_float(np.round(wav * 128 + 128).astype(np.uint8)).numpy() - wav).max() < 5e-3
+    assert to_float(wav).dtype == torch.float32
+    with pytest.raises(ValueError, match="samples are torch.int64, expected floating point"):
+        to_float(np.zeros(3, dtype=np.int64))
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    with pytest.raises(OSError, match="pipe.wav: is no regular file"):
+        read_mono(tmp_path / "pipe.wav", 16000)
+
+
+def test_m4a_tells_the_way_out(tmp_path):
+    (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x18ftypM4A " + bytes(100))
+    with pytest.raises(ValueError, match="a.m4a: cannot be read: .*convert m4a with ffmpeg"):
+        read_mono(tmp_path / "a.m4a", 16000)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names of files are text there")
+def test_names_that_are_no_text(tmp_path):
+    path = os.fsdecode(os.fsencode(tmp_path / "a") + b"\xff.wav")
+    with open(path, "wb") as file:
+        soundfile.write(file, tone(), 16000, format="WAV")
+    assert len(read_mono(path, 16000)) == 16000
+    assert find_recordings(tmp_path) == [path]
+
+
+def test_compressed_wav_has_its_whole_length(tmp_path):
+    """GSM, as telephones have it, tells 0 bits a sample."""
+    soundfile.write(tmp_path / "a.wav", tone(3.0, 8000), 8000, subtype="GSM610")
+    recording = Recording.open(tmp_path / "a.wav")
+    assert recording.frames == soundfile.info(tmp_path / "a.wav").frames >= 24000
+    assert len(read_mono(tmp_path / "a.wav", 16000)) == 2 * recording.frames
+
+
+def test_samples_padded_to_more_bytes_are_all_read(tmp_path):
+    soundfile.write(tmp_path / "a.wav", tone(), 16000)
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[32:34] = (4).to_bytes(2, "little")  # bytes of a sample of all channels
+    (tmp_path / "a.wav").write_bytes(content)
+    assert Recording.open(tmp_path / "a.wav").frames == soundfile.info(tmp_path / "a.wav").frames
+
+
+def test_an_mp3_without_a_frame_is_said_to_be_none(tmp_path):
+    (tmp_path / "a.mp3").write_text("no sound " * 100)
+    with pytest.raises(ValueError, match="a.mp3: cannot be read: not readable as audio, or truncated$"):
+        Recording.open(tmp_path / "a.mp3")

@@ -44,7 +44,7 @@ def attention(model, clips, output, blocks, tokens, as_json, device):
 
     from speechbrain_bccmt.attention.clip_attention import MAX_CLIPS, attend_to_clip, plot_clips
     from speechbrain_bccmt.commands.inputs import expand_inputs, load_model, tell_warnings
-    from speechbrain_bccmt.evaluation.plots import FORMATS
+    from speechbrain_bccmt.figures import FORMATS
 
     if output is None and not as_json:
         raise click.UsageError("nothing to give: name a picture by -o, or ask for numbers by --json")

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import expit, xlogy
 
-from speechbrain_bccmt.evaluation.plots import save_figure, system_colours
+from speechbrain_bccmt.evaluation.plots import system_colours
+from speechbrain_bccmt.figures import save_figure
 from speechbrain_bccmt.scoring.logistic import effective_prior_log_odds
 from speechbrain_bccmt.scoring.metrics import check_scores, cllr, min_cllr
 from speechbrain_bccmt.scoring.roc import count_below, hull_corners

@@ -12,13 +12,12 @@ from matplotlib.figure import Figure
 from scipy.special import ndtri
 
 from speechbrain_bccmt.evaluation.durations import eer_by_duration
-from speechbrain_bccmt.files import temporary_sibling
+from speechbrain_bccmt.figures import save_figure
 from speechbrain_bccmt.scoring.metrics import check_scores, det_curve, equal_error_rate, min_dcf
 
 TARGET, NONTARGET = "#1b7837", "#762a83"
 THRESHOLD_STYLES = ("--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
 DET_TICKS = np.array([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5])
-FORMATS = (".png", ".svg", ".pdf")
 
 
 def plot_score_histogram(
@@ -271,32 +270,6 @@ def system_colours(systems: Mapping) -> list:
         raise ValueError("there is no system to draw")
     colours = matplotlib.colormaps["tab10" if len(systems) <= 10 else "tab20"].colors
     return [colours[number % len(colours)] for number in range(len(systems))]
-
-
-def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure in the format of its path's suffix, whole or not at all.
-
-    Parameters
-    ----------
-    figure : matplotlib.figure.Figure
-        The figure.
-    path : str or Path
-        The picture to write, replaced where it exists.
-
-    Raises
-    ------
-    ValueError
-        If the suffix is not one of `FORMATS`.
-    """
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise ValueError(f"{path}: pictures are written as {', '.join(FORMATS)}, not as '{path.suffix}'")
-    # Text stays text in SVG; without the date and random ids the same picture is the same file.
-    settings = {"svg.fonttype": "none", "svg.hashsalt": "speechbrain_bccmt"}
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-    with matplotlib.rc_context(settings), temporary_sibling(path) as temporary:
-        figure.savefig(temporary, dpi=150, metadata=metadata)
-        temporary.replace(path)
 
 
 def _draw_histogram(axes, target_scores, nontarget_scores, thresholds) -> None:

@@ -14,8 +14,6 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.utils.autocast import fwd_default_precision
 from torchaudio.compliance.kaldi import get_mel_banks
 
-from speechbrain_bccmt.export.spectrum import FrameSpectrum
-
 WINDOWS = {
     # Kaldi's own window: like Hann, but flatter, and zero at its ends.
     "povey": lambda size: torch.hann_window(size, periodic=False).pow(0.85),
@@ -116,7 +114,6 @@ class KaldiFbank(torch.nn.Module):
         # The bin at half the sample rate has no weight in any filter, so it is left out.
         self.register_buffer("filters", filters.T.contiguous(), persistent=False)
         self.register_buffer("window", WINDOWS[window](self.window_size), persistent=False)
-        self._prepare_export()
 
     @fwd_default_precision(cast_inputs=torch.float32)
     def forward(self, wavs: torch.Tensor) -> torch.Tensor:
@@ -143,11 +140,8 @@ class KaldiFbank(torch.nn.Module):
         wavs = wavs.to(self.filters.dtype) * self.scale
         if self.n_reflected:
             wavs = torch.cat([wavs[:, : self.n_reflected].flip(1), wavs], dim=1)
-        if torch.onnx.is_in_onnx_export() or torch.compiler.is_exporting():
-            energies = self._energies_for_export(wavs)
-        else:
-            power = self._power(wavs)
-            energies = power @ self.filters.to(power.device)
+        power = self._power(wavs)
+        energies = power @ self.filters.to(power.device)
         return energies.clamp(min=torch.finfo(torch.float32).eps).log()
 
     def frame_count(self, n_samples):
@@ -169,35 +163,6 @@ class KaldiFbank(torch.nn.Module):
         previous = F.pad(frames, (1, 0), mode="replicate")[..., :-1]
         frames = (frames - self.preemphasis * previous) * self.window.to(wavs.device)
         return torch.fft.rfft(frames, self.n_fft)[..., :-1].abs().pow(2)
-
-    def _energies_for_export(self, wavs: torch.Tensor) -> torch.Tensor:
-        # ONNX has no complex numbers and its exporters no unfold of unknown length. Pre-emphasis of the waveform
-        # stands for that of its frames, whose means and first samples then need a correction.
-        previous = torch.cat([wavs[:, :1], wavs[:, :-1]], dim=1)
-        emphasised = wavs - self.preemphasis * previous
-        before_frames = torch.cat([wavs[:, :1], wavs], dim=1).unsqueeze(1)
-        mean_and_jump = F.conv1d(before_frames, self.export_mean_and_jump, stride=self.hop_size)
-        real, imaginary = self.export_spectrum(emphasised)
-        real = real - self.export_correction[0] @ mean_and_jump
-        imaginary = imaginary - self.export_correction[1] @ mean_and_jump
-        return (self.export_filters @ (real.square() + imaginary.square())).transpose(1, 2)
-
-    def _prepare_export(self):
-        window, size = self.window.double(), self.window_size
-        self.export_spectrum = FrameSpectrum(window, self.n_fft, self.hop_size)
-        # Of a frame and the sample before it: the frame's mean, and its first sample less the one before.
-        kernel = torch.zeros(2, 1, size + 1, dtype=torch.float64)
-        kernel[0, 0, 1:] = 1 / size
-        kernel[1, 0, :2] = torch.tensor([-1.0, 1.0])
-        # What each of them adds to the emphasised frame, and has to be taken from its spectrum.
-        surplus = torch.zeros(size, 2, dtype=torch.float64)
-        surplus[:, 0] = 1 - self.preemphasis
-        surplus[0, 1] = self.preemphasis
-        spectrum = torch.fft.fft(surplus * window[:, None], self.n_fft, dim=0)[self.export_spectrum.bins]
-        correction = torch.stack([spectrum.real, spectrum.imag])
-        self.register_buffer("export_mean_and_jump", kernel.float(), persistent=False)
-        self.register_buffer("export_correction", correction.float(), persistent=False)
-        self.register_buffer("export_filters", self.export_spectrum.spread(self.filters), persistent=False)
 
 
 def frame_count(front_end: torch.nn.Module, n_samples):

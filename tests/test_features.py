@@ -163,24 +163,6 @@ def test_relative_lengths_are_exact(front_end):
     assert torch.allclose(means, (frames - 1) / 2, rtol=1e-5)
 
 
-@pytest.mark.parametrize("window", ["povey", "hamming"])
-def test_onnx_export(tmp_path, window):
-    onnxruntime = pytest.importorskip("onnxruntime")
-    path = tmp_path / "front_end.onnx"
-    front_end = KaldiFbank(window=window)
-    wav = synthetic_speech()[None]
-    torch.onnx.export(
-        front_end, (wav,), path, input_names=["wavs"], output_names=["feats"], opset_version=17, dynamo=False,
-        dynamic_axes={"wavs": {0: "batch", 1: "samples"}},
-    )  # fmt: skip
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    wavs = torch.stack([synthetic_speech(2.0, 1), synthetic_speech(2.0, 2)])
-    exported = torch.from_numpy(session.run(None, {"wavs": wavs.numpy()})[0])
-    # One convolution instead of an FFT: other rounding errors, seen where a bin is far below its frame's
-    # loudest.
-    assert torch.allclose(exported, front_end(wavs), atol=5e-3)
-
-
 def test_computes_where_the_input_is():
     """Constants follow the input; the meta device stands for any other than the CPU."""
     feats = KaldiFbank().forward(torch.zeros(2, 16000, device="meta"), force_allow_autocast=True)

@@ -18,6 +18,7 @@ from speechbrain_bccmt.lobes.attention import strided
 from speechbrain_bccmt.lobes.bccmt import BCCMT
 from speechbrain_bccmt.lobes.blocks import Block
 from speechbrain_bccmt.lobes.broadcast import broadcast, frequency_mean
+from speechbrain_bccmt.lobes.pooling import FrequencyStatisticsPooling
 
 
 class FoldedBlock(nn.Module):
@@ -109,8 +110,25 @@ def _grouped_product(weight: Tensor, bias: Tensor) -> nn.Conv1d:
     return layer
 
 
+class ExportPooling(FrequencyStatisticsPooling):
+    """A trained pooling whose softmax over frequency is written out.
+
+    For a softmax over an inner axis, runtimes transpose the whole map twice.
+    """
+
+    def __init__(self, pooling: FrequencyStatisticsPooling):
+        super().__init__(*pooling.frequency_score.shape[:2], pooling.hidden.out_channels)
+        self.load_state_dict(pooling.state_dict())
+
+    @staticmethod
+    def frequency_softmax(scores: Tensor) -> Tensor:
+        """Softmax of (batch, channels, frequencies, frames) over frequency."""
+        powers = (scores - scores.amax(2, keepdim=True)).exp()
+        return powers / powers.sum(2, keepdim=True)
+
+
 def fold_blocks(model: nn.Module) -> nn.Module:
-    """Give a copy of a trained model in which the blocks of each `BCCMT` are folded, where they can be.
+    """Return a copy of a trained model in which each `BCCMT` is folded as far as it can be.
 
     Parameters
     ----------
@@ -131,7 +149,10 @@ def fold_blocks(model: nn.Module) -> nn.Module:
     """
     model = copy.deepcopy(model)
     for encoder in list(model.modules()):
-        if not isinstance(encoder, BCCMT) or encoder.attention != "temporal":
+        if not isinstance(encoder, BCCMT):
+            continue
+        encoder.pooling = ExportPooling(encoder.pooling)
+        if encoder.attention != "temporal":
             continue
         frequencies = strided(encoder.n_mels, 2)
         for blocks, stride in zip(encoder.stages, encoder.config["frequency_strides"], strict=True):

@@ -1,84 +1,28 @@
 """ONNX graphs of a trained model: features to embedding, and waveform to embedding.
 
 Both take any batch and any length. The mean normalisation is inside both; the second has the front end inside as
-well. What they compute is what the model computes, in fewer operators: see `spectrum` and `export.folding`; and
+well. What they compute is what the model computes, in fewer operators: see `export.fbank` and `export.folding`; and
 recordings above 30 s in pieces, as the interface does: see `export.pieces`.
 """
 
 from __future__ import annotations
 
-import copy
 import warnings
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from speechbrain_bccmt.audio.recording import MAX_PIECE_SECONDS
+from speechbrain_bccmt.export.fbank import exportable_front_end
 from speechbrain_bccmt.export.folding import fold_blocks
 from speechbrain_bccmt.export.pieces import cut, join
 from speechbrain_bccmt.export.sherpa import sherpa_metadata
-from speechbrain_bccmt.export.spectrum import FrameSpectrum
-from speechbrain_bccmt.features import KaldiFbank, frame_count
+from speechbrain_bccmt.features import frame_count
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.source import SpeakerModel
 
 OPSET = 17
-
-
-class ExportFbank(nn.Module):
-    """SpeechBrain's `Fbank` in plain convolutions and matrix products, for export.
-
-    Parameters
-    ----------
-    fbank : speechbrain.lobes.features.Fbank
-        The front end to stand for.
-
-    Raises
-    ------
-    ValueError
-        If its transform is not centred, padded with zeros and one-sided, as `Fbank` builds it.
-
-    Examples
-    --------
-    >>> from speechbrain.lobes.features import Fbank
-    >>> fbank, wavs = Fbank(n_mels=80), torch.randn(2, 1000)
-    >>> torch.allclose(ExportFbank(fbank)(wavs), fbank(wavs), atol=1e-3)
-    True
-    """
-
-    def __init__(self, fbank: nn.Module):
-        super().__init__()
-        stft = fbank.compute_STFT
-        options = stft.center, stft.pad_mode, stft.onesided, stft.normalized_stft
-        if options != (True, "constant", True, False):
-            raise ValueError(
-                f"an STFT with center, pad_mode, onesided, normalized_stft = {options} has no form for export"
-            )
-        # torch.stft puts a window shorter than the transform in its middle.
-        before = (stft.n_fft - stft.win_length) // 2
-        padding = stft.n_fft // 2
-        self.padding = padding - before, padding - (stft.n_fft - stft.win_length - before)
-        self.spectrum = FrameSpectrum(stft.window, stft.n_fft, stft.hop_length)
-        self.fbank = copy.deepcopy(fbank)
-        bank = self.fbank.compute_fbanks
-        self.log_mel, bank.log_mel = bank.log_mel, False
-        with torch.no_grad():
-            filters = bank(torch.eye(stft.n_fft // 2 + 1).unsqueeze(0))[0]
-        self.register_buffer("filters", self.spectrum.spread(filters))
-
-    def forward(self, wavs: Tensor) -> Tensor:
-        """Map (batch, samples) to (batch, frames, mels), or as many features as the front end makes of these."""
-        real, imaginary = self.spectrum(F.pad(wavs, self.padding))
-        features = self.filters @ (real.square() + imaginary.square())
-        if self.log_mel:
-            features = self.fbank.compute_fbanks._amplitude_to_DB(features)
-        features = features.transpose(1, 2)
-        if self.fbank.deltas:
-            first = self.fbank.compute_deltas(features)
-            features = torch.cat([features, first, self.fbank.compute_deltas(first)], dim=2)
-        return self.fbank.context_window(features) if self.fbank.context else features
 
 
 class FeaturesToEmbedding(nn.Module):
@@ -147,9 +91,7 @@ class WaveformToEmbedding(nn.Module):
 
     def __init__(self, model: SpeakerModel):
         super().__init__()
-        frame_count(model.compute_features, 0)  # refuses other kinds
-        front_end = model.compute_features
-        self.front_end = front_end if isinstance(front_end, KaldiFbank) else ExportFbank(front_end)
+        self.front_end = exportable_front_end(model.compute_features)
         self.count_frames = lambda n_samples: frame_count(model.compute_features, n_samples)
         self.longest = longest_piece(model)
         self.encoder = FeaturesToEmbedding(model)

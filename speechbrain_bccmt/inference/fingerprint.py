@@ -9,8 +9,6 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from speechbrain_bccmt.export.spectrum import FrameSpectrum
-
 # What an embedding depends on; a classifier, for one, has no part in it.
 PARTS = ("compute_features", "mean_var_norm", "embedding_model")
 # Attributes that change in use, or with the device, while the embedding stays the same.
@@ -61,8 +59,6 @@ def fingerprint(model) -> str:
     digest = hashlib.blake2b(digest_size=8)
     for part in PARTS:
         for name, module in parts[part].named_modules():
-            if isinstance(module, FrameSpectrum):
-                continue  # all of it follows from the options of the front end around it
             digest.update(
                 json.dumps([part, name, type(module).__name__, _options(module)], sort_keys=True).encode()
             )

@@ -82,7 +82,7 @@ class FrequencyStatisticsPooling(nn.Module):
         kind = x.dtype
         # Squares of activations overflow half precision: statistics are taken in single precision.
         x = x.float()
-        over_frequency = _softmax_over_frequency(
+        over_frequency = self.frequency_softmax(
             self.frequency_score.float() + self.frequency_scale.float() * x
         )
         h = torch.cat(weighted_statistics(x, over_frequency, dim=2), dim=1)
@@ -91,10 +91,7 @@ class FrequencyStatisticsPooling(nn.Module):
             score = score.masked_fill(~frame_mask(valid, x.shape[-1])[:, None], float("-inf"))
         return torch.cat(weighted_statistics(h, score.softmax(2), dim=2), dim=1).to(kind)
 
-
-def _softmax_over_frequency(scores: Tensor) -> Tensor:
-    if not torch.onnx.is_in_onnx_export():
+    @staticmethod
+    def frequency_softmax(scores: Tensor) -> Tensor:
+        """Softmax of (batch, channels, frequencies, frames) over frequency."""
         return scores.softmax(2)
-    # Written out: for a softmax over an inner axis, runtimes transpose the whole map twice.
-    powers = (scores - scores.amax(2, keepdim=True)).exp()
-    return powers / powers.sum(2, keepdim=True)

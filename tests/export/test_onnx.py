@@ -7,7 +7,8 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.processing.features import STFT, InputNormalization
 
 from speechbrain_bccmt import bccmt_tiny
-from speechbrain_bccmt.export.onnx import ExportFbank, FeaturesToEmbedding, export_onnx, load_session
+from speechbrain_bccmt.export.fbank import ExportFbank
+from speechbrain_bccmt.export.onnx import FeaturesToEmbedding, export_onnx, load_session
 from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
 from speechbrain_bccmt.features import KaldiFbank, frame_count
 from speechbrain_bccmt.inference.embedding import embed_waveforms

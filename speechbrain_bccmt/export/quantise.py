@@ -121,7 +121,8 @@ def quantise_static(
             nodes_to_exclude=excluded,
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
-            weight_type=quantization.QuantType.QInt8,
+            # Signed weights saturate in the 16-bit sums of CPUs without VNNI.
+            weight_type=quantization.QuantType.QUInt8,
             extra_options={"CalibMovingAverage": True, "CalibMaxIntermediateOutputs": 32},
         )
     return Path(target)

@@ -5,16 +5,12 @@ from __future__ import annotations
 import os
 import struct
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import soundfile
 from tqdm import tqdm
-
-from speechbrain_bccmt.corpora.layout import AudioFile
-from speechbrain_bccmt.files import temporary_sibling
 
 _CHUNK = 256  # files per task: handing over single files costs several times what reading their headers does
 _QUICK = 1e-4  # seconds a file; more than this, and threads shorten the wait
@@ -206,83 +202,3 @@ def read_headers(
                 bar.update(len(results))
     unreadable = {path: item for path, item in zip(paths, found, strict=True) if isinstance(item, str)}
     return [None if isinstance(item, str) else item for item in found], unreadable
-
-
-def read_utterances(
-    files: dict[str, AudioFile], failed: dict[str, str], workers: int | None, progress: bool
-) -> tuple[dict[str, AudioHeader], dict[str, str]]:
-    """Read the headers of utterances, but of those that an earlier step could not read.
-
-    Parameters
-    ----------
-    files : dict
-        Utterance id to its file.
-    failed : dict
-        Path to the reason, of the files not to try (m4a that could not be converted).
-    workers, progress
-        See `read_headers`.
-
-    Returns
-    -------
-    headers : dict
-        Utterance id to header, of the readable ones, in the order of `files`.
-    reasons : dict
-        Path of each other file to the reason, sorted by path.
-    """
-    whole = {utterance: file for utterance, file in files.items() if file.path not in failed}
-    paths, sizes = [file.path for file in whole.values()], [file.size for file in whole.values()]
-    read, reasons = read_headers(paths, workers, progress, sizes)
-    headers = {utterance: header for utterance, header in zip(whole, read, strict=True) if header}
-    reasons |= {file.path: failed[file.path] for file in files.values() if file.path in failed}
-    return headers, dict(sorted(reasons.items()))
-
-
-def report_unreadable(
-    reasons: dict[str, str],
-    files: dict[str, AudioFile],
-    tested: Collection[str],
-    allowed: float,
-    report: Path,
-) -> str:
-    """Return the report on unreadable files; where they stop the run, write it first.
-
-    Parameters
-    ----------
-    reasons : dict
-        Path of each unreadable file to the reason.
-    files : dict
-        Utterance id to its file, of all utterances.
-    tested : collection of str
-        Utterances that a trial list names.
-    allowed : float
-        Share of the files that may be unreadable.
-    report : Path
-        Where the report goes.
-
-    Returns
-    -------
-    str
-        A line a file: its path, a tab, the reason.
-
-    Raises
-    ------
-    ValueError
-        Where more files are unreadable than allowed, or one that a trial list names.
-    """
-    text = "".join(f"{path}\t{reason}\n" for path, reason in reasons.items())
-    paths = (files[utterance].path for utterance in tested)
-    spoiled = [f"{path} ({reasons[path]})" for path in paths if path in reasons]
-    if not spoiled and len(reasons) <= allowed * len(files):
-        return text
-    with temporary_sibling(report) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, report)
-    if spoiled:
-        raise ValueError(
-            f"{len(spoiled)} utterances of the trial lists cannot be read: {'; '.join(spoiled[:3])}. "
-            f"Replace the files, or take their trials out of the lists. All unreadable files: {report}"
-        )
-    raise ValueError(
-        f"{len(reasons)} of {len(files)} files cannot be read, more than max_unreadable={allowed:g} allows; "
-        f"{report} names each with its reason. Replace the files, or allow a larger share"
-    )

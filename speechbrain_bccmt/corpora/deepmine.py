@@ -19,8 +19,9 @@ import os
 from pathlib import Path
 
 from speechbrain_bccmt.corpora.layout import AudioFile
+from speechbrain_bccmt.corpora.phrase_preparation import prepare_phrases
 from speechbrain_bccmt.corpora.phrases import PhraseUtterance, absolute, summed_up
-from speechbrain_bccmt.corpora.preparation import PhrasePreparation, prepare_phrases
+from speechbrain_bccmt.corpora.preparation import Preparation
 from speechbrain_bccmt.trials.table import read_models
 from speechbrain_bccmt.trials.trial_list import utterance_id
 
@@ -151,7 +152,7 @@ def find_deepmine(
 
 def prepare_deepmine(
     data_folder: str | Path, save_folder: str | Path, testing: bool = True, **options
-) -> PhrasePreparation:
+) -> Preparation:
     """Prepare DeepMine Part 1: hold dev speakers out of the training part, and list the test utterances.
 
     Parameters
@@ -168,7 +169,7 @@ def prepare_deepmine(
 
     Returns
     -------
-    PhrasePreparation
+    Preparation
         Paths and counts; the test lists are those of the release.
 
     Raises

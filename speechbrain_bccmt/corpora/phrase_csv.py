@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from speechbrain_bccmt.corpora.phrase_preparation import prepare_phrases
 from speechbrain_bccmt.corpora.phrases import absolute, read_phrase_csv
-from speechbrain_bccmt.corpora.preparation import PhrasePreparation, prepare_phrases
+from speechbrain_bccmt.corpora.preparation import Preparation
 from speechbrain_bccmt.trials.read import read_trials
 
 
@@ -16,7 +17,7 @@ def prepare_phrase_csv(
     model_enrollment: str | Path | None = None,
     trials: str | Path | None = None,
     **options,
-) -> PhrasePreparation:
+) -> Preparation:
     """Prepare a corpus that a CSV of utterance, speaker and phrase describes.
 
     The speakers whom the trial list names are the test speakers: none of them is trained on.
@@ -39,7 +40,7 @@ def prepare_phrase_csv(
 
     Returns
     -------
-    PhrasePreparation
+    Preparation
         Paths and counts.
 
     Raises

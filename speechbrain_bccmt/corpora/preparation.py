@@ -1,54 +1,52 @@
-"""Phrase corpora to the CSV files and trial lists that training and verification read.
+"""Corpora to the CSV files and trial lists that training and verification read.
 
-`prepare_phrases` serves every text-dependent corpus: what it is given is who says which phrase in which file.
-`phrase_csv` is for corpora that a CSV describes; `rsr2015` and `deepmine` know their corpora's layouts.
+`prepare_corpus` serves every corpus. `voxceleb`, `phrase_csv`, `rsr2015` and `deepmine` describe theirs: who says what
+in which file, and how dev trials are drawn. Only headers are read. The files written belong together: a run that is
+killed, or finds the disk full, leaves the earlier set or none that counts as complete. With unchanged inputs nothing
+is written again.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from speechbrain_bccmt.audio.headers import read_utterances, report_unreadable
-from speechbrain_bccmt.corpora.held_out import (
-    choose_held_out,
-    collector_paused,
+from speechbrain_bccmt.corpora.phrases import PhraseUtterance, absolute, class_labels
+from speechbrain_bccmt.corpora.records import (
     digest_inputs,
     earlier_result,
+    format_utterances,
+    read_utterances,
+    report_unreadable,
 )
-from speechbrain_bccmt.corpora.phrase_trials import enrol_phrases, make_phrase_trials
-from speechbrain_bccmt.corpora.phrases import PhraseUtterance, absolute, class_labels
-from speechbrain_bccmt.corpora.utterance_csv import format_utterances
 from speechbrain_bccmt.files import write_together
-from speechbrain_bccmt.trials.trial_list import Trials
-from speechbrain_bccmt.trials.write import format_models, format_trials
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 1  # of the files written; raised when they change, so that older ones are rebuilt
-_LISTS = "{}_model_enrollment.txt", "{}_trials.txt"
+_FORMAT = 3  # of the files written; raised when they change, so that older ones are rebuilt
+MODEL_LISTS = "{}_model_enrollment.txt", "{}_trials.txt"
 
 
 @dataclass(frozen=True)
-class PhrasePreparation:
-    """What the preparation of a phrase corpus wrote.
+class Preparation:
+    """What a preparation wrote.
 
     Attributes
     ----------
     train_csv, dev_csv : str or None
-        Utterances to train on, and those of held-out speakers that the dev trials name; None where only test
-        data was prepared.
+        Utterances to train on, and of held-out speakers; None where only test data was prepared.
     dev_models, dev_trials : str or None
-        Models and trials of the four types over `dev_csv`; None where no speakers are held out.
+        Trial list over `dev_csv`, and its models where trials are against models; None without held-out speakers.
     test_csv : str
-        Utterances of the test speakers.
+        Utterances to test with.
     test_models, test_trials : str or None
-        The models and trials to test with, wherever they are; None where the corpus has none.
+        Enrolment file and trial list of models to test with, wherever they are; None where the corpus has none.
     unreadable : str
-        List of the files left out, with the reason of each.
+        List of the files left out, each with the reason.
     n_classes, n_speakers, n_phrases, n_utterances : int
         In `train_csv`.
     n_hours : float
@@ -86,18 +84,41 @@ class PhrasePreparation:
     rebuilt: bool
 
 
-def prepare_phrases(
+@dataclass(frozen=True)
+class DevTrials:
+    """Dev trials as a corpus draws them.
+
+    Attributes
+    ----------
+    ids : list of str
+        Utterances of `dev.csv`.
+    n_trials : int
+        Number of trials.
+    trials : str
+        Text of the trial list.
+    models : str or None
+        Text of the enrolment file, where trials are against models.
+    """
+
+    ids: list[str]
+    n_trials: int
+    trials: str
+    models: str | None = None
+
+
+def prepare_corpus(
     utterances: Mapping[str, PhraseUtterance],
     save_folder: str | Path,
+    find_eligible: Callable[[dict[str, PhraseUtterance]], Collection[str]],
+    draw_dev: Callable[[dict[str, PhraseUtterance]], DevTrials],
     test_lists: tuple[str | Path, str | Path]
     | Callable[[dict[str, PhraseUtterance]], tuple[str, str]]
     | None = None,
     depends_on: Sequence[str | Path] = (),
     tested: Collection[str] = (),
+    failed: Mapping[str, str] | None = None,
     class_of: str = "speaker",
     dev_speakers: int = 10,
-    dev_trials: int = 4000,
-    enrolment: int = 3,
     training: bool = True,
     seed: int = 1986,
     min_duration: float = 0.0,
@@ -105,38 +126,36 @@ def prepare_phrases(
     workers: int | None = None,
     progress: bool = True,
     options: object = None,
-) -> PhrasePreparation:
-    """Write `train.csv`, `dev.csv`, the dev trial lists and `test.csv` of a phrase corpus.
-
-    Only headers are read, in parallel. The files written belong together: a run that is killed leaves the
-    earlier set or none that counts as complete. With unchanged inputs nothing is written again.
+) -> Preparation:
+    """Write `train.csv`, `dev.csv`, the dev trial list and `test.csv` of a corpus.
 
     Parameters
     ----------
     utterances : mapping of str to PhraseUtterance
-        The corpus by utterance id.
+        The corpus by utterance id; part "test" for the utterances of `test.csv`.
     save_folder : str or Path
         Where the files are written, `unreadable.txt` and `preparation.json` beside them.
+    find_eligible : callable
+        Returns the speakers who can be in a target dev trial, of the utterances that are not test utterances.
+    draw_dev : callable
+        Returns the dev trials of the held-out speakers' utterances.
     test_lists : tuple, callable or None
-        Paths of the enrolment file and the trial list to test with; or a function of the readable test
-        utterances that gives the two texts, written to `test_model_enrollment.txt` and `test_trials.txt`.
+        Paths of enrolment file and trial list to test with; or a function of the readable test utterances that
+        returns the two texts, written to `test_model_enrollment.txt` and `test_trials.txt`.
     depends_on : sequence of str or Path
         Files whose contents the outcome depends on, besides the audio.
     tested : collection of str
         Utterances that must be readable.
+    failed : mapping of str to str, optional
+        Path of each file known to be unreadable to the reason.
     class_of : str
         What training tells apart, in column `spk_id`: `"speaker"` or `"speaker-phrase"`.
     dev_speakers : int
-        Speakers for the dev set, of part `"dev"` where there is one, else held out of the training; 0 for
-        none.
-    dev_trials : int
-        Trials over them, shared out evenly among the four types.
-    enrolment : int
-        Utterances of each model of the dev trials.
+        Speakers held out of training for the dev set; 0 for none.
     training : bool
         False for the test data alone.
     seed : int
-        Of the choice of speakers and trials.
+        Of the choice of speakers.
     min_duration : float
         In seconds; shorter utterances are neither trained on nor in the dev set.
     max_unreadable : float
@@ -144,13 +163,13 @@ def prepare_phrases(
     workers : int, optional
         Number of files read at a time.
     progress : bool
-        Whether to show progress bars.
+        Show progress bars.
     options : object
         Whatever else the outcome depends on; JSON must be able to hold it.
 
     Returns
     -------
-    PhrasePreparation
+    Preparation
         Paths and counts.
 
     Raises
@@ -162,27 +181,14 @@ def prepare_phrases(
     """
     if dev_speakers == 1 or dev_speakers < 0:
         raise ValueError(f"dev_speakers={dev_speakers}: give two or more, or 0 for no dev set")
-    if not training:
-        dev_speakers = 0
-    utterances = {
-        name: utterance for name, utterance in utterances.items() if training or utterance.part == "test"
-    }
+    dev_speakers = dev_speakers if training else 0
+    utterances = {name: u for name, u in utterances.items() if training or u.part == "test"}
     if not utterances:
         raise ValueError("there are no utterances to prepare" + ("" if training else " for a test"))
     save = Path(absolute(save_folder))
     manifest, report = save / "preparation.json", save / "unreadable.txt"
     described = [
-        [
-            class_of,
-            dev_speakers,
-            dev_trials,
-            enrolment,
-            training,
-            seed,
-            min_duration,
-            max_unreadable,
-            options,
-        ],
+        [class_of, dev_speakers, training, seed, min_duration, max_unreadable, options],
         [utterance[1:] for utterance in utterances.values()],
         [str(path) for path in test_lists] if isinstance(test_lists, tuple) else None,
     ]
@@ -190,48 +196,50 @@ def prepare_phrases(
     current = digest_inputs([_FORMAT, described], depends_on, files)
     if earlier := earlier_result(manifest, current):
         logger.info("The data in %s is up to date.", save)
-        return PhrasePreparation(**earlier | {"rebuilt": False})
+        return Preparation(**earlier | {"rebuilt": False})
 
-    with collector_paused():
-        headers, reasons = read_utterances(files, {}, workers, progress)
+    headers, reasons = read_utterances(files, dict(failed or {}), workers, progress)
     unreadable_text = report_unreadable(reasons, files, tested, max_unreadable, report)
     seconds = {name: header.frames / header.sample_rate for name, header in headers.items()}
     test = {name: utterances[name] for name in headers if utterances[name].part == "test"}
     others = {name: utterances[name] for name in headers if utterances[name].part != "test"}
     long = {name: utterance for name, utterance in others.items() if seconds[name] >= min_duration}
-    held_out = _choose_dev(long, dev_speakers, enrolment, seed)
+    held_out: set[str] = set()
+    if dev_speakers:
+        speakers = {utterance.speaker for utterance in long.values()}
+        held_out = choose_held_out(find_eligible(long), speakers, dev_speakers, seed)
     train = {name: u for name, u in long.items() if u.part == "train" and u.speaker not in held_out}
     if training and not train:
         raise ValueError(
-            f"no training speaker remains: of {len(utterances)} utterances, {len(others)} are neither test "
-            f"utterances nor unreadable, and {len(long)} of these have {min_duration:g} s or more"
+            f"no training speaker remains: of {len(utterances):,} utterances, {len(test):,} are for the test, "
+            f"{len(reasons):,} cannot be read, and {len(others) - len(long):,} are shorter than {min_duration:g} s"
         )
     labels = class_labels({**others, **test}, class_of)
 
-    trials: Trials | None = None
+    dev = DevTrials([], 0, "")
     contents = {report: unreadable_text}
     if held_out:
-        candidates = {name: utterance for name, utterance in long.items() if utterance.speaker in held_out}
-        trials = make_phrase_trials(candidates, dev_trials, seed, enrolment)
-        texts = format_models(trials), format_trials(trials, "sdsv")
-        contents |= {save / name.format("dev"): text for name, text in zip(_LISTS, texts, strict=True)}
-    dev = sorted(trials.ids) if trials else []
-    for name, part in {"train": train, "dev": dev, "test": test}.items():
+        dev = draw_dev({name: utterance for name, utterance in long.items() if utterance.speaker in held_out})
+        contents[save / "dev_trials.txt"] = dev.trials
+        if dev.models is not None:
+            contents[save / "dev_model_enrollment.txt"] = dev.models
+    for name, part in {"train": train, "dev": dev.ids, "test": test}.items():
         if training or name == "test":
             contents[save / f"{name}.csv"] = format_utterances(list(part), files, headers, labels)
     lists: list[str | None] = [None, None]
     if callable(test_lists):
-        lists = [str(save / name.format("test")) for name in _LISTS]
+        lists = [str(save / name.format("test")) for name in MODEL_LISTS]
         contents |= {Path(path): text for path, text in zip(lists, test_lists(test), strict=True)}
     elif test_lists:
         lists = [absolute(path) for path in test_lists]
 
-    result = PhrasePreparation(
-        train_csv=str(save / "train.csv") if training else None,
-        dev_csv=str(save / "dev.csv") if training else None,
-        dev_models=str(save / _LISTS[0].format("dev")) if trials else None,
-        dev_trials=str(save / _LISTS[1].format("dev")) if trials else None,
-        test_csv=str(save / "test.csv"),
+    written = {path.name: str(path) for path in contents}
+    result = Preparation(
+        train_csv=written.get("train.csv"),
+        dev_csv=written.get("dev.csv"),
+        dev_models=written.get("dev_model_enrollment.txt"),
+        dev_trials=written.get("dev_trials.txt"),
+        test_csv=written["test.csv"],
         test_models=lists[0],
         test_trials=lists[1],
         unreadable=str(report),
@@ -241,8 +249,8 @@ def prepare_phrases(
         n_utterances=len(train),
         n_hours=round(sum(seconds[name] for name in train) / 3600, 4),
         n_dev_speakers=len(held_out),
-        n_dev_utterances=len(dev),
-        n_dev_trials=len(trials) if trials else 0,
+        n_dev_utterances=len(dev.ids),
+        n_dev_trials=dev.n_trials,
         n_test_speakers=len({utterance.speaker for utterance in test.values()}),
         n_test_utterances=len(test),
         n_unreadable=len(reasons),
@@ -250,9 +258,13 @@ def prepare_phrases(
         rebuilt=True,
     )
     sizes = {str(path): len(text.encode()) for path, text in contents.items()}
-    seal = {"fingerprint": current, "sizes": sizes, "result": asdict(result)}
-    write_together(contents, manifest, json.dumps(seal, indent=1))
-    possible = ["train.csv", "dev.csv", *(name.format(part) for name in _LISTS for part in ("dev", "test"))]
+    text = json.dumps({"fingerprint": current, "sizes": sizes, "result": asdict(result)}, indent=1)
+    write_together(contents, manifest, text)
+    possible = [
+        "train.csv",
+        "dev.csv",
+        *(name.format(part) for name in MODEL_LISTS for part in ("dev", "test")),
+    ]
     for name in possible:
         if save / name not in contents:
             (save / name).unlink(missing_ok=True)  # of an earlier run
@@ -262,25 +274,48 @@ def prepare_phrases(
     return result
 
 
-def _choose_dev(utterances: dict[str, PhraseUtterance], count: int, enrolment: int, seed: int) -> set[str]:
-    """Choose the dev speakers among those who can be in a target trial: of part dev, where there is one."""
-    if not count:
-        return set()
-    own = {name: utterance for name, utterance in utterances.items() if utterance.part == "dev"}
-    models, tests = enrol_phrases(own or utterances, enrolment)
-    tested = {(utterances[name].speaker, utterances[name].phrase) for name in tests}
-    eligible = {speaker for speaker, phrase in models if (speaker, phrase) in tested}
-    if own and len(eligible) < count:
+def choose_held_out(eligible: Collection[str], speakers: Collection[str], count: int, seed: int) -> set[str]:
+    """Choose speakers by a hash of their name, so that adding data does not deal all of them anew.
+
+    Parameters
+    ----------
+    eligible : collection of str
+        Speakers who can be in a target trial.
+    speakers : collection of str
+        All speakers; at least one must remain.
+    count : int
+        How many to hold out.
+    seed : int
+        Of the choice.
+
+    Returns
+    -------
+    set of str
+        The speakers held out of training.
+
+    Raises
+    ------
+    ValueError
+        Where there are too few speakers.
+
+    Examples
+    --------
+    >>> len(choose_held_out(["a", "b", "c"], ["a", "b", "c", "d"], count=2, seed=1))
+    2
+    """
+    ordered = sorted(eligible, key=lambda speaker: hashlib.blake2b(f"{seed}:{speaker}".encode()).digest())
+    if count and (len(ordered) < count or len(speakers) <= count):
         raise ValueError(
-            f"dev_speakers={count}, but {len(eligible)} of the corpus's development speakers say a phrase more "
-            f"often than the {enrolment} times that enrol it: ask for fewer"
+            f"no training speaker remains: dev_speakers={count} are to be held out of the {len(speakers)} "
+            f"speakers that the trial lists leave ({len(ordered)} with utterances enough for a target trial). "
+            "Hold out fewer"
         )
-    return choose_held_out(eligible, {utterance.speaker for utterance in utterances.values()}, count, seed)
+    return set(ordered[:count])
 
 
 def prepare_from_hparams(
-    prepare: Callable[..., PhrasePreparation], hparams: Mapping[str, object], **options
-) -> PhrasePreparation:
+    prepare: Callable[..., Preparation], hparams: Mapping[str, object], **options
+) -> Preparation:
     """Call a corpus's preparation as the recipes do.
 
     Parameters
@@ -294,7 +329,7 @@ def prepare_from_hparams(
 
     Returns
     -------
-    PhrasePreparation
+    Preparation
         What `prepare` gives.
 
     Raises

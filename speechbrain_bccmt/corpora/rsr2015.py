@@ -22,9 +22,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from speechbrain_bccmt.corpora.layout import AudioFile
+from speechbrain_bccmt.corpora.phrase_preparation import prepare_phrases
 from speechbrain_bccmt.corpora.phrase_trials import make_phrase_trials
 from speechbrain_bccmt.corpora.phrases import PhraseUtterance, absolute, summed_up
-from speechbrain_bccmt.corpora.preparation import PhrasePreparation, prepare_phrases
+from speechbrain_bccmt.corpora.preparation import Preparation
 from speechbrain_bccmt.trials.table import TRIAL_TYPES
 from speechbrain_bccmt.trials.write import format_models, format_trials
 
@@ -275,7 +276,7 @@ def prepare_rsr2015(
     test_trials: int = 40000,
     trial_types: Sequence[str] = tuple(TRIAL_TYPES),
     **options,
-) -> PhrasePreparation:
+) -> Preparation:
     """Prepare one part of RSR2015: train on the background, judge on the development, test on the evaluation set.
 
     Parameters
@@ -296,7 +297,7 @@ def prepare_rsr2015(
 
     Returns
     -------
-    PhrasePreparation
+    Preparation
         Paths and counts.
 
     Raises

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from speechbrain_bccmt.corpora.preparation import PhrasePreparation, prepare_from_hparams
+from speechbrain_bccmt.corpora.preparation import Preparation, prepare_from_hparams
 from speechbrain_bccmt.evaluation.experiment import Experiment, print_results, read_rows
 from speechbrain_bccmt.evaluation.trial_types import format_type_table, summarise_types
 from speechbrain_bccmt.scoring.cohort import choose_cohort, speaker_means
@@ -14,7 +14,7 @@ from speechbrain_bccmt.trials.read import read_trials
 from speechbrain_bccmt.trials.table import TRIAL_TYPES
 
 
-def verify_phrases(experiment: Experiment, prepare: Callable[..., PhrasePreparation]) -> dict:
+def verify_phrases(experiment: Experiment, prepare: Callable[..., Preparation]) -> dict:
     """Score trials of models against utterances by cosine, and report the error rates by type of trial.
 
     Parameters

@@ -11,9 +11,10 @@ from speechbrain.dataio.dataio import load_data_csv
 from speechbrain_bccmt.corpora import preparation as phrase_preparation
 from speechbrain_bccmt.corpora.layout import AudioFile
 from speechbrain_bccmt.corpora.phrase_csv import prepare_phrase_csv
+from speechbrain_bccmt.corpora.phrase_preparation import prepare_phrases
 from speechbrain_bccmt.corpora.phrase_trials import enrol_phrases, make_phrase_trials
 from speechbrain_bccmt.corpora.phrases import PhraseUtterance, class_labels, read_phrase_csv
-from speechbrain_bccmt.corpora.preparation import prepare_from_hparams, prepare_phrases
+from speechbrain_bccmt.corpora.preparation import prepare_from_hparams
 from speechbrain_bccmt.training.crops import TrainingCrops
 from speechbrain_bccmt.trials.read import read_trials
 from tests.corpora.phrase_corpora import write_noise

@@ -18,6 +18,7 @@ import soundfile
 from speechbrain_bccmt import files as atomic
 from speechbrain_bccmt.audio import headers as audio_headers
 from speechbrain_bccmt.audio.headers import read_header, read_headers
+from speechbrain_bccmt.corpora import records
 from speechbrain_bccmt.corpora.voxceleb import prepare_voxceleb
 from speechbrain_bccmt.trials.read import read_trials, speaker_of
 
@@ -93,13 +94,13 @@ def test_every_speaker_of_the_trial_list_is_excluded(corpus, trial_list, tmp_pat
         "id01/abc/00001",
         "id00/x.y/00003",
     ]
-    assert result.n_excluded_speakers == 2 and result.n_test_utterances == 3
+    assert result.n_test_speakers == 2 and result.n_test_utterances == 3
 
 
 def test_several_lists_are_joined(corpus, trial_list, tmp_path):
     (tmp_path / "more.txt").write_text("0 id02\\abc\\00000.m4a id00\\abc\\00000.m4a\n")  # as Windows writes
     result = prepare(corpus, tmp_path / "save", [trial_list, str(tmp_path / "more.txt")])
-    assert result.n_excluded_speakers == 3 and result.n_test_utterances == 4
+    assert result.n_test_speakers == 3 and result.n_test_utterances == 4
     assert "id02" not in speakers_in(result.train_csv) | speakers_in(result.dev_csv)
 
 
@@ -240,7 +241,7 @@ def test_test_data_alone(corpus, trial_list, tmp_path, monkeypatch):
     (corpus / "wav" / "id01" / "x.y" / "00000.wav").write_bytes(b"damaged, but in no trial")
     asked = []
     monkeypatch.setattr(
-        audio_headers, "read_headers", lambda paths, *args: asked.extend(paths) or read_headers(paths, *args)
+        records, "read_headers", lambda paths, *args: asked.extend(paths) or read_headers(paths, *args)
     )
     result = prepare(corpus, tmp_path / "save", trial_list, training=False)
     tested = ["id00/abc/00000", "id01/abc/00001", "id00/x.y/00003"]
@@ -465,7 +466,7 @@ def test_real_speech(speech_data, tmp_path):
         meta = {row["utterance"].removesuffix(".opus"): row for row in csv.DictReader(file)}
     tested = {row["speaker"] for row in meta.values() if row["split"] == "test"}
     train, dev = speakers_in(result.train_csv), speakers_in(result.dev_csv)
-    assert len(tested) == result.n_excluded_speakers == 40
+    assert len(tested) == result.n_test_speakers == 40
     assert len(train | dev) == 166 and len(dev) == 16
     assert not (train | dev) & tested
     assert {row["ID"] for row in rows(result.test_csv)} == set(read_trials(trial_list).ids)

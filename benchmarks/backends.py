@@ -66,7 +66,7 @@ def main() -> None:
     folder = options.model.resolve() / "backends"
     data = speechocean762()
     recipe = {"pretrain_path": str(options.model.resolve()), "output_folder": str(folder), "device": "cpu"}
-    run_script("extract_speaker_embeddings.py", "extract_bccmt_tiny", {**data, **recipe}, folder)
+    run_script("extract_speaker_embeddings.py", "extract", {**data, **recipe}, folder)
     train, test = (read_embeddings(folder / f"{part}.npz") for part in ("train", "test"))
 
     trials = read_trials(data["verification_file"])

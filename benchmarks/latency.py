@@ -195,7 +195,7 @@ def export(folder: Path) -> None:
 
     from speechbrain_bccmt.export.onnx import export_onnx
     from speechbrain_bccmt.export.quantise import quantise_static
-    from speechbrain_bccmt.inference.source import SpeakerModel
+    from speechbrain_bccmt.inference.model_folder import SpeakerModel
 
     for name in OURS:
         norm = InputNormalization(norm_type="sentence", std_norm=False)

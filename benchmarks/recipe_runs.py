@@ -104,7 +104,7 @@ def train(hparams: str, options: dict, folder: Path, recipe: str = "VoxCeleb") -
 def verify(
     model: Path,
     options: dict,
-    hparams: str = "verification_bccmt_tiny",
+    hparams: str = "verification",
     recipe: str = "VoxCeleb",
     name: str = "verification",
 ) -> dict:

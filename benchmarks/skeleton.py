@@ -75,7 +75,7 @@ def main() -> None:
             for seed in arguments.seeds:
                 folder = arguments.output / f"{name.split(' (')[0].replace(' ', '_').replace(',', '')}_{seed}"
                 chosen = {"embedding_model": options} if options else {}
-                train("bccmt_tiny", {**data, **budget, "seed": seed, **chosen}, folder)
+                train("bccmt", {**data, **budget, "seed": seed, **chosen}, folder)
                 results.append(verify(folder, {**data, **chosen})["scores"]["cosine"])
             row["eer"] = [result["eer"] for result in results]
             row["min_dcf"] = [result["min_dcf"] for result in results]

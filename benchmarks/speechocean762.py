@@ -30,15 +30,10 @@ from speechbrain_bccmt.losses import AttentionMapLoss, match_blocks
 
 SAMPLE_RATE = 16000
 SYSTEMS = {
-    "base": ("Base, modified", "bccmt_base", "verification_bccmt_base", {}),
-    "tiny_2d": (
-        "Tiny, conventional",
-        "bccmt_tiny_2d",
-        "verification_bccmt_tiny",
-        {"attention": "frequency_time"},
-    ),
-    "tiny": ("Tiny, modified", "bccmt_tiny", "verification_bccmt_tiny", {}),
-    "tiny_kd": ("Tiny, modified, distilled", "bccmt_tiny_kd", "verification_bccmt_tiny", {}),
+    "base": ("Base, modified", "bccmt", {"size": "base"}),
+    "tiny_2d": ("Tiny, conventional", "bccmt", {"attention": "frequency_time"}),
+    "tiny": ("Tiny, modified", "bccmt", {}),
+    "tiny_kd": ("Tiny, modified, distilled", "bccmt_tiny_kd", {}),
 }
 DISTILLATION_KEYS = ("kd_weight", "kd_blocks", "embedding_weight")
 RUNS = ["base_1", "tiny_2d_1", "tiny_2d_2", "tiny_1", "tiny_2", "tiny_kd_1", "tiny_kd_2"]
@@ -88,11 +83,11 @@ def main() -> None:
 
     def run(name: str) -> dict:
         system, seed = name.rsplit("_", 1)
-        title, hparams, verification, options = SYSTEMS[system]
+        title, hparams, options = SYSTEMS[system]
         folder = arguments.output / name
         extra = {"teacher_source": str(teacher), **of_distillation} if system == "tiny_kd" else {}
-        seconds = train(hparams, {**data, **budget, **changed, "seed": int(seed), **extra}, folder)
-        results = verify(folder, {**data, **options}, verification)
+        seconds = train(hparams, {**data, **budget, **changed, **options, "seed": int(seed), **extra}, folder)
+        results = verify(folder, data)
         row = {
             "system": title,
             "seed": int(seed),

@@ -50,9 +50,7 @@ def damage(folder, what):
             "yaml of no sample rate": YAML.replace(
                 "    sample_rate: !ref <sample_rate>", "    sample_rate: 0"
             ),
-            "yaml without modules": YAML.replace("modules:", "parts:"),
             "yaml of text": YAML.replace("!new:speechbrain_bccmt.BCCMT\n", "\n"),
-            "yaml with a loop": YAML + "a: !ref <b>\nb: !ref <a>\n",
         }
         (folder / "hyperparams.yaml").write_text(texts[what])
         return "hyperparams.yaml"
@@ -83,9 +81,7 @@ DAMAGES = [
     *(
         "yaml of no stage",
         "yaml of no sample rate",
-        "yaml without modules",
         "yaml of text",
-        "yaml with a loop",
         "broken calibration",
     ),
 ]

@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 from speechbrain_bccmt import cli
 from speechbrain_bccmt.commands import inputs
+from speechbrain_bccmt.inference.architecture import NEEDED
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from tests.damaged_folders import DAMAGES, damage
 from tests.tiny_hub_folder import write_hub_folder
@@ -403,7 +404,7 @@ def test_silence_is_never_the_same_speaker(run, tmp_path, content, other):
     assert "warning: " in result.stderr and "silent" in result.stderr
 
 
-OTHER_DAMAGES = ["code in the checkpoint", "code in the YAML", "no folder", "a file"]
+OTHER_DAMAGES = ["code in the checkpoint", "code in the YAML", "code in config.json", "no folder", "a file"]
 BAD_MODELS = [(what, "embed") for what in [*DAMAGES, *OTHER_DAMAGES]]
 BAD_MODELS += [
     (what, command) for what in ["truncated checkpoint", *OTHER_DAMAGES] for command in ("verify", "info")
@@ -417,7 +418,13 @@ def test_damaged_models(tmp_path, capfd, what, command):
     if what == "code in the checkpoint":
         (folder / "embedding_model.ckpt").write_bytes(b"cos\nmkdir\n(S'" + str(marker).encode() + b"'\ntR.")
     elif what == "code in the YAML":
-        (folder / "hyperparams.yaml").open("a").write(f"x: !apply:os.mkdir [{marker}]\n")
+        yaml = folder / "hyperparams.yaml"
+        yaml.write_text(
+            yaml.read_text().replace("!new:speechbrain_bccmt.BCCMT", f"!apply:os.mkdir [{marker}]\nb:")
+        )
+    elif what == "code in config.json":
+        hostile = {"class": "os.mkdir", "options": [str(marker)]}
+        (folder / "config.json").write_text(json.dumps({"modules": dict.fromkeys(NEEDED, hostile)}))
     elif what == "no folder":
         folder = tmp_path / "gone"
     elif what == "a file":

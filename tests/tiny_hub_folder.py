@@ -67,6 +67,16 @@ def write_hub_folder(folder: Path, calibration: Calibration | None = None) -> Pa
     return folder
 
 
+def write_hyperparams(folder: Path, builder: str, **options) -> None:
+    """Write the YAML of a training with SpeechBrain's features and the encoder of a builder of this package."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = ["compute_features: !new:speechbrain.lobes.features.Fbank {n_mels: 80}"]
+    lines.append("mean_var_norm: !new:speechbrain.processing.features.InputNormalization")
+    lines.append("    norm_type: sentence\n    std_norm: False")
+    lines.append(f"embedding_model: !apply:speechbrain_bccmt.{builder} {json.dumps(options)}")
+    (folder / "hyperparams.yaml").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 TOKEN_YAML = """\
 class_of: speaker-phrase
 compute_features: !new:speechbrain.lobes.features.Fbank
@@ -80,13 +90,10 @@ embedding_model: !new:speechbrain_bccmt.TokenEmbedder
 PHONETIC_YAML = """\
     positions: phonetic
     phonetic_size: 6
-phonetic_model: !new:speechbrain.nnet.containers.LengthsCapableSequential
-    bottleneck: !new:speechbrain.nnet.linear.Linear
-        input_size: 80
-        n_neurons: 6
-embedding_model: !new:speechbrain_bccmt.PhoneticTokenEmbedder
-    embedder: !ref <embedder>
-    phonetic_model: !ref <phonetic_model>
+    phonetic_model: !new:speechbrain.nnet.containers.LengthsCapableSequential
+        bottleneck: !new:speechbrain.nnet.linear.Linear
+            input_size: 80
+            n_neurons: 6
 """
 
 
@@ -94,7 +101,7 @@ def write_token_folder(folder: Path, readout: str = "class", phonetic: bool = Fa
     """Write what a training of a TokenEmbedder leaves, with random parameters that make it look at some frames."""
     text = TOKEN_YAML.format(readout=readout)
     if phonetic:
-        text = text.replace("embedding_model:", "embedder:") + PHONETIC_YAML
+        text += PHONETIC_YAML
     torch.manual_seed(0)
     encoder = load_hyperpyyaml(text)["embedding_model"]
     for name, parameter in encoder.named_parameters():

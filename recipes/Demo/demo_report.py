@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from hyperpyyaml import load_hyperpyyaml
 from tqdm import tqdm
 
 from speechbrain_bccmt.attention.plots import plot_attention_maps
@@ -18,31 +17,30 @@ from speechbrain_bccmt.evaluation.plots import plot_det
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.files import write_together
 from speechbrain_bccmt.inference.embedding import read_utterance
-from speechbrain_bccmt.inference.parameters import load_pretrained
+from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.losses import AttentionMapLoss, match_blocks
 from speechbrain_bccmt.profiling import FRAMES_PER_SECOND, count_macs, count_parameters, latency_ms
 
-HPARAMS = Path(__file__).resolve().parents[2] / "hparams"
 # Utterances whose maps are compared with the teacher's: enough for a steady mean, in a few seconds.
 COMPARED_UTTERANCES = 40
 
 
 @dataclass(frozen=True)
 class System:
-    """A model of the demo: its YAMLs, its teacher, and how long it is trained by default."""
+    """A model of the demo: its YAML and size, its teacher, and how long it is trained by default."""
 
     name: str
     title: str
     training: str
-    verification: str
+    size: str
     epochs: int
     teacher: str | None = None
 
 
 SYSTEMS = (
-    System("base", "Base (teacher)", "bccmt_base", "verification_bccmt_base", epochs=5),
-    System("tiny", "Tiny", "bccmt_tiny", "verification_bccmt_tiny", epochs=6),
-    System("tiny_kd", "Tiny + KD", "bccmt_tiny_kd", "verification_bccmt_tiny", epochs=6, teacher="base"),
+    System("base", "Base (teacher)", "bccmt", "base", epochs=5),
+    System("tiny", "Tiny", "bccmt", "tiny", epochs=6),
+    System("tiny_kd", "Tiny + KD", "bccmt_tiny_kd", "tiny", epochs=6, teacher="base"),
 )
 COLUMNS = {
     "title": "system",
@@ -67,7 +65,7 @@ def make_report(output: Path, epochs: dict[str, int], seconds: dict[str, float])
     epochs, seconds : dict
         Length of each system's training, by name.
     """
-    models = {system.name: _load(output, system) for system in SYSTEMS}
+    models = {system.name: load_speaker_model(output / system.name).modules for system in SYSTEMS}
     divergences = _compare_maps(output, models)
     rows = []
     for system in SYSTEMS:
@@ -102,20 +100,6 @@ def make_report(output: Path, epochs: dict[str, int], seconds: dict[str, float])
         {output / "results.md": markdown}, output / "results.json", json.dumps(results, indent=2) + "\n"
     )
     print(f"Table and pictures: {output / 'results.md'}")
-
-
-def _load(output: Path, system: System) -> dict[str, torch.nn.Module]:
-    """Load a trained system as the verification does; give its modules, in evaluation mode."""
-    overrides = {
-        "data_folder": str(output / "corpus"),
-        "verification_file": str(output / "corpus" / "meta" / "veri_test.txt"),
-        "pretrain_path": str(output / system.name),
-        "output_folder": str(output / f"verification_{system.name}"),
-    }
-    with open(HPARAMS / f"{system.verification}.yaml", encoding="utf-8") as file:
-        hparams = load_hyperpyyaml(file, overrides)
-    load_pretrained(hparams["pretrainer"], hparams["pretrain_path"])
-    return {name: module.eval() for name, module in hparams["modules"].items()}
 
 
 @torch.inference_mode()

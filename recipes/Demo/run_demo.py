@@ -119,6 +119,7 @@ def train(system: System, epochs: int, corpus: Path, output: Path) -> float:
         "data_folder": corpus,
         "verification_file": corpus / "meta" / "veri_test.txt",
         "output_folder": output / system.name,
+        "size": system.size,
         "number_of_epochs": epochs,
         "margin_start_epoch": epochs // 4,
         "margin_end_epoch": epochs // 2,
@@ -144,7 +145,7 @@ def verify(system: System, corpus: Path, output: Path) -> None:
         # A model of one or two epochs may give a cohort without spread, which cannot normalise scores.
         "score_norm": "null",
     }
-    arguments = ["speaker_verification_cosine.py", f"hparams/{system.verification}.yaml"]
+    arguments = ["speaker_verification_cosine.py", "hparams/verification.yaml"]
     arguments += [f"--{key}={value}" for key, value in options.items()]
     run_step(f"verifying {system.title}", arguments, folder)
 

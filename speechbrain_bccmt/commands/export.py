@@ -139,7 +139,7 @@ def onnx(
     from speechbrain_bccmt.export.onnx import export_onnx
     from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
     from speechbrain_bccmt.export.sherpa import fits_sherpa
-    from speechbrain_bccmt.inference.source import load_speaker_model
+    from speechbrain_bccmt.inference.model_folder import load_speaker_model
 
     if ("static" in int8) != bool(speech):
         raise click.UsageError(

@@ -1,4 +1,4 @@
-"""The steps that the verification recipes share: command line, embeddings, timing, and what is kept of a run."""
+"""The steps that the verification recipes share: command line, embeddings, scores, timing and results."""
 
 from __future__ import annotations
 
@@ -13,27 +13,33 @@ from pathlib import Path
 import numpy as np
 import speechbrain as sb
 from speechbrain.utils.distributed import infer_device
-from speechbrain.utils.logger import get_logger
 
+from speechbrain_bccmt.corpora.preparation import Preparation, prepare_from_hparams
 from speechbrain_bccmt.evaluation.plots import plot_det, plot_score_histogram
 from speechbrain_bccmt.evaluation.summary import format_table, summarise, write_scores
+from speechbrain_bccmt.evaluation.trial_types import format_type_table, summarise_types
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.hparams import load_hparams
 from speechbrain_bccmt.inference.embedding_store import embed_with_store
-from speechbrain_bccmt.inference.parameters import load_pretrained
-from speechbrain_bccmt.trials.read import Trials
-
-logger = get_logger(__name__)
+from speechbrain_bccmt.inference.model_folder import SpeakerModel, load_speaker_model
+from speechbrain_bccmt.profiling import count_parameters
+from speechbrain_bccmt.scoring.cohort import choose_cohort, speaker_means
+from speechbrain_bccmt.scoring.cosine import cosine_scores
+from speechbrain_bccmt.scoring.norms import s_norm
+from speechbrain_bccmt.trials.read import Trials, read_trials
+from speechbrain_bccmt.trials.table import TRIAL_TYPES
 
 
 class Experiment:
-    """A YAML's trained model at work: embeds utterances, times the steps and writes down the results.
+    """A trained model on a corpus: embeds utterances, times the steps and writes the results.
 
     Parameters
     ----------
     hparams : dict
-        Of the YAML: `modules`, `embeddings_folder` (of the store, see `EmbeddingStore`), `batch_seconds`,
-        `output_folder`, and for `report` also `pretrainer`, `verification_file`, `p_target`, `c_miss` and `c_fa`.
+        Of the YAML: `embeddings_folder` (of the store, see `EmbeddingStore`), `batch_seconds`, `output_folder`, and
+        for `report` also `verification_file`, `p_target`, `c_miss` and `c_fa`.
+    model : SpeakerModel
+        The trained model.
     device : str or torch.device
         Where to compute embeddings.
     progress : bool
@@ -45,11 +51,11 @@ class Experiment:
         What each step took.
     """
 
-    def __init__(self, hparams: dict, device, progress: bool = True):
-        self.hparams, self.device, self.progress = hparams, device, progress
+    def __init__(self, hparams: dict, model: SpeakerModel, device, progress: bool = True):
+        self.hparams, self.model, self.device, self.progress = hparams, model, device, progress
         self.output_folder = Path(hparams["output_folder"])
         self.seconds: dict[str, float] = {}
-        for module in hparams["modules"].values():
+        for module in model.modules.values():
             module.to(device)
 
     @contextlib.contextmanager
@@ -63,7 +69,7 @@ class Experiment:
         """Embed utterances, or read their embeddings from the store: (N, D), in the order of the rows."""
         return embed_with_store(
             rows,
-            **self.hparams["modules"],
+            **self.model.modules,
             folder=self.hparams["embeddings_folder"],
             device=self.device,
             batch_seconds=self.hparams["batch_seconds"],
@@ -75,6 +81,47 @@ class Experiment:
         by_id = {row["ID"]: row for row in rows}
         with self.timed("embedding"):
             return self.embed([by_id[utterance] for utterance in trials.ids])
+
+    def score_by_cosine(
+        self, trials: Trials, test_csv: str, train_csv: str | None, enrolment: str = "mean_embedding"
+    ) -> tuple[dict, dict, int]:
+        """Score trials by cosine, and normalised by the cohort of the training speakers where the YAML says so.
+
+        Parameters
+        ----------
+        trials : Trials
+            The trials.
+        test_csv, train_csv : str
+            Utterances of the trials, and of the cohort; the latter counts with `score_norm` alone.
+        enrolment : str
+            How the utterances of a model are combined, see `cosine_scores`.
+
+        Returns
+        -------
+        scores, files : dict
+            System to its scores (M,), and to the name of its score file, as `report` takes them.
+        n_cohort : int
+            Speakers of the cohort.
+        """
+        hparams, embeddings = self.hparams, self.embed_trials(read_rows(test_csv), trials)
+        pairs = embeddings, trials.enrol, trials.test
+        with self.timed("scoring"):
+            scores, files = (
+                {"cosine": cosine_scores(*pairs, trials.models, enrolment)},
+                {"cosine": "scores.txt"},
+            )
+        (self.output_folder / "scores_norm.txt").unlink(missing_ok=True)  # of an earlier run
+        if not hparams["score_norm"]:
+            return scores, files, 0
+        limits = hparams.get("cohort_size"), hparams["cohort_utterances"], hparams["seed"]
+        chosen = choose_cohort(read_rows(train_csv), *limits)
+        with self.timed("cohort"):
+            cohort = speaker_means(self.embed(chosen), [row["spk_id"] for row in chosen])
+        with self.timed("normalisation"):
+            scores["s-norm"] = s_norm(
+                scores["cosine"], *pairs, cohort, hparams["top_n"], trials.models, enrolment
+            )
+        return scores, files | {"s-norm": "scores_norm.txt"}, len(cohort)
 
     def report(
         self,
@@ -116,10 +163,8 @@ class Experiment:
             "n_trials": len(trials),
             "n_utterances": len(trials.ids),
             **found,
-            "n_parameters": sum(
-                parameter.numel() for parameter in hparams["modules"]["embedding_model"].parameters()
-            ),
-            "embedding_model": str(hparams["pretrainer"].paths["embedding_model"]),
+            "n_parameters": count_parameters(self.model.embedding_model),
+            "embedding_model": self.model.source,
             "verification_file": str(hparams["verification_file"]),
             "device": str(self.device),
             "seconds": {step: round(value, 3) for step, value in self.seconds.items()},
@@ -163,10 +208,9 @@ def run_recipe(work: Callable[[Experiment], None], arguments: Sequence[str] | No
         )
         hparams = load_hparams(hparams_file, overrides)
         sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
-        files = load_pretrained(hparams["pretrainer"], hparams["pretrain_path"])
-        logger.info(f"Embedding model: {files['embedding_model']}")
+        model = load_speaker_model(hparams["pretrain_path"])
         device = run_opts["device"] or infer_device()
-        work(Experiment(hparams, device, progress=not run_opts["noprogressbar"]))
+        work(Experiment(hparams, model, device, progress=not run_opts["noprogressbar"]))
     except (OSError, ImportError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -182,3 +226,64 @@ def print_results(results: dict, output_folder: str | Path) -> None:
     )
     print(format_table(results["scores"]))
     print(f"\nScores, results and pictures are in {output_folder}")
+
+
+def verify_phrases(experiment: Experiment, prepare: Callable[..., Preparation]) -> dict:
+    """Score trials of models against utterances by cosine, and report the error rates by type of trial.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        With the hyperparameters `data_folder`, `save_folder`, `corpus_options`, `class_of`, `key_file`,
+        `enrolment`, `score_norm`, `cohort_utterances`, `top_n` and `seed`, besides those of `Experiment`.
+    prepare : callable
+        The corpus's preparation, see `prepare_from_hparams`.
+
+    Returns
+    -------
+    dict
+        What results.json holds: `types` has, for each system, what `summarise_types` gives.
+
+    Raises
+    ------
+    ValueError
+        For an unknown `score_norm`, and where there is no trial list, or nothing tells its labels.
+    """
+    hparams = experiment.hparams
+    check_score_norm(hparams)
+    prepared = prepare_from_hparams(
+        prepare,
+        hparams,
+        class_of=hparams["class_of"],
+        dev_speakers=0,
+        training=hparams["score_norm"] is not None,  # the cohort are training classes
+        progress=experiment.progress,
+    )
+    if prepared.test_trials is None:
+        raise ValueError(
+            f"no trial list to verify: {hparams['data_folder']} has none, and corpus_options name none"
+        )
+    hparams["verification_file"] = prepared.test_trials  # for the report
+    known = {row["ID"] for row in read_rows(prepared.test_csv)}
+    trials = read_trials(prepared.test_trials, known, prepared.test_models, hparams["key_file"])
+    scores, files, _ = experiment.score_by_cosine(
+        trials, prepared.test_csv, prepared.train_csv, hparams["enrolment"]
+    )
+    costs = {key: hparams[key] for key in ("p_target", "c_miss", "c_fa")}
+    types = {}
+    if set(trials.trial_types) <= TRIAL_TYPES.keys() and trials.trial_type is not None:
+        types = {
+            system: summarise_types(values, trials.trial_type, trials.trial_types, **costs)
+            for system, values in scores.items()
+        }
+    results = experiment.report(trials, scores, files, picture_of="cosine", types=types)
+    print_results(results, experiment.output_folder)
+    for system, table in types.items():
+        print(f"\n{system}, by what the non-target trials are:\n{format_type_table(table)}")
+    return results
+
+
+def check_score_norm(hparams: Mapping) -> None:
+    """Raise ValueError for a `score_norm` that there is not."""
+    if hparams["score_norm"] not in (None, "s-norm"):
+        raise ValueError(f"score_norm is '{hparams['score_norm']}', expected s-norm or null")

@@ -13,21 +13,23 @@ from pathlib import Path
 
 import safetensors.torch
 import torch
-from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.checkpoints import hook_on_loading_state_dict_checkpoint
 
 from speechbrain_bccmt.audio.recording import Recording
 from speechbrain_bccmt.export.model_card import write_model_card
-from speechbrain_bccmt.inference.model_folder import CALIBRATION_FILE
-from speechbrain_bccmt.inference.parameters import find_checkpoint_file, hub_errors, read_parameters
-from speechbrain_bccmt.inference.source import (
+from speechbrain_bccmt.inference.architecture import NEEDED, to_yaml
+from speechbrain_bccmt.inference.model_folder import (
+    CALIBRATION_FILE,
+    CONFIG_FILE,
     HPARAMS_FILE,
-    NETWORK_KEYS,
-    find_hparams_file,
-    format_nodes,
+    SpeakerModel,
     load_speaker_model,
-    read_nodes,
-    stateful_parts,
+)
+from speechbrain_bccmt.inference.parameters import (
+    find_checkpoint_file,
+    hub_errors,
+    read_labels,
+    read_parameters,
 )
 from speechbrain_bccmt.profiling import count_parameters
 from speechbrain_bccmt.scoring.calibration import Calibration
@@ -50,6 +52,8 @@ WRITTEN = (
     "example[0-9]*.*",
 )
 EXAMPLE_FORMATS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
+
+CLASSIFIER = "speechbrain.lobes.models.ECAPA_TDNN.Classifier"
 
 HPARAMS = """\
 # Speaker verification with {name}, made by `bccmt export hub`. Needs the package speechbrain_bccmt. Holds no
@@ -128,12 +132,10 @@ def export_hub(
             f"{output_folder} is not empty: give another folder, or allow to overwrite it (--overwrite)"
         )
     _check_examples(examples)
-    nodes = read_nodes(find_hparams_file(training_folder))
     model = load_speaker_model(training_folder)
-    labels = _find_labels(training_folder)
+    labels = read_labels(training_folder)
     states = {name: _load_state(training_folder, name) for name in ("embedding_model", "classifier")}
-    labelled = _read_labels(labels)
-    states["classifier"]["weight"] = _labelled_classes(states["classifier"]["weight"], len(labelled), labels)
+    states["classifier"]["weight"] = _labelled_classes(states["classifier"]["weight"], len(labels))
 
     output_folder.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(output_folder) as folder:
@@ -143,32 +145,32 @@ def export_hub(
             (folder / f"{name}.ckpt").write_bytes(stream.getvalue())
             tensors = {key: value.contiguous() for key, value in state.items()}
             (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(tensors))
-        parts = stateful_parts(nodes)
-        if "mean_var_norm" in parts:
+        stateful = ["embedding_model", "classifier", "label_encoder"]
+        if getattr(model.mean_var_norm, "norm_type", None) == "global":
+            stateful.append("mean_var_norm")
             shutil.copyfile(
                 find_checkpoint_file(training_folder, "mean_var_norm"), folder / "mean_var_norm.ckpt"
             )
         # SpeechBrain looks for <name>.ckpt; people, and a training that goes on from here, for the text file.
-        shutil.copyfile(labels, folder / "label_encoder.txt")
-        shutil.copyfile(labels, folder / "label_encoder.ckpt")
+        for ending in (".txt", ".ckpt"):
+            labels.save(folder / f"label_encoder{ending}")
         if calibration is not None:
             calibration.save(folder / CALIBRATION_FILE)
         clips = []
         for number, example in enumerate(examples, 1):
             clips.append(f"example{number}{Path(example).suffix.lower()}")
             shutil.copyfile(example, folder / clips[-1])
-        description = _describe(model, len(labelled), str(nodes.get("class_of", "speaker")), calibration)
-        (folder / "config.json").write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+        description = _describe(model, len(labels), calibration)
+        (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         write_model_card(folder / "README.md", description, calibration, clips, **(card or {}))
-        loadables = [*parts, "classifier", "label_encoder"]
         text = HPARAMS.format(
             name=description["architecture"],
             sample_rate=model.sample_rate,
             embedding_size=model.embedding_size,
-            n_classes=len(labelled),
-            network=format_nodes({key: nodes[key] for key in NETWORK_KEYS}),
+            n_classes=len(labels),
+            network="\n".join(f"{name}: {to_yaml(model.architecture[name])}" for name in NEEDED),
             normalizer="" if model.sample_rate == 16000 else NORMALIZER,
-            loadables="\n".join(f"    {name}: !ref <{name}>" for name in loadables),
+            loadables="\n".join(f"    {name}: !ref <{name}>" for name in stateful),
         )
         (folder / HPARAMS_FILE).write_text(text, encoding="utf-8")
     return output_folder
@@ -234,48 +236,32 @@ def _check_examples(examples: Sequence[str | Path]) -> None:
         Recording.open(example)
 
 
-def _find_labels(training_folder: Path) -> Path:
-    for path in (training_folder / "save" / "label_encoder.txt", training_folder / "label_encoder.txt"):
-        if path.is_file():
-            return path
-    raise FileNotFoundError(f"no label_encoder.txt in {training_folder / 'save'} or {training_folder}")
-
-
-def _read_labels(path: Path) -> dict[str, int]:
-    encoder = CategoricalEncoder()
-    try:
-        encoder.load(path)
-    except (ValueError, SyntaxError, KeyError, RuntimeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no label file: {error}") from error
-    if not encoder.lab2ind:
-        raise ValueError(f"{path} names no speaker")
-    return encoder.lab2ind
-
-
 def _load_state(training_folder: Path, name: str) -> dict[str, torch.Tensor]:
     return hook_on_loading_state_dict_checkpoint(read_parameters(find_checkpoint_file(training_folder, name)))
 
 
-def _labelled_classes(weight: torch.Tensor, n_classes: int, labels: Path) -> torch.Tensor:
+def _labelled_classes(weight: torch.Tensor, n_classes: int) -> torch.Tensor:
     """Keep the classes of speakers at their own speed, which come first."""
     if len(weight) % n_classes:
-        raise ValueError(f"the classifier has {len(weight)} classes, but {labels} names {n_classes}")
+        raise ValueError(f"the classifier has {len(weight)} classes, but the label encoder names {n_classes}")
     return weight[:n_classes].clone()
 
 
-def _describe(model, n_classes: int, class_of: str, calibration: Calibration | None) -> dict:
-    network = model.embedding_model
+def _describe(model: SpeakerModel, n_classes: int, calibration: Calibration | None) -> dict:
+    classifier = {"input_size": model.embedding_size, "out_neurons": n_classes}
     return {
         "speechbrain_interface": "SpeakerRecognition",
         "library": "speechbrain_bccmt",
-        "architecture": type(network).__name__,
-        "architecture_options": getattr(network, "config", {}),
-        "front_end": type(model.compute_features).__name__,
+        "architecture": type(model.embedding_model).__name__,
+        "modules": {
+            **{name: model.architecture[name] for name in NEEDED},
+            "classifier": {"class": CLASSIFIER, "options": classifier},
+        },
         "sample_rate": model.sample_rate,
         "embedding_size": model.embedding_size,
-        "parameters": count_parameters(network),
+        "parameters": count_parameters(model.embedding_model),
         "training_classes": n_classes,
-        "class_of": class_of,
+        "class_of": model.architecture.get("class_of", "speaker"),
         "threshold": None if calibration is None else calibration.threshold,
     }
 

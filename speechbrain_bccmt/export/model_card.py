@@ -87,6 +87,7 @@ def write_model_card(
     from huggingface_hub import EvalResult, ModelCardData
 
     name = description["architecture"]
+    front_end = description["modules"]["compute_features"]["class"].rpartition(".")[2]
     front_matter = ModelCardData(
         language=[code.strip() for code in language.split(",")] if language else None,
         license=licence,
@@ -125,7 +126,7 @@ def write_model_card(
         f"---\n{front_matter.to_yaml()}\n---\n",
         f"# Speaker verification with {name}\n\n"
         f"{description['parameters']:,} parameters; {description['sample_rate']} Hz, one channel; embeddings of size "
-        f"{description['embedding_size']}; features: {description['front_end']}, mean of each recording removed. "
+        f"{description['embedding_size']}; features: {front_end}, mean of each recording removed. "
         "Other sample rates and several channels are converted on loading.\n",
         USE.format(model=model),
         _threshold(calibration),

@@ -7,6 +7,7 @@ recordings above 30 s in pieces, as the interface does: see `export.pieces`.
 
 from __future__ import annotations
 
+import json
 import warnings
 from pathlib import Path
 
@@ -20,7 +21,8 @@ from speechbrain_bccmt.export.pieces import cut, join
 from speechbrain_bccmt.export.sherpa import sherpa_metadata
 from speechbrain_bccmt.features import frame_count
 from speechbrain_bccmt.files import temporary_sibling
-from speechbrain_bccmt.inference.source import SpeakerModel
+from speechbrain_bccmt.inference.architecture import NEEDED
+from speechbrain_bccmt.inference.model_folder import SpeakerModel
 
 OPSET = 17
 
@@ -216,7 +218,7 @@ def describe(model: SpeakerModel, graph: str) -> dict:
         "graph": graph,
         "sample_rate": model.sample_rate,
         "output_dim": model.embedding_size,
-        "hyperparams": model.hyperparams,
+        "modules": json.dumps({name: model.architecture.get(name) for name in NEEDED}),
     }
 
 

@@ -25,7 +25,7 @@ from speechbrain_bccmt.evaluation.summary import summarise
 from speechbrain_bccmt.export.onnx import load_session
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.embedding import read_utterance
-from speechbrain_bccmt.inference.source import SpeakerModel
+from speechbrain_bccmt.inference.model_folder import SpeakerModel
 from speechbrain_bccmt.scoring.cosine import cosine_scores
 from speechbrain_bccmt.trials.read import Trials
 

@@ -1,162 +1,132 @@
-"""Loads a trained model, whole and safely, from a hub folder, the output of a training, or a hub id."""
+"""Load a trained model, whole and safely, from a published folder, the output of a training, or a hub id."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
 from torch import nn
 
-from speechbrain_bccmt.inference.parameters import HUB_ID, fetch_from_hub, load_pretrained
-from speechbrain_bccmt.inference.yaml_safety import build_yaml, check_references, is_trusted
+from speechbrain_bccmt.features import sample_rate
+from speechbrain_bccmt.inference.architecture import NEEDED, OPTIONAL, build, read_architecture
+from speechbrain_bccmt.inference.parameters import find_file, load_parameters, read_labels
 from speechbrain_bccmt.scoring.calibration import Calibration
 
-CALIBRATION_FILE = "calibration.json"
-NEEDED = ("compute_features", "mean_var_norm", "embedding_model")
+CONFIG_FILE, HPARAMS_FILE, CALIBRATION_FILE = "config.json", "hyperparams.yaml", "calibration.json"
 
 
-def load_parts(
+@dataclass(frozen=True)
+class SpeakerModel:
+    """A trained model, ready to run: its modules are in evaluation mode and without gradients.
+
+    Attributes
+    ----------
+    compute_features, mean_var_norm, embedding_model : torch.nn.Module
+        Waveform (batch, samples) to features (batch, frames, mels), to normalised features, to embedding
+        (batch, 1, size).
+    others : dict of str to torch.nn.Module
+        A classifier and a normalisation of embeddings, where the model has them.
+    label_encoder : CategoricalEncoder or None
+        The classifier's classes.
+    calibration : Calibration or None
+        From scores to probabilities, with the threshold.
+    architecture : dict
+        What the modules are built of, as plain data; see `inference.architecture`.
+    source : str
+        Where it came from.
+    """
+
+    compute_features: nn.Module
+    mean_var_norm: nn.Module
+    embedding_model: nn.Module
+    others: dict = field(default_factory=dict)
+    label_encoder: CategoricalEncoder | None = None
+    calibration: Calibration | None = None
+    architecture: dict = field(default_factory=dict)
+    source: str = ""
+
+    @property
+    def modules(self) -> dict[str, nn.Module]:
+        """The three modules from waveform to embedding."""
+        return {name: getattr(self, name) for name in NEEDED}
+
+    @property
+    def sample_rate(self) -> int:
+        """Sample rate in Hz that the model expects."""
+        return sample_rate(self.compute_features)
+
+    @property
+    def embedding_size(self) -> int:
+        """Size of the embedding."""
+        n_samples = self.sample_rate
+        with torch.no_grad():
+            features = self.mean_var_norm(self.compute_features(torch.zeros(1, n_samples)), torch.ones(1))
+            return self.embedding_model(features).shape[-1]
+
+
+def load_speaker_model(
     source: str | Path,
-    hparams_file: str = "hyperparams.yaml",
-    overrides: dict | str | None = None,
-    overrides_must_match: bool = True,
-    savedir: str | Path | None = None,
     trust_code: bool | None = None,
-) -> dict:
-    """Load what `SpeakerVerification` is made of.
+    hparams_file: str = HPARAMS_FILE,
+    overrides: dict | str | None = None,
+) -> SpeakerModel:
+    """Load a trained model.
 
     Parameters
     ----------
     source : str or Path
-        A hub folder, the output folder of a training, or a HuggingFace hub id (owner/model).
-    hparams_file : str
-        Name of its YAML.
-    overrides : dict, str or None
-        Values to replace in the YAML of a hub folder.
-    overrides_must_match : bool
-        Whether each of them must name a key of the YAML.
-    savedir : str, Path or None
-        Where SpeechBrain puts links to the files; None: nowhere.
+        A published folder (config.json and safetensors), the output folder of a training (hyperparams.yaml and
+        save/), a folder of SpeechBrain (hyperparams.yaml and .ckpt files), or a HuggingFace hub id (owner/model).
     trust_code : bool or None
-        True builds whatever the YAML names, which can run any code; False refuses what is no network. None asks
-        the environment variable BCCMT_TRUST_CODE.
+        True builds classes of any package, such as a network of the user's own; None asks the environment variable
+        BCCMT_TRUST_CODE.
+    hparams_file : str
+        Name of the YAML, for folders without a config.json of this package.
+    overrides : dict or str, optional
+        Values to replace in that YAML; where there are any, it is read in place of config.json.
 
     Returns
     -------
-    dict
-        `modules` and `hparams` for SpeechBrain's interfaces, and `calibration`, a `Calibration` or None.
+    SpeakerModel
+        On the CPU.
 
     Raises
     ------
     OSError
         If there is no model, or a file of it cannot be read.
     ValueError
-        If a file is damaged or does not fit, or would run code on loading.
+        If a file is damaged or does not fit the others, or asks for a class that is not trusted.
     """
-    trust_code = is_trusted(trust_code)
-    path = _find(source, hparams_file)
-    text = _read(path)
-    if not trust_code:
-        check_references(text, str(path))
-    if _is_training(text, path):
-        hparams = _load_training(source, trust_code)
-    else:
-        hparams = build_yaml(text, str(path), trust_code, overrides, overrides_must_match)
-        _load_hub_folder(source, path, hparams, savedir)
-    calibration_file = _find(source, CALIBRATION_FILE, needed=False)
-    calibration = None if calibration_file is None else Calibration.load(calibration_file)
-    return {"modules": hparams["modules"], "hparams": hparams, "calibration": calibration}
-
-
-def _find(source: str | Path, name: str, needed: bool = True) -> Path | None:
-    """Tell where a file of the model is, on this machine."""
-    folder = Path(source)
-    if not folder.exists() and HUB_ID.fullmatch(str(source)):
-        try:
-            return fetch_from_hub(str(source), name)
-        except FileNotFoundError:
-            if needed:
-                raise
-            return None
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no model at '{source}': it is neither a folder nor a HuggingFace hub id ('owner/model')"
-        )
-    if (folder / name).is_file():
-        return folder / name
-    if needed:
-        raise FileNotFoundError(
-            f"no model in '{source}': it has no {name}; expected a hub folder, or the output folder of a training"
-        )
-    return None
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text: {error}") from error
-
-
-def _is_training(text: str, path: Path) -> bool:
-    """Tell the YAML of a training from that of a hub folder, which says how to load it."""
-    try:
-        nodes = YAML().load(text)
-    except YAMLError as error:
-        raise ValueError(f"{path} is no valid YAML: {' '.join(str(error).split())}") from error
-    missing = [key for key in NEEDED if not isinstance(nodes, dict) or key not in nodes]
-    if missing:
-        raise ValueError(f"{path} lacks {', '.join(missing)}: it does not describe a speaker model")
-    return "pretrainer" not in nodes
-
-
-def _load_training(source: str | Path, trust_code: bool) -> dict:
-    from speechbrain_bccmt.inference.source import load_speaker_model
-
-    model = load_speaker_model(source, trust_code)
-    modules = {name: getattr(model, name) for name in NEEDED}
-    return modules | {"modules": modules}
-
-
-def _load_hub_folder(source, path: Path, hparams: dict, savedir) -> None:
-    """Load the parameters and the speakers' names of a hub folder into what its YAML describes."""
-    try:
-        pretrainer, modules = hparams["pretrainer"], hparams["modules"]
-        pretrainer.set_collect_in(savedir)
-        encoders = {
-            name: part for name, part in pretrainer.loadables.items() if isinstance(part, CategoricalEncoder)
-        }
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"{path} describes no pretrainer and modules: {type(error).__name__}: {error}"
-        ) from error
-    missing = [key for key in NEEDED if not isinstance(modules.get(key), nn.Module)]
-    if missing:
-        raise ValueError(f"{path} describes no network as {', '.join(missing)} among its modules")
-    for name, encoder in (encoders or {"label_encoder": hparams.get("label_encoder")}).items():
-        pretrainer.loadables.pop(name, None)
-        if isinstance(encoder, CategoricalEncoder):
-            _fill(encoder, source, name)
-    load_pretrained(pretrainer, source)
-    hparams["savedir"] = savedir
-
-
-def _fill(encoder: CategoricalEncoder, source: str | Path, name: str) -> None:
-    """Load the speakers' names, which SpeechBrain leaves empty without a word where it finds no file."""
-    for ending in (".txt", ".ckpt"):
-        file = _find(source, name + ending, needed=False)
-        if file is None:
-            continue
-        try:
-            encoder.load(file)
-        except (ValueError, SyntaxError, TypeError, KeyError) as error:
-            raise ValueError(f"{file} is no label encoder of SpeechBrain: {error}") from error
-        if len(encoder):
-            encoder.expect_len(len(encoder))
-            return
-        raise ValueError(f"{file} names no speaker")
-    raise FileNotFoundError(
-        f"no {name}.txt (or {name}.ckpt) in '{source}', which the YAML of the model asks for"
+    config = None if overrides else find_file(source, CONFIG_FILE, needed=False)
+    if config is None or '"modules"' not in config.read_text(encoding="utf-8", errors="replace"):
+        config = find_file(source, hparams_file)
+    architecture = read_architecture(config, overrides)
+    parts = {
+        name: architecture[name]
+        for name in (*NEEDED, *OPTIONAL)
+        if name in architecture and not architecture[name].get("partial")
+    }
+    modules = {name: build(part, str(config), trust_code) for name, part in parts.items()}
+    strangers = [name for name, module in modules.items() if not isinstance(module, nn.Module)]
+    if strangers:
+        raise ValueError(f"{config} describes no network as {', '.join(strangers)}")
+    load_parameters({name: module for name, module in modules.items() if _has_state(name, module)}, source)
+    for module in modules.values():
+        module.eval().requires_grad_(False)
+    calibration_file = find_file(source, CALIBRATION_FILE, needed=False)
+    return SpeakerModel(
+        **{name: modules.pop(name) for name in NEEDED},
+        others=modules,
+        label_encoder=read_labels(source, needed="classifier" in modules),
+        calibration=None if calibration_file is None else Calibration.load(calibration_file),
+        architecture=architecture,
+        source=str(source),
     )
+
+
+def _has_state(name: str, module: nn.Module) -> bool:
+    """Return whether a checkpoint holds the module: not a front end, nor a normalisation by utterance."""
+    norm_type = getattr(module, "norm_type", None)
+    return name in ("embedding_model", "classifier") or norm_type == "global"

@@ -1,6 +1,6 @@
-"""Finds and loads the trained parts of a model: local folders, training outputs and hub ids.
+"""Find and read the files of a trained model: local folders, training outputs and hub ids.
 
-SpeechBrain keeps a trained model in three shapes: a flat folder with `<name>.ckpt` files (what a hub
+A trained model comes in three shapes: a flat folder with `<name>.safetensors` or `<name>.ckpt` files (what a hub
 repository holds), a `save` folder with one `CKPT+...` subfolder a checkpoint (what its `Checkpointer`
 writes), and the output folder around that. All three are accepted wherever this package asks for a
 pretrained model.
@@ -9,12 +9,13 @@ pretrained model.
 import contextlib
 import importlib
 import re
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
+import safetensors.torch
 import torch
 from huggingface_hub.errors import HfHubHTTPError
+from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.checkpoints import (
     DEFAULT_TRANSFER_HOOKS,
     Checkpointer,
@@ -31,19 +32,61 @@ logger = get_logger(__name__)
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 
 
-def find_checkpoint_file(
-    source: str | Path, name: str = "embedding_model", min_key: str | None = "eer"
-) -> Path:
-    """Tell which file holds the parameters of one part of a trained model.
+def find_file(source: str | Path, name: str, needed: bool = True) -> Path | None:
+    """Find a file of a model on this machine; one of a hub repository is fetched.
 
     Parameters
     ----------
     source : str or Path
-        A flat folder with `<name>.ckpt`; a SpeechBrain save folder with `CKPT+...` subfolders; the output
-        folder of a training run, with `save` inside; or the id `owner/model` of a HuggingFace hub repository.
-        A local folder wins over a hub id of the same name.
+        A folder, or the id `owner/model` of a HuggingFace hub repository. A folder wins over a hub id of its name.
     name : str
-        The recoverable's name, which is the file's name without `.ckpt`.
+        The file's name.
+    needed : bool
+        False returns None where there is no such file.
+
+    Returns
+    -------
+    Path or None
+        The file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such folder or repository, or a needed file is not in it.
+    """
+    folder = Path(source)
+    if not folder.exists() and HUB_ID.fullmatch(str(source)):
+        try:
+            return fetch_from_hub(str(source), name)
+        except FileNotFoundError:
+            if needed:
+                raise
+            return None
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"no model at '{source}': it is neither a folder nor a HuggingFace hub id ('owner/model')"
+        )
+    if (folder / name).is_file():
+        return folder / name
+    if needed:
+        raise FileNotFoundError(
+            f"no model in '{source}': it has no {name}; expected a published folder, or the output folder of a training"
+        )
+    return None
+
+
+def find_checkpoint_file(
+    source: str | Path, name: str = "embedding_model", min_key: str | None = "eer"
+) -> Path:
+    """Find the file that holds the parameters of one part of a trained model.
+
+    Parameters
+    ----------
+    source : str or Path
+        A flat folder with `<name>.safetensors` or `<name>.ckpt`; a SpeechBrain save folder with `CKPT+...`
+        subfolders; the output folder of a training run, with `save` inside; or a HuggingFace hub id.
+    name : str
+        The recoverable's name.
     min_key : str or None
         Among several checkpoints the one with the lowest value under this key of its meta data is taken;
         where none has the key, or it is None, the most recent one.
@@ -67,40 +110,73 @@ def find_checkpoint_file(
     'embedding_model.ckpt'
     """
     folder = Path(source)
-    filename = f"{name}.ckpt"
-    if not folder.exists() and HUB_ID.fullmatch(str(source)):
-        return fetch_from_hub(str(source), filename)
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no pretrained model at '{source}': it is neither a folder nor a HuggingFace hub id "
-            "('owner/model')"
-        )
-    if (folder / filename).is_file():
-        return folder / filename
+    for ending in (".safetensors", ".ckpt"):
+        found = find_file(source, name + ending, needed=ending == ".ckpt" and not folder.is_dir())
+        if found is not None:
+            return found
     for save_folder in (folder, folder / "save"):
         if save_folder.is_dir():
-            found = _best_checkpoint(save_folder, filename, min_key)
+            found = _best_checkpoint(save_folder, f"{name}.ckpt", min_key)
             if found is not None:
                 return found
     raise FileNotFoundError(
-        f"no pretrained '{name}' in '{folder}': looked for {filename}, CKPT+*/{filename} and "
-        f"save/CKPT+*/{filename}. "
-        "Give a folder written by training (or its save folder), or one that holds the .ckpt files."
+        f"no pretrained '{name}' in '{folder}': looked for {name}.safetensors, {name}.ckpt and CKPT+*/{name}.ckpt, "
+        "here and in save/. Give a folder written by training (or its save folder), or one that holds the files"
     )
 
 
-def load_pretrained(pretrainer, source: str | Path, min_key: str | None = "eer") -> dict[str, Path]:
-    """Load the loadables of a SpeechBrain `Pretrainer` from one source, and insist that every parameter fits.
-
-    SpeechBrain's own transfer only warns when names differ, so that a model built with other options than the
-    stored one would run with random weights; here that is an error.
+def read_labels(source: str | Path, needed: bool = True) -> CategoricalEncoder | None:
+    """Read the classes of a trained model.
 
     Parameters
     ----------
-    pretrainer : speechbrain.utils.parameter_transfer.Pretrainer
-        Its `loadables` name the parts to load. A loadable that already has a path of its own keeps it.
     source : str or Path
-        Where to find the other loadables, see `find_checkpoint_file`.
+        As for `find_checkpoint_file`.
+    needed : bool
+        False returns None where there is no label file.
+
+    Returns
+    -------
+    CategoricalEncoder or None
+        Filled: SpeechBrain leaves it empty in silence where it finds no file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no label file.
+    ValueError
+        If it is damaged or names no class.
+    """
+    names = [f"label_encoder{ending}" for ending in (".txt", ".ckpt")]
+    inside = [f"save/{names[0]}"] if Path(source).is_dir() else []
+    paths = (find_file(source, name, needed=False) for name in (*names, *inside))
+    path = next((path for path in paths if path is not None), None)
+    if path is None:
+        if needed:
+            raise FileNotFoundError(f"no label_encoder.txt (or .ckpt) in '{source}', which names the classes")
+        return None
+    encoder = CategoricalEncoder()
+    try:
+        encoder.load(path)
+    except (ValueError, SyntaxError, TypeError, KeyError, RuntimeError) as error:
+        raise ValueError(f"{path} is no label encoder of SpeechBrain: {error}") from error
+    if not len(encoder):
+        raise ValueError(f"{path} names no speaker")
+    encoder.expect_len(len(encoder))
+    return encoder
+
+
+def load_parameters(
+    parts: Mapping[str, torch.nn.Module], source: str | Path, min_key: str | None = "eer"
+) -> dict[str, Path]:
+    """Load parts of a model from one source, and insist that every parameter fits.
+
+    Parameters
+    ----------
+    parts : mapping of str to torch.nn.Module
+        The modules, by the name of their recoverable.
+    source : str or Path
+        Where to find their files, see `find_checkpoint_file`.
     min_key : str or None
         How to choose among checkpoints, see `find_checkpoint_file`.
 
@@ -114,25 +190,28 @@ def load_pretrained(pretrainer, source: str | Path, min_key: str | None = "eer")
     FileNotFoundError
         If a file is not found.
     ValueError
-        If the stored parameters do not fit the model that was built.
+        If the stored parameters are damaged, or do not fit the model that was built.
     """
-    for name, loadable in pretrainer.loadables.items():
-        if name not in pretrainer.paths:
-            # Absolute: SpeechBrain splits this path at "/" to find its folder.
-            path = find_checkpoint_file(source, name, min_key).absolute()
-            pretrainer.add_paths({name: path.as_posix()})
-        hook = get_default_hook(loadable, DEFAULT_TRANSFER_HOOKS)
-        if hook is not None and name not in pretrainer.custom_hooks:
-            # A class with a hook of its own, such as InputNormalization, keeps something else than a state dict.
-            strict = hook is torch_parameter_transfer
-            pretrainer.add_custom_hooks({name: _load_strictly if strict else partial(_load_checked, hook)})
-    files = pretrainer.collect_files()
-    pretrainer.load_collected()
+    files = {}
+    for name, module in parts.items():
+        path = files[name] = find_checkpoint_file(source, name, min_key)
+        state = read_parameters(path)
+        hook = get_default_hook(module, DEFAULT_TRANSFER_HOOKS)
+        try:
+            if hook is torch_parameter_transfer:
+                module.load_state_dict(hook_on_loading_state_dict_checkpoint(state), strict=True)
+            else:  # a class of its own hook, such as InputNormalization, keeps something else than a state dict
+                hook(module, path)
+        except (RuntimeError, TypeError, AttributeError, KeyError) as error:
+            raise ValueError(
+                f"the parameters in '{path}' do not fit the {type(module).__name__} that was built: check that "
+                f"the options of the model are those of its training.\n{error}"
+            ) from error
     return files
 
 
 def read_parameters(path: str | Path):
-    """Read a file of PyTorch without running what it may hold.
+    """Read a file of parameters without running what it may hold.
 
     Parameters
     ----------
@@ -152,6 +231,8 @@ def read_parameters(path: str | Path):
         If it is damaged, or would run code on loading; the message names it.
     """
     try:
+        if Path(path).suffix == ".safetensors":
+            return safetensors.torch.load_file(path)
         # Said outright: an environment variable can turn torch's default into running what a pickle holds.
         return torch.load(path, map_location="cpu", weights_only=True)
     except (
@@ -160,29 +241,9 @@ def read_parameters(path: str | Path):
         if isinstance(error, OSError) and error.filename is not None:
             raise
         raise ValueError(
-            f"'{path}' cannot be loaded: it is truncated, is no PyTorch checkpoint, or would run code on loading "
+            f"'{path}' cannot be loaded: it is truncated, is no file of parameters, or would run code on loading "
             f"({type(error).__name__})"
         ) from error
-
-
-def _load_strictly(module: torch.nn.Module, path: str | Path) -> None:
-    state = read_parameters(path)
-    try:
-        module.load_state_dict(hook_on_loading_state_dict_checkpoint(state), strict=True)
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f"the parameters in '{path}' do not fit the {type(module).__name__} that was built: check that "
-            f"the options of the model are those of its training.\n{error}"
-        ) from error
-
-
-def _load_checked(hook: Callable, loadable, path: str | Path) -> None:
-    """Load by a class's own hook, which reads the file as it pleases: what is in it is looked at before."""
-    read_parameters(path)
-    try:
-        hook(loadable, path)
-    except (RuntimeError, TypeError, AttributeError, KeyError) as error:
-        raise ValueError(f"what is in '{path}' does not fit a {type(loadable).__name__}: {error}") from error
 
 
 def _best_checkpoint(save_folder: Path, filename: str, min_key: str | None) -> Path | None:
@@ -233,6 +294,6 @@ def fetch_from_hub(source: str, filename: str) -> Path:
         return Path(fetch(filename, source))
     except (*hub_errors(), OSError, ValueError) as error:
         raise FileNotFoundError(
-            f"no pretrained model at '{source}': there is no such folder, and {filename} could not be "
+            f"no model at '{source}': there is no such folder, and {filename} could not be "
             f"fetched from the HuggingFace hub repository of that name ({type(error).__name__}: {error})"
         ) from error

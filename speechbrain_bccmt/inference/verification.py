@@ -14,6 +14,7 @@ from speechbrain_bccmt.audio.recording import Recording, audible_seconds, check_
 from speechbrain_bccmt.audio.waveforms import split_batch, to_float
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.inference.embedding import embed_pieces, embed_waveforms
+from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.norms import speaker_means
@@ -66,18 +67,28 @@ class SpeakerVerification(SpeakerRecognition):
         )
 
     @classmethod
-    def from_hparams(cls, source, hparams_file="hyperparams.yaml", **options):
-        """Load a model; see `speechbrain_bccmt.inference.model_folder.load_parts`, which gets the options.
+    def from_hparams(
+        cls,
+        source,
+        hparams_file="hyperparams.yaml",
+        overrides=None,
+        overrides_must_match=True,
+        savedir=None,
+        trust_code=None,
+        **options,
+    ):
+        """Load a model; see `load_speaker_model`.
 
         Parameters
         ----------
         source : str or Path
-            A hub folder, the output folder of a training, or a HuggingFace hub id (owner/model).
-        hparams_file : str
-            Name of its YAML.
+            A published folder, the output folder of a training, or a HuggingFace hub id (owner/model).
+        hparams_file, overrides, trust_code
+            See `load_speaker_model`.
+        overrides_must_match, savedir
+            Accepted as by SpeechBrain's interfaces, without effect: files are read where they are.
         **options
-            `overrides`, `overrides_must_match`, `savedir` and `trust_code` of `load_parts`; others go to the
-            class: `run_opts={"device": "cuda"}`, `freeze_params`.
+            Further arguments of the class, such as `run_opts={"device": "cuda"}` or `freeze_params`.
 
         Returns
         -------
@@ -87,17 +98,17 @@ class SpeakerVerification(SpeakerRecognition):
         Raises
         ------
         OSError, ValueError
-            If there is no such model, a file of it is damaged or does not fit, or would run code on loading.
+            As `load_speaker_model`.
         """
-        from speechbrain_bccmt.inference.model_folder import load_parts
-
-        names = ("overrides", "overrides_must_match", "savedir", "trust_code")
-        loading = {name: options.pop(name) for name in names if name in options}
-        parts = load_parts(source, hparams_file, **loading)
+        model = load_speaker_model(source, trust_code, hparams_file, overrides)
+        plain = {
+            key: value for key, value in model.architecture.items() if not isinstance(value, dict | list)
+        }
+        hparams = {**plain, **model.others, "label_encoder": model.label_encoder}
         return cls(
-            modules=parts["modules"],
-            hparams=parts["hparams"],
-            calibration=parts["calibration"],
+            modules=model.modules | model.others,
+            hparams=hparams,
+            calibration=model.calibration,
             source=source,
             **options,
         )

@@ -263,3 +263,29 @@ def bccmt_base(attention: str = "temporal", **options) -> BCCMT:
     """BC-CMT Base, 3 to 5 M parameters, the teacher; `options` go to `BCCMT`."""
     sizes = dict(channels=(48, 96, 160, 256), depths=(1, 2, 3, 3), expansions=(144, 288, 480, 768))
     return BCCMT(attention=attention, **{"stem_channels": 48, **sizes, **options})
+
+
+def bccmt(size: str = "tiny", attention: str = "temporal", **options) -> BCCMT:
+    """BC-CMT of a size by name; `options` go to `BCCMT`.
+
+    Parameters
+    ----------
+    size : str
+        "tiny", "small" or "base".
+    attention : str
+        "temporal": the modified form; "frequency_time": the conventional form.
+
+    Raises
+    ------
+    ValueError
+        If there is no such size or form.
+
+    Examples
+    --------
+    >>> sum(parameter.numel() for parameter in bccmt("tiny").parameters())
+    271436
+    """
+    builders = {"tiny": bccmt_tiny, "small": bccmt_small, "base": bccmt_base}
+    if size not in builders:
+        raise ValueError(f"size is '{size}', expected one of {', '.join(builders)}")
+    return builders[size](attention, **options)

@@ -4,8 +4,9 @@ Axes: b batch, n position (tokens, then frames), t frame, d channel, h head.
 
 Sources: Mingote et al. (Digital Signal Processing 133, 2023; arXiv 2111.03842), known to us by the abstract, and the
 same authors' system for SdSV 2020: convolutional front end, self-attention, memory, self-attention, memory, mean over
-time. The default sizes (small, for words and commands on a CPU), the last norm, the embedding layers and the tokens on
-a BC-CMT encoder are our reading.
+time; it concatenates a phonetic bottleneck before its residual blocks as positional information. The default sizes
+(small, for words and commands on a CPU), the last norm, the embedding layers, the tokens on a BC-CMT encoder and the
+features that the phonetic network takes are our reading.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from speechbrain_bccmt.lobes.attention import frame_mask, valid_frames
 from speechbrain_bccmt.lobes.bccmt import BCCMT, bccmt_tiny
 from speechbrain_bccmt.lobes.front_end import ConvolutionalFrontEnd, FrameSequence
 from speechbrain_bccmt.lobes.memory import Memory
@@ -42,6 +44,11 @@ class TokenEmbedder(nn.Module):
         second input.
     phonetic_size : int
         Size of the phonetic input, such as the bottleneck of a phoneme classifier.
+    phonetic_model : torch.nn.Module or None
+        The network that computes the phonetic input, so that the embedder takes features alone, as every encoder does:
+        it maps log-mel features (batch, frames, mels) and relative lengths (batch,) or None to (batch, frames, phonetic
+        size). It has to be trained on the same features, their mean removed alike. It is frozen, stays in evaluation
+        mode, and its parameters are part of the state dict.
     channels, blocks, heads : int
         Width d, number and heads of the self-attention blocks.
     memory_keys, memory_top_k, memory_key_size, memory_heads : int
@@ -77,7 +84,9 @@ class TokenEmbedder(nn.Module):
 
     Notes
     -----
-    An utterance of one frame works. The embedding of an utterance does not depend on padding.
+    An utterance of one frame works. The embedding of an utterance does not depend on padding; with a phonetic network,
+    as far as that holds for the network: layers of frames by themselves, or one after a window of frames, need nothing;
+    recurrent layers, attention, and several convolutions have to use the lengths.
 
     Examples
     --------
@@ -100,6 +109,7 @@ class TokenEmbedder(nn.Module):
         embedding: str = "class",
         positions: str = "none",
         phonetic_size: int = 0,
+        phonetic_model: nn.Module | None = None,
         channels: int = 96,
         blocks: int = 2,
         heads: int = 4,
@@ -118,7 +128,8 @@ class TokenEmbedder(nn.Module):
         time_stride: int = 2,
         front_end: BCCMT | dict | None = None,
     ):
-        self.config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
+        given = dict(locals())
+        self.config = {key: given[key] for key in given.keys() - {"self", "__class__", "phonetic_model"}}
         super().__init__()
         for name, value, known in (
             ("readout", readout, READOUTS),
@@ -132,7 +143,11 @@ class TokenEmbedder(nn.Module):
             raise ValueError(f"class_tokens={class_tokens} has no use with readout='mean'")
         if blocks < 1:
             raise ValueError(f"blocks={blocks} must be at least 1")
+        if phonetic_model is not None and positions != "phonetic":
+            raise ValueError(f"positions={positions!r} take no phonetic input: use 'phonetic'")
         self.readout, self.embedding, self.token_size = readout, embedding, embedding_size
+        if phonetic_model is not None:
+            self.phonetic_model = phonetic_model.requires_grad_(False).eval()
 
         if front_end is None:
             front_end = ConvolutionalFrontEnd(
@@ -179,6 +194,44 @@ class TokenEmbedder(nn.Module):
         """Number of attention maps by stage, those of a BC-CMT front end first."""
         return (*self.sequence.front_end.depths, len(self.blocks))
 
+    def train(self, mode: bool = True):
+        """Change the mode; a phonetic network stays in evaluation mode."""
+        super().train(mode)
+        if "phonetic_model" in self._modules:
+            self.phonetic_model.eval()
+        return self
+
+    @torch.no_grad()
+    def phonetic(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """Compute the phonetic input by the phonetic network.
+
+        Parameters
+        ----------
+        x, lengths : Tensor
+            As in `forward`.
+
+        Returns
+        -------
+        Tensor
+            (batch, frames, phonetic size), without gradient, zero where padded.
+
+        Raises
+        ------
+        ValueError
+            If the network returns another shape.
+        """
+        frames = x.shape[1]
+        keep = None if lengths is None else frame_mask(valid_frames(lengths, frames), frames)[..., None]
+        phonetic = self.phonetic_model(x if keep is None else x.masked_fill(~keep, 0), lengths)
+        expected = (*x.shape[:2], self.sequence.phonetic_size)
+        if not isinstance(phonetic, Tensor) or phonetic.shape != expected:
+            given = tuple(phonetic.shape) if isinstance(phonetic, Tensor) else type(phonetic).__name__
+            raise ValueError(
+                f"the phonetic network {type(self.phonetic_model).__name__} gives {given} for {tuple(x.shape)}, where "
+                f"the embedder takes (batch, frames, {expected[2]} = phonetic_size)"
+            )
+        return phonetic if keep is None else phonetic.masked_fill(~keep, 0)
+
     def forward(self, x: Tensor, lengths: Tensor | None = None, phonetic: Tensor | None = None) -> Tensor:
         """Embed utterances.
 
@@ -189,7 +242,7 @@ class TokenEmbedder(nn.Module):
         lengths : Tensor or None
             (batch,), relative to the longest utterance, in (0, 1].
         phonetic : Tensor or None
-            (batch, frames, phonetic size), with `positions="phonetic"` only.
+            (batch, frames, phonetic size), with `positions="phonetic"` alone; None asks the phonetic network.
 
         Returns
         -------
@@ -287,7 +340,9 @@ class TokenEmbedder(nn.Module):
         return maps[block][:, :, known.index(token), len(known) :]
 
     def _encode(self, x: Tensor, lengths: Tensor | None, phonetic: Tensor | None, with_map: bool):
-        """Give the embedding of the class token or the mean, that of the distillation token or None, and the maps."""
+        """Return the embedding of the class token or the mean, that of the distillation token or None, and the maps."""
+        if phonetic is None and "phonetic_model" in self._modules:
+            phonetic = self.phonetic(x, lengths)
         x, keep, maps = self.sequence(x, lengths, phonetic, with_map)
         everything = keep
         if self.tokens is not None:

@@ -15,11 +15,10 @@ from pathlib import Path
 import speechbrain as sb
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
-from speechbrain.utils.parameter_transfer import Pretrainer
 from speechbrain.utils.train_logger import TensorboardLogger
 
 from speechbrain_bccmt.hparams import load_hparams
-from speechbrain_bccmt.inference.parameters import find_checkpoint_file, load_pretrained
+from speechbrain_bccmt.inference.parameters import load_parameters, read_labels
 from speechbrain_bccmt.training.crops import TrainingCrops
 from speechbrain_bccmt.training.curves import plot_training_curves
 from speechbrain_bccmt.training.distillation_brain import DistillationBrain, SpeakerBrain
@@ -30,19 +29,17 @@ from speechbrain_bccmt.trials.read import Trials, read_trials
 def build_training_set(hparams: dict) -> TrainingCrops:
     """Give the training crops, whose number of classes comes from the data."""
     label_encoder_file = Path(hparams["save_folder"]) / "label_encoder.txt"
-    if "init_from" in hparams:
+    if hparams.get("init_from"):
         # The classifier goes on with the classes that it has learnt.
-        checkpoint = find_checkpoint_file(hparams["init_from"])
-        for folder in (checkpoint.parent, checkpoint.parents[1]):  # a flat folder, or save/CKPT+...
-            if (folder / "label_encoder.txt").is_file():
-                shutil.copy(folder / "label_encoder.txt", label_encoder_file)
-                break
+        labels = read_labels(hparams["init_from"], needed=False)
+        if labels is not None:
+            labels.save(label_encoder_file)
     return TrainingCrops(
         load_data_csv(Path(hparams["save_folder"]) / "train.csv"),
         label_encoder_file=label_encoder_file,
         crop_seconds=hparams["crop_seconds"],
         sample_rate=hparams["sample_rate"],
-        augment=hparams["augmentation"]["waveform"],
+        augment=hparams["waveform_augmentation"],
         speeds=hparams["speeds"],
         seed=hparams["seed"],
         cache_audio=hparams["cache_audio"],
@@ -66,17 +63,12 @@ def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> S
     classifier = new_classifier()
     if "phonetic_source" in hparams:
         # It is the embedder's part from here on: checkpoints and exports hold it.
-        loadables = {"phonetic_model": hparams["phonetic_model"]}
-        load_pretrained(Pretrainer(loadables=loadables), hparams["phonetic_source"])
-    if "init_from" in hparams:
-        loadables = {"embedding_model": hparams["embedding_model"], "classifier": classifier}
-        load_pretrained(Pretrainer(loadables=loadables), hparams["init_from"])
+        load_parameters({"phonetic_model": hparams["phonetic_model"]}, hparams["phonetic_source"])
+    if hparams.get("init_from"):
+        parts = {"embedding_model": hparams["embedding_model"], "classifier": classifier}
+        load_parameters(parts, hparams["init_from"])
     hparams["checkpointer"].add_recoverable("classifier", classifier)
-    modules = {
-        **hparams["modules"],
-        "classifier": classifier,
-        "spec_augment": hparams["augmentation"]["features"],
-    }
+    modules = {**hparams["modules"], "classifier": classifier}
     options = {
         "modules": modules,
         "opt_class": hparams["opt_class"],

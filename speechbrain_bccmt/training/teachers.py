@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import pickle
-from pathlib import Path
-
 import torch
 from speechbrain.dataio.encoder import CategoricalEncoder
-from speechbrain.utils.parameter_transfer import Pretrainer
 from torch import nn
 
-from speechbrain_bccmt.inference.parameters import find_checkpoint_file, load_pretrained
-
-LABELS_FILE = "label_encoder.txt"
+from speechbrain_bccmt.inference.parameters import load_parameters, read_labels
 
 
 class LearningTeacher(nn.Module):
@@ -154,29 +148,16 @@ def load_teacher(
         raise ValueError(
             f"teacher {type(model).__name__} gives no attention maps: it lacks forward_with_attention"
         )
-    loadables = {name: model} | ({} if classifier is None else {"classifier": classifier})
+    parts = {name: model} | ({} if classifier is None else {"classifier": classifier})
     try:
-        load_pretrained(Pretrainer(loadables=loadables), source)
+        load_parameters(parts, source)
+        labels = None if classifier is None or label_encoder is None else read_labels(source)
     except ValueError as error:
         raise ValueError(f"teacher {source}: {str(error).splitlines()[0]}") from error
-    except pickle.UnpicklingError as error:
-        raise ValueError(f"teacher {source}: its {name}.ckpt is not a file of model weights") from error
-    if classifier is not None and label_encoder is not None:
-        _check_classes(source, find_checkpoint_file(source, "classifier"), label_encoder)
-    return FrozenTeacher(model, classifier)
-
-
-def _check_classes(source, classifier_file: Path, label_encoder: CategoricalEncoder) -> None:
-    """Refuse a teacher of other classes: a number that means another speaker would mislead in silence."""
-    # Beside the parameters in a flat folder, or in the save folder around the checkpoint.
-    folders = (classifier_file.parent, classifier_file.parents[1])
-    found = next((f / LABELS_FILE for f in folders if (f / LABELS_FILE).is_file()), None)
-    if found is None:
-        raise FileNotFoundError(f"teacher {source}: no {LABELS_FILE} in {folders[0]} or {folders[1]}")
-    theirs = CategoricalEncoder()
-    theirs.load(found)
-    if theirs.lab2ind != label_encoder.lab2ind:
+    # A number that means another speaker would mislead in silence.
+    if labels is not None and labels.lab2ind != label_encoder.lab2ind:
         raise ValueError(
-            f"teacher {source}: its {len(theirs)} classes are not the student's {len(label_encoder)}, or not in their "
-            f"order ({found}); train the teacher on the same data"
+            f"teacher {source}: its {len(labels)} classes are not the student's {len(label_encoder)}, or not in their "
+            "order; train the teacher on the same data"
         )
+    return FrozenTeacher(model, classifier)

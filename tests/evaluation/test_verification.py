@@ -14,9 +14,10 @@ from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_bccmt import bccmt_tiny
 from speechbrain_bccmt.scoring import equal_error_rate, min_dcf
+from tests.tiny_hub_folder import write_hyperparams
 
 ROOT = Path(__file__).resolve().parents[2]
-YAML = str(ROOT / "hparams" / "verification_bccmt_tiny.yaml")
+YAML = str(ROOT / "hparams" / "verification.yaml")
 TEST_SPEAKERS, TRAIN_SPEAKERS, UTTERANCES = 4, 5, 4
 
 
@@ -59,6 +60,7 @@ def corpus(tmp_path_factory):
     ]
     (folder / "trials.txt").write_text("\n".join(lines) + "\n")
     torch.manual_seed(0)
+    write_hyperparams(folder / "run", "bccmt_tiny")
     recoverables = {"embedding_model": bccmt_tiny()}
     Checkpointer(folder / "run" / "save", recoverables).save_checkpoint(meta={"eer": 0.1})
     return folder
@@ -125,11 +127,10 @@ def test_without_score_norm_and_after_a_run_with_it(main, corpus, tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"pretrain_path": "no/such/folder"}, "no pretrained model at 'no/such/folder'"),
+        ({"pretrain_path": "no/such/folder"}, "no model at 'no/such/folder'"),
         ({"verification_file": "gone.txt"}, "gone.txt"),
         ({"data_folder": "no/such/folder"}, "no/such/folder"),
         ({"score_norm": "z-norm"}, "score_norm is 'z-norm', expected s-norm or null"),
-        ({"embedding_size": 64}, "do not fit the BCCMT"),
         ({"top_n": 1}, "top_n is 1, expected at least 2"),
         ({"cohort_size": 1}, "cohort of 1 has no standard deviation"),
         ({"no_such_key": 1}, "no_such_key"),
@@ -144,6 +145,6 @@ def test_mistakes_give_one_line_and_exit_code_2(main, corpus, tmp_path, capsys, 
 
 def test_placeholders_must_be_given(main, tmp_path, capsys):
     assert main([YAML, f"--output_folder={tmp_path}"]) == 2
-    assert "data_folder" in capsys.readouterr().err
+    assert "pretrain_path" in capsys.readouterr().err
     assert main(["no_such.yaml"]) == 2
     assert "no_such.yaml" in capsys.readouterr().err

@@ -9,6 +9,7 @@ import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_bccmt import bccmt_tiny
+from speechbrain_bccmt.export.sherpa import SHERPA_FEATURES
 from speechbrain_bccmt.features import KaldiFbank
 from speechbrain_bccmt.inference.embedding import read_utterance
 
@@ -41,7 +42,7 @@ checkpointer: !new:speechbrain_bccmt.training.checkpoints.AtomicCheckpointer
   recoverables:
     embedding_model: *id003
 """
-KALDI = (ROOT / "hparams" / "common" / "sherpa_features.yaml").read_text(encoding="utf-8").split("!new:")[1]
+KALDI = SHERPA_FEATURES.removeprefix("!new:")
 FBANK = "speechbrain.lobes.features.Fbank\n  n_mels: 80"
 
 

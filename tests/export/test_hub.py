@@ -18,7 +18,7 @@ from speechbrain.inference.speaker import SpeakerRecognition
 
 from speechbrain_bccmt.commands.export import export
 from speechbrain_bccmt.export.hub import export_hub, push_to_hub
-from speechbrain_bccmt.inference.source import load_speaker_model
+from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from speechbrain_bccmt.scoring.calibration import Calibration
 from tests.export import hub_server

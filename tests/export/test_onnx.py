@@ -1,5 +1,7 @@
 """ONNX graphs run by onnxruntime, against the PyTorch model on the same audio."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -12,7 +14,7 @@ from speechbrain_bccmt.export.onnx import FeaturesToEmbedding, export_onnx, load
 from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
 from speechbrain_bccmt.features import KaldiFbank, frame_count
 from speechbrain_bccmt.inference.embedding import embed_waveforms
-from speechbrain_bccmt.inference.source import SpeakerModel, load_speaker_model
+from speechbrain_bccmt.inference.model_folder import SpeakerModel, load_speaker_model
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 SECONDS = (0.3, 1, 3.017, 30)
@@ -130,7 +132,7 @@ def test_silence_is_finite(model, graphs):
 def test_metadata_tells_what_a_client_must_know(graphs):
     entries = load_session(graphs["waveform", False]).get_modelmeta().custom_metadata_map
     assert (entries["graph"], entries["sample_rate"], entries["output_dim"]) == ("waveform", "16000", "192")
-    assert "embedding_model: !apply:speechbrain_bccmt.bccmt_tiny" in entries["hyperparams"]
+    assert json.loads(entries["modules"])["embedding_model"]["class"] == "speechbrain_bccmt.bccmt_tiny"
 
 
 def test_8_bit_graphs_give_nearly_the_same_embedding(synthetic_speech, tmp_path):

@@ -10,7 +10,7 @@ from torchaudio.compliance import kaldi
 from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.export.sherpa import fits_sherpa
 from speechbrain_bccmt.features import KaldiFbank
-from speechbrain_bccmt.inference.source import load_speaker_model
+from speechbrain_bccmt.inference.model_folder import load_speaker_model
 
 sherpa_onnx = pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not installed")
 

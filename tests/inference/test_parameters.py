@@ -3,9 +3,8 @@
 import pytest
 import torch
 from speechbrain.utils.checkpoints import Checkpointer
-from speechbrain.utils.parameter_transfer import Pretrainer
 
-from speechbrain_bccmt.inference.parameters import find_checkpoint_file, load_pretrained
+from speechbrain_bccmt.inference.parameters import find_checkpoint_file, load_parameters
 
 
 def save_run(folder, values, key="eer"):
@@ -35,7 +34,7 @@ def test_flat_folder_wins_and_other_names(tmp_path):
     save_run(tmp_path / "save", [0.3])
     (tmp_path / "embedding_model.ckpt").touch()
     assert find_checkpoint_file(tmp_path) == tmp_path / "embedding_model.ckpt"
-    with pytest.raises(FileNotFoundError, match="no pretrained 'classifier'.*looked for classifier.ckpt"):
+    with pytest.raises(FileNotFoundError, match="no pretrained 'classifier'.*looked for .*classifier.ckpt"):
         find_checkpoint_file(tmp_path, "classifier")
 
 
@@ -60,8 +59,8 @@ def test_hub_id_goes_to_the_hub(tmp_path, monkeypatch):
         return tmp_path / filename
 
     monkeypatch.setattr("speechbrain_bccmt.inference.parameters.fetch", fetch)
-    assert find_checkpoint_file("owner/model") == tmp_path / "embedding_model.ckpt"
-    assert asked == [("embedding_model.ckpt", "owner/model")]
+    assert find_checkpoint_file("owner/model") == tmp_path / "embedding_model.safetensors"
+    assert asked == [("embedding_model.safetensors", "owner/model")]
 
 
 def test_hub_without_network(tmp_path, monkeypatch):
@@ -71,15 +70,15 @@ def test_hub_without_network(tmp_path, monkeypatch):
         find_checkpoint_file("no-such-owner/no-such-model")
 
 
-def test_load_pretrained_and_its_refusal(tmp_path):
+def test_parameters_must_fit(tmp_path):
     save_run(tmp_path, [0.25])
     model = torch.nn.Linear(1, 1, bias=False)
-    files = load_pretrained(Pretrainer(loadables={"embedding_model": model}), tmp_path)
+    files = load_parameters({"embedding_model": model}, tmp_path)
     assert model.weight.item() == pytest.approx(0.25)
     assert files["embedding_model"].is_file()
     for other in (torch.nn.Linear(1, 1), torch.nn.Linear(2, 1, bias=False)):
         with pytest.raises(ValueError, match="do not fit the Linear"):
-            load_pretrained(Pretrainer(loadables={"embedding_model": other}), tmp_path)
+            load_parameters({"embedding_model": other}, tmp_path)
 
 
 @pytest.mark.parametrize("content", ["", ":::[ garbage", "x: !!python/object/apply:os.system [true]", "- 1"])

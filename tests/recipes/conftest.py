@@ -115,25 +115,28 @@ def models(tmp_path_factory):
     from hyperpyyaml import load_hyperpyyaml
     from speechbrain.lobes.models.ECAPA_TDNN import Classifier
 
-    from speechbrain_bccmt.lobes.bccmt import bccmt_base, bccmt_tiny
-    from speechbrain_bccmt.lobes.token_embedder import TokenEmbedder
+    import speechbrain_bccmt
+    from tests.tiny_hub_folder import write_hyperparams
 
     folders = {}
     for name, builder, size in (
-        ("teacher", bccmt_base, 192),
-        ("student", bccmt_tiny, 192),
-        ("narrow", bccmt_tiny, 8),
-        ("token", TokenEmbedder, 192),
+        ("teacher", "bccmt_base", 192),
+        ("student", "bccmt_tiny", 192),
+        ("narrow", "bccmt_tiny", 8),
+        ("token", "TokenEmbedder", 192),
+        ("token_bccmt", "token_bccmt_tiny", 192),
     ):
         folders[name] = tmp_path_factory.mktemp(name)
-        torch.save(builder(embedding_size=size).state_dict(), folders[name] / "embedding_model.ckpt")
+        write_hyperparams(folders[name], builder, embedding_size=size)
+        encoder = getattr(speechbrain_bccmt, builder)(embedding_size=size)
+        torch.save(encoder.state_dict(), folders[name] / "embedding_model.ckpt")
         classifier = Classifier(input_size=size, out_neurons=N_TRAIN)
         torch.save(classifier.state_dict(), folders[name] / "classifier.ckpt")
-    yaml = HPARAMS / "verification_token_phonetic.yaml"
-    hparams = load_hyperpyyaml(yaml.read_text(), dict.fromkeys(("data_folder", "pretrain_path"), ""))
-    for folder, part in (("phonetic", "phonetic_model"), ("token_phonetic", "embedding_model")):
-        folders[folder] = tmp_path_factory.mktemp(folder)
-        # Not what the same seed gives to a network that nobody loads.
-        state = {name: value * 0.9 for name, value in hparams[part].state_dict().items()}
-        torch.save(state, folders[folder] / f"{part}.ckpt")
+    folder = folders["phonetic"] = tmp_path_factory.mktemp("phonetic")
+    hparams = load_hyperpyyaml(
+        (HPARAMS / "token_phonetic.yaml").read_text(), {"data_folder": "", "phonetic_source": ""}
+    )
+    # Not what the same seed gives to a network that nobody loads.
+    state = {name: value * 0.9 for name, value in hparams["phonetic_model"].state_dict().items()}
+    torch.save(state, folder / "phonetic_model.ckpt")
     return folders

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_bccmt.inference.source import load_speaker_model
-from speechbrain_bccmt.lobes.token_embedder import token_bccmt_tiny
+from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.scoring.plda import PLDA
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,20 +36,28 @@ def run_script(script, arguments):
     return module.main(arguments)
 
 
-def run(row, output, extra="", **folders):
-    """Run a row's script on its YAML; give the exit code."""
+def run(row, output, extra="", more=(), **folders):
+    """Run a row's script on its YAML; return the exit code."""
     data = VOXCELEB if row["Dataset"] == "VoxCeleb" else ""
     flags = f"{COMMON} {data} {TRAINING_FLAGS if row in TRAINING else ''} {row['test_debug_flags']} {extra}"
     # SpeechBrain refuses an option that is given twice; the last one counts here.
     flags = {flag.split("=")[0]: flag for flag in flags.format(output=output, **folders).split()}
-    return run_script(ROOT / row["Script_file"], [str(ROOT / row["Hparam_file"]), *flags.values()])
+    return run_script(ROOT / row["Script_file"], [str(ROOT / row["Hparam_file"]), *flags.values(), *more])
 
 
-def row_of(yaml):
-    return next(row for row in TRAINING if row["Hparam_file"] == f"hparams/{yaml}.yaml")
+def row_of(yaml, dataset=None):
+    return next(
+        row
+        for row in TRAINING
+        if row["Hparam_file"] == f"hparams/{yaml}.yaml" and dataset in (None, row["Dataset"])
+    )
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: Path(row["Hparam_file"]).stem)
+@pytest.mark.parametrize(
+    "row",
+    ROWS,
+    ids=lambda row: f"{row['Dataset']} {Path(row['Hparam_file']).stem} {row['test_debug_flags'][:40]}",
+)
 def test_every_experiment_runs(row, corpus, phrase_corpora, models, tmp_path):
     assert run(row, tmp_path, **corpus, **phrase_corpora, **models) == 0
     expected = re.search(r"file_exists=\[(.*)\]", row["test_debug_checks"]).group(1).split(",")
@@ -64,7 +71,11 @@ def test_every_experiment_runs(row, corpus, phrase_corpora, models, tmp_path):
 
 
 def test_verification_needs_no_training_speakers_without_cohort(corpus, models, tmp_path, capsys):
-    (row,) = (row for row in ROWS if row["Hparam_file"] == "hparams/verification_bccmt_tiny.yaml")
+    (row,) = (
+        row
+        for row in ROWS
+        if row["Hparam_file"] == "hparams/verification.yaml" and "student" in row["test_debug_flags"]
+    )
     for speaker in ("id06", "id07"):  # those of the trial list
         (tmp_path / "wav").mkdir(exist_ok=True)
         (tmp_path / "wav" / speaker).symlink_to(corpus["corpus"] / "wav" / speaker)
@@ -78,16 +89,16 @@ def test_verification_needs_no_training_speakers_without_cohort(corpus, models, 
 
 def test_extracted_embeddings_serve_every_scoring_run(corpus, models, tmp_path, monkeypatch):
     def verification(yaml, output, extra):
-        (row,) = (row for row in ROWS if row["Hparam_file"] == f"hparams/{yaml}.yaml")
+        row = next(row for row in ROWS if row["Hparam_file"] == f"hparams/{yaml}.yaml")
         return run(
             row, tmp_path / output, f"--embeddings_folder={tmp_path / 'kept'} {extra}", **corpus, **models
         )
 
-    narrow = f"--pretrain_path={models['narrow']} --embedding_size=8"
-    assert verification("extract_bccmt_tiny", "extracted", narrow) == 0
+    narrow = f"--pretrain_path={models['narrow']}"
+    assert verification("extract", "extracted", narrow) == 0
     monkeypatch.setattr("speechbrain_bccmt.inference.embedding_store.embed_utterances", None)
-    assert verification("verification_plda_bccmt_tiny", "plda", "") == 0
-    assert verification("verification_bccmt_tiny", "cosine", narrow) == 0
+    assert verification("verification_plda", "plda", "") == 0
+    assert verification("verification", "cosine", narrow) == 0
     train, test = (np.load(tmp_path / "extracted" / f"{part}.npz") for part in ("train", "test"))
     assert len(train["ids"]) == 24 and sorted(set(train["speakers"])) == [f"id0{n}" for n in range(6)]
     place = {utterance: place for place, utterance in enumerate(test["ids"])}
@@ -114,7 +125,7 @@ def test_every_key_is_used(row):
     """As SpeechBrain's consistency test: a key is read by the script, or another key refers to it."""
     yaml = (ROOT / row["Hparam_file"]).read_text()
     code = (ROOT / row["Script_file"]).read_text()
-    shared = ["evaluation/experiment.py", "evaluation/phrase_experiment.py"]
+    shared = ["evaluation/experiment.py"]
     if row in TRAINING:
         shared = [f"training/{name}.py" for name in ("distillation_brain", "speaker_brain", "recipe")]
     if row["Dataset"] != "VoxCeleb":
@@ -135,21 +146,24 @@ def test_every_key_is_used(row):
 @pytest.mark.parametrize(
     ("yaml", "extra", "message"),
     [
-        ("bccmt_tiny", "--data_folder=/no/such/folder", "/no/such/folder"),
-        ("bccmt_tiny", "--noise_folder=/no/such/noise", "/no/such/noise"),
-        ("bccmt_tiny", "--no_such_key=1", "no_such_key"),
-        ("bccmt_tiny", "--speeds=[90,100]", "100"),
-        ("bccmt_tiny", "--tensorboard=True", "pip install tensorboard"),
-        ("bccmt_tiny", "--batch_size=1000", "batch_size"),
+        ("bccmt", "--data_folder=/no/such/folder", "/no/such/folder"),
+        ("bccmt", "--noise_folder=/no/such/noise", "/no/such/noise"),
+        ("bccmt", "--no_such_key=1", "no_such_key"),
+        ("bccmt", "--speeds=[90,100]", "100"),
+        ("bccmt", "--tensorboard=True", "pip install tensorboard"),
+        ("bccmt", "--batch_size=1000", "batch_size"),
         ("bccmt_tiny_kd", "--teacher_source=/no/such/teacher", "/no/such/teacher"),
         ("bccmt_tiny_kd", "--teacher_source={student}", "do not fit"),
         ("bccmt_tiny_kd", "--kd_blocks=[[0,99]]", "out of range"),
-        ("bccmt_tiny_lm", "--init_from=/no/such/model", "/no/such/model"),
-        ("token_mean", "--class_of=phrase", "class_of is 'phrase'"),
-        ("token_mean", '--corpus_options={{"takes":2}}', "corpus_options: "),
-        ("token_class", "--data_folder=/no/such/folder", "/no/such/folder"),
-        ("token_class", "--corpus_options=null", "protocol=drawn"),
-        ("token_sampled", "--data_folder={phrases}", "not laid out as DeepMine"),
+        ("bccmt", "--init_from=/no/such/model", "/no/such/model"),
+        ("token", "--class_of=phrase", "class_of is 'phrase'"),
+        ("token", '--corpus_options={{"takes":2}}', "corpus_options: "),
+        ("token", "--readout=max", "readout='max' is unknown"),
+        ("token RSR2015", "--data_folder=/no/such/folder", "/no/such/folder"),
+        ("token RSR2015", "--corpus_options=null", "protocol=drawn"),
+        ("token DeepMine", "--data_folder={phrases}", "not laid out as DeepMine"),
+        ("bccmt", "--size=huge", "size is 'huge'"),
+        ("bccmt", "--attention=space", "attention"),
         ("token_kd", "--teacher_source=/no/such/teacher", "/no/such/teacher"),
         ("token_kd", "--teacher_source={token}", "no label_encoder.txt"),
         ("token_phonetic", "--phonetic_source=/no/such/network", "/no/such/network"),
@@ -162,7 +176,7 @@ def test_user_mistakes_get_one_clear_message(
     if "tensorboard" in extra:
         monkeypatch.setitem(sys.modules, "tensorboard", None)
         monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    assert run(row_of(yaml), tmp_path, extra, **corpus, **phrase_corpora, **models) == 2
+    assert run(row_of(*yaml.split()), tmp_path, extra, **corpus, **phrase_corpora, **models) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert error.startswith("error: ") and message in error
 
@@ -172,7 +186,7 @@ def test_a_teacher_of_tokens_learns_alongside_or_was_trained_before(phrase_corpo
     assert run(row_of("token_kd"), tmp_path / "alongside", short, **phrase_corpora) == 0
     log = (tmp_path / "alongside/train_log.txt").read_text()
     assert "token_loss" in log and "teacher_loss" in log
-    as_teacher = row_of("token_mean") | {"Hparam_file": "hparams/token_class.yaml"}
+    as_teacher = row_of("token", "PhraseCorpus") | {"test_debug_flags": "--data_folder={phrases}"}
     assert run(as_teacher, tmp_path / "teacher", f"{TRAINING_FLAGS} {short}", **phrase_corpora) == 0
     source = f"--teacher_source={tmp_path / 'teacher'} {short}"
     assert run(row_of("token_kd"), tmp_path / "student", source, **phrase_corpora) == 0
@@ -185,12 +199,11 @@ def test_a_phonetic_network_is_kept_as_it_was_given(phrase_corpora, models, tmp_
     given = torch.load(models["phonetic"] / "phonetic_model.ckpt")
     (checkpoint,) = tmp_path.glob("save/CKPT+*/embedding_model.ckpt")
     trained = torch.load(checkpoint)
-    kept = {name: trained.pop(f"phonetic_model.{name}") for name in given}
+    kept = {name: trained[f"phonetic_model.{name}"] for name in given}
     assert given and all(torch.equal(kept[name], given[name]) for name in given)
-    assert all(name.startswith("embedder.") for name in trained)
     # The output of the training alone is the whole model: no other file, no word of where the network came from.
     model = load_speaker_model(tmp_path)
-    assert "phonetic_source" not in model.hyperparams
+    assert "phonetic_source" not in str(model.architecture["embedding_model"])
     assert torch.equal(
         model.embedding_model.state_dict()["phonetic_model.bottleneck.w.bias"], given["bottleneck.w.bias"]
     )
@@ -198,16 +211,11 @@ def test_a_phonetic_network_is_kept_as_it_was_given(phrase_corpora, models, tmp_
 
 def test_a_student_with_phonetic_positions_learns_from_a_teacher_with_them(phrase_corpora, models, tmp_path):
     phonetic = (ROOT / "hparams/token_phonetic.yaml").read_text()
-    network = phonetic[phonetic.index("phonetic_model: !new") : phonetic.index("token_embedder: !new")]
+    network = phonetic[phonetic.index("phonetic_model: !new") : phonetic.index("embedding_model: !new")]
     text = (ROOT / "hparams/token_kd.yaml").read_text()
-    for name in ("embedding_model", "teacher_model"):
-        joined = f"{{embedder: !ref <{name}_itself>, phonetic_model: !ref <phonetic_model>}}"
-        text = text.replace(f"\n{name}: !new", f"\n{name}_itself: !new")
-        text += f"\n{name}: !new:speechbrain_bccmt.PhoneticTokenEmbedder {joined}\n"
-    text = text.replace(
-        "positions: !ref <positions>", "positions: phonetic\n    phonetic_size: !ref <phonetic_size>"
-    )
-    text = text.replace("!include:common", f"!include:{ROOT}/hparams/common")
+    options = "positions: phonetic\n    phonetic_size: !ref <phonetic_size>\n    phonetic_model: !ref <phonetic_model>"
+    assert text.count("    positions: !ref <positions>") == 2  # of student and teacher
+    text = text.replace("positions: !ref <positions>", options)
     text += f"phonetic_size: 64\nphonetic_source: !PLACEHOLDER\n{network}"
     (tmp_path / "kd.yaml").write_text(text)
     row = row_of("token_kd") | {"Hparam_file": tmp_path / "kd.yaml"}
@@ -222,20 +230,20 @@ def test_a_student_with_phonetic_positions_learns_from_a_teacher_with_them(phras
         assert all(torch.equal(trained[f"{prefix}phonetic_model.{key}"], given[key]) for key in given)
 
 
-def test_tokens_on_bccmt_are_verified_by_an_override(phrase_corpora, tmp_path):
-    (row,) = (
-        row
-        for row in ROWS
-        if row["Hparam_file"] == "hparams/verification_token.yaml" and row["Dataset"] == "PhraseCorpus"
-    )
-    torch.save(token_bccmt_tiny().state_dict(), tmp_path / "embedding_model.ckpt")
-    extra = "--score_norm=null --embedding_model=!apply:speechbrain_bccmt.token_bccmt_tiny"
-    folders = {**phrase_corpora, "token": tmp_path}
-    assert run(row, tmp_path / "out", extra, **folders) == 0
-    assert (tmp_path / "out" / "results.json").is_file()
+def test_every_recipe_shows_what_its_scripts_can_run():
+    for folder in sorted((ROOT / "recipes").glob("*/SpeakerRec")):
+        shown = {path.name for path in (folder / "hparams").iterdir()}
+        run_here = {Path(row["Hparam_file"]).name for row in ROWS if row["Dataset"] == folder.parent.name}
+        assert run_here <= shown and all(path.resolve().is_file() for path in (folder / "hparams").iterdir())
+        scripts = {path.stem for path in folder.glob("*.py")}
+        for name in shown:
+            (script,) = {
+                Path(row["Script_file"]).stem for row in ROWS if Path(row["Hparam_file"]).name == name
+            }
+            assert script in scripts, f"{folder}: no script runs {name}"
 
 
 def test_resuming_another_experiment_is_refused(corpus, models, tmp_path, capsys):
-    assert run(row_of("bccmt_tiny"), tmp_path, "--number_of_epochs=1", **corpus, **models) == 0
-    assert run(row_of("bccmt_tiny"), tmp_path, "--speeds=[100]", **corpus, **models) == 2
+    assert run(row_of("bccmt"), tmp_path, "--number_of_epochs=1", **corpus, **models) == 0
+    assert run(row_of("bccmt"), tmp_path, "--speeds=[100]", **corpus, **models) == 2
     assert "another output folder" in capsys.readouterr().err

@@ -10,16 +10,17 @@ from hyperpyyaml import resolve_references
 from ruamel.yaml import YAML
 
 from speechbrain_bccmt.cli import main
+from speechbrain_bccmt.export.sherpa import SHERPA_FEATURES
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from tests.recipes.test_recipes import ROOT, ROWS, row_of, run
 
 sherpa_onnx = pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not installed")
-FEATURES = "--compute_features=!include:common/sherpa_features.yaml"
+TRAINING = ("bccmt", "bccmt_tiny_kd", "token", "token_kd", "token_phonetic")
 
 
-@pytest.mark.parametrize("yaml", sorted((ROOT / "hparams").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_experiment_takes_them(yaml):
-    key, value = FEATURES.removeprefix("--").split("=")
+@pytest.mark.parametrize("name", TRAINING)
+def test_every_training_takes_them(name):
+    yaml, key, value = ROOT / "hparams" / f"{name}.yaml", "compute_features", SHERPA_FEATURES
     needed = re.findall(r"^(\w+): !PLACEHOLDER", yaml.read_text(encoding="utf-8"), re.MULTILINE)
     overrides = "\n".join([f"{key}: {value}", *(f"{name}: somewhere" for name in needed)])
     with open(yaml, encoding="utf-8") as file:
@@ -34,9 +35,9 @@ def cosine(a, b):
 
 def test_training_to_sherpa_onnx(corpus, tmp_path):
     training = tmp_path / "training"
-    assert run(row_of("bccmt_tiny"), training, FEATURES, **corpus) == 0
-    (row,) = (row for row in ROWS if row["Hparam_file"] == "hparams/verification_bccmt_tiny.yaml")
-    options = f"{FEATURES} --score_norm=null --pretrain_path={training}"
+    assert run(row_of("bccmt"), training, more=[f"--compute_features={SHERPA_FEATURES}"], **corpus) == 0
+    (row,) = (row for row in ROWS if row["Hparam_file"] == "hparams/verification.yaml")
+    options = f"--score_norm=null --pretrain_path={training}"
     assert run(row, tmp_path / "verified", options, **corpus, student=training) == 0
     exported = CliRunner().invoke(main, ["export", "onnx", str(training), str(tmp_path / "onnx")])
     assert exported.exit_code == 0, exported.output

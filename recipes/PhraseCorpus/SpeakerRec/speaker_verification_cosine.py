@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verifies speakers and their phrases on any phrase corpus: cosine scores against models of several takes.
 
-    python speaker_verification_cosine.py hparams/verification_token.yaml --data_folder=/data/commands \
+    python speaker_verification_cosine.py hparams/verification_phrases.yaml --data_folder=/data/commands \
         --pretrain_path=results/token_class/1986
 
 Any key of the YAML can be set in this way. Writes scores.txt, results.json with the error rates by type of trial,
@@ -12,8 +12,7 @@ import sys
 from functools import partial
 
 from speechbrain_bccmt.corpora.phrase_csv import prepare_phrase_csv
-from speechbrain_bccmt.evaluation.experiment import run_recipe
-from speechbrain_bccmt.evaluation.phrase_experiment import verify_phrases
+from speechbrain_bccmt.evaluation.experiment import run_recipe, verify_phrases
 
 
 def main(arguments=None):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains embeddings for text-dependent verification on a phrase corpus that a CSV describes, with or without a teacher.
 
-    python train_speaker_embeddings.py hparams/token_class.yaml --data_folder=/data/commands
+    python train_speaker_embeddings.py hparams/token.yaml --data_folder=/data/commands
 
 Any key of the YAML can be set in this way. Started again, it resumes from the last checkpoint.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains embeddings for text-dependent verification on RSR2015 Part II, with or without a teacher.
 
-    python train_speaker_embeddings.py hparams/token_class.yaml --data_folder=/data/RSR2015
+    python train_speaker_embeddings.py hparams/token.yaml --data_folder=/data/RSR2015
 
 Any key of the YAML can be set in this way. Started again, it resumes from the last checkpoint.
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Extracts the embedding of every utterance of a corpus, for later scoring runs and for other tools.
 
-    python extract_speaker_embeddings.py hparams/extract_bccmt_tiny.yaml --data_folder=/data/VoxCeleb1 \
+    python extract_speaker_embeddings.py hparams/extract.yaml --data_folder=/data/VoxCeleb1 \
         --verification_file=/data/meta/veri_test2.txt --pretrain_path=results/bccmt_tiny/1986
 
 Any key of the YAML can be set in this way. A run that was killed goes on where it was. The embeddings lie in

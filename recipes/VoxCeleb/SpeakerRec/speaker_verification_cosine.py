@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verifies speakers: embeds each utterance of a trial list once, and scores the trials by cosine.
 
-    python speaker_verification_cosine.py hparams/verification_bccmt_tiny.yaml --data_folder=/data/VoxCeleb1 \
+    python speaker_verification_cosine.py hparams/verification.yaml --data_folder=/data/VoxCeleb1 \
         --verification_file=/data/meta/veri_test2.txt --pretrain_path=results/bccmt_tiny/1986
 
 Any key of the YAML can be set in this way. Writes scores.txt, scores_norm.txt (with score normalisation),
@@ -12,17 +12,14 @@ another run with the same model reads them there.
 import sys
 
 from speechbrain_bccmt.corpora.voxceleb import prepare_voxceleb
-from speechbrain_bccmt.evaluation.experiment import print_results, read_rows, run_recipe
-from speechbrain_bccmt.scoring import cosine_scores, s_norm
-from speechbrain_bccmt.scoring.cohort import choose_cohort, speaker_means
+from speechbrain_bccmt.evaluation.experiment import check_score_norm, print_results, read_rows, run_recipe
 from speechbrain_bccmt.trials.read import read_trials
 
 
 def verify(experiment):
     """Score the trials, and report."""
     hparams = experiment.hparams
-    if hparams["score_norm"] not in (None, "s-norm"):
-        raise ValueError(f"score_norm is '{hparams['score_norm']}', expected s-norm or null")
+    check_score_norm(hparams)
     trials = read_trials(hparams["verification_file"])
     prepared = prepare_voxceleb(
         hparams["data_folder"],
@@ -32,36 +29,15 @@ def verify(experiment):
         training=hparams["score_norm"] is not None,  # the cohort are training speakers
         progress=experiment.progress,
     )
-    rows = read_rows(prepared.test_csv)
-    embeddings = experiment.embed_trials(rows, trials)
-    with experiment.timed("scoring"):
-        scores = {"cosine": cosine_scores(embeddings, trials.enrol, trials.test)}
-    files = {"cosine": "scores.txt"}
-
-    cohort = ()
-    (experiment.output_folder / "scores_norm.txt").unlink(missing_ok=True)  # of an earlier run
-    if hparams["score_norm"]:
-        chosen = choose_cohort(
-            read_rows(prepared.train_csv),
-            hparams["cohort_size"],
-            hparams["cohort_utterances"],
-            hparams["seed"],
-        )
-        with experiment.timed("cohort"):
-            cohort = speaker_means(experiment.embed(chosen), [row["spk_id"] for row in chosen])
-        with experiment.timed("normalisation"):
-            scores["s-norm"] = s_norm(
-                scores["cosine"], embeddings, trials.enrol, trials.test, cohort, hparams["top_n"]
-            )
-        files["s-norm"] = "scores_norm.txt"
-
+    scores, files, n_cohort = experiment.score_by_cosine(trials, prepared.test_csv, prepared.train_csv)
+    seconds = sum(float(row["duration"]) for row in read_rows(prepared.test_csv))
     results = experiment.report(
         trials,
         scores,
         files,
         picture_of="cosine",
-        audio_seconds=round(sum(float(row["duration"]) for row in rows), 2),
-        cohort_speakers=len(cohort),
+        audio_seconds=round(seconds, 2),
+        cohort_speakers=n_cohort,
     )
     print_results(results, experiment.output_folder)
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Verifies speakers by PLDA, fitted on the embeddings of the training speakers.
 
-    python speaker_verification_plda.py hparams/verification_plda_bccmt_tiny.yaml \
+    python speaker_verification_plda.py hparams/verification_plda.yaml \
         --data_folder="[/data/VoxCeleb1, /data/VoxCeleb2]" --verification_file=/data/meta/veri_test2.txt \
         --pretrain_path=results/bccmt_tiny/1986
 

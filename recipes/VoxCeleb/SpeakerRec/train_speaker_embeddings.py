@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains speaker embeddings, with or without a teacher.
 
-    python train_speaker_embeddings.py hparams/bccmt_tiny.yaml --data_folder=/data/VoxCeleb2 \
+    python train_speaker_embeddings.py hparams/bccmt.yaml --data_folder=/data/VoxCeleb2 \
         --verification_file=/data/meta/veri_test2.txt --noise_folder=/data/musan \
         --rir_folder=/data/RIRS_NOISES
 

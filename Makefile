@@ -11,7 +11,7 @@ READY := $(VENV)/.ready
 help:
 	@echo "make demo   the main job on a small synthetic corpus, under 15 minutes on 2 cores"
 	@echo "make test   lint and all tests, with the examples of the documentation"
-	@echo "make lint   ruff only"
+	@echo "make lint   ruff, and the import contract of docs/architecture.md"
 	@echo "make bench  preparation, sizes and skeletons: prints a table each and writes JSON under results/"
 	@echo "            (benchmarks/speechocean762.py is run by hand: needs SPEECH_DATA and an hour or more)"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 to 3.13)."
@@ -24,6 +24,7 @@ test: lint
 
 lint: $(READY)
 	$(BIN)/ruff check .
+	$(BIN)/lint-imports --no-cache
 
 bench: $(READY)
 	@set -e; for name in preparation sizes skeleton; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done

@@ -50,6 +50,7 @@ setup(
             "onnxruntime",
             "gradio>=6",
             "hypothesis",
+            "import-linter",
             "playwright",
             "pytest",
             "pytest-xdist",

@@ -23,10 +23,10 @@ from speechbrain_bccmt.evaluation.plots import plot_eer_by_duration
 from speechbrain_bccmt.evaluation.report import OperatingPoint, draw, format_judgement, judge, write_results
 from speechbrain_bccmt.inference.embedding_files import read_embeddings
 from speechbrain_bccmt.scoring import Calibration, act_dcf, cllr, cosine_scores, min_cllr, min_dcf, s_norm
-from speechbrain_bccmt.scoring.bootstrap import trial_speakers
-from speechbrain_bccmt.scoring.cohort import speaker_means
+from speechbrain_bccmt.scoring.norms import speaker_means
 from speechbrain_bccmt.scoring.plda import PLDA
 from speechbrain_bccmt.trials.read import read_trials
+from speechbrain_bccmt.trials.trial_list import trial_speakers
 
 TOP_N = 50
 CURVES = "cosine", "s-norm, top 50", "PLDA"

@@ -12,8 +12,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure, SubFigure
 
-from speechbrain_bccmt.attention.plots import draw_attention_maps
-from speechbrain_bccmt.attention.token_plots import draw_token_attention, picture_inches
+from speechbrain_bccmt.attention.plots import draw_attention_maps, draw_token_attention, picture_inches
 from speechbrain_bccmt.audio.recording import Recording
 from speechbrain_bccmt.features import band_frequencies
 from speechbrain_bccmt.figures import save_figure

@@ -192,7 +192,7 @@ def _score_embeddings(path: str, trials, options: dict):
 
 def _speakers(trials, path: str | None):
     """Give the speakers of each trial's sides, or None and why they are not known."""
-    from speechbrain_bccmt.scoring.bootstrap import trial_speakers
+    from speechbrain_bccmt.trials.trial_list import trial_speakers
 
     if trials is None:
         return None, "the score file does not name the trials."

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from speechbrain_bccmt.audio.folders import find_recordings
+from speechbrain_bccmt.audio.recording import find_recordings
 
 
 def load_model(source: str, device: str | None = None):

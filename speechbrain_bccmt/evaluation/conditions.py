@@ -21,8 +21,7 @@ import numpy as np
 from speechbrain_bccmt.evaluation.summary import align_columns, summarise
 from speechbrain_bccmt.trials.read import first_few
 from speechbrain_bccmt.trials.table import COLUMN_NAMES, name_in_errors, open_text, plain_name
-from speechbrain_bccmt.trials.trial_index import TrialIndex
-from speechbrain_bccmt.trials.trial_list import Trials
+from speechbrain_bccmt.trials.trial_list import TrialIndex, Trials
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.special import ndtri
 
-from speechbrain_bccmt.evaluation.durations import eer_by_duration
+from speechbrain_bccmt.evaluation.summary import eer_by_duration
 from speechbrain_bccmt.figures import save_figure
 from speechbrain_bccmt.scoring.metrics import check_scores, det_curve, equal_error_rate, min_dcf
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio.folders import find_recordings
+from speechbrain_bccmt.audio.recording import find_recordings
 from speechbrain_bccmt.evaluation.summary import summarise
 from speechbrain_bccmt.export.onnx import load_session
 from speechbrain_bccmt.files import temporary_sibling

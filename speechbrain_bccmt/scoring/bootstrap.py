@@ -23,14 +23,13 @@ training, and not of another cohort.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from tqdm import tqdm
 
 from speechbrain_bccmt.scoring.weighted_trials import SortedTrials, figures_of
-from speechbrain_bccmt.trials.trial_list import Trials, speaker_of
 
 _MINIMA = ("min_dcf", "min_cllr")
 _SHOW_PROGRESS_FROM = 2e8  # trials to weigh, several seconds
@@ -227,43 +226,3 @@ def resample(
         for name, figure in figures.items():
             samples[name][index] = figure(weighted)
     return points, samples
-
-
-def trial_speakers(
-    trials: Trials, speakers: Mapping[str, str] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """Tell the speakers of each trial.
-
-    Parameters
-    ----------
-    trials : Trials
-        The trials.
-    speakers : mapping of str to str, optional
-        The speaker of each utterance (Kaldi's utt2spk). By default the first folder of its id.
-
-    Returns
-    -------
-    enrol_speaker, test_speaker : numpy.ndarray
-        (M,) integers: equal numbers for equal speakers. A model's speaker is that of its first utterance.
-
-    Raises
-    ------
-    ValueError
-        If `speakers` lacks an utterance.
-
-    Examples
-    --------
-    >>> trials = Trials(["a/1", "a/2", "b/1"], np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
-    >>> [side.tolist() for side in trial_speakers(trials)]
-    [[0, 0], [0, 1]]
-    """
-    if speakers is not None and (missing := [name for name in trials.ids if name not in speakers]):
-        raise ValueError(
-            f"no speaker is known of {len(missing)} utterances of the trials, such as {missing[0]}"
-        )
-    names = [speaker_of(name) if speakers is None else speakers[name] for name in trials.ids]
-    code = np.unique(names, return_inverse=True)[1]
-    enrolled = code
-    if trials.models is not None:
-        enrolled = code[[model.utterances[0] for model in trials.models]]
-    return enrolled[trials.enrol], code[trials.test]

@@ -23,8 +23,7 @@ import numpy as np
 from speechbrain_bccmt.trials.read import NameIndex, first_few, read_trials
 from speechbrain_bccmt.trials.score_formats import Block, read_blocks
 from speechbrain_bccmt.trials.table import parse_label
-from speechbrain_bccmt.trials.trial_index import TrialIndex
-from speechbrain_bccmt.trials.trial_list import Trials
+from speechbrain_bccmt.trials.trial_list import TrialIndex, Trials
 
 logger = logging.getLogger(__name__)
 

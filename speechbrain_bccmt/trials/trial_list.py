@@ -6,6 +6,7 @@ utterances. A list without models is the special case in which each enrolment is
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -121,3 +122,100 @@ class Trials:
         if self.trial_type is None or name not in self.trial_types:
             return np.zeros(len(self), dtype=bool)
         return self.trial_type == self.trial_types.index(name)
+
+
+def trial_speakers(
+    trials: Trials, speakers: Mapping[str, str] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the speakers of each trial.
+
+    Parameters
+    ----------
+    trials : Trials
+        The trials.
+    speakers : mapping of str to str, optional
+        The speaker of each utterance (Kaldi's utt2spk). By default the first folder of its id.
+
+    Returns
+    -------
+    enrol_speaker, test_speaker : numpy.ndarray
+        (M,) integers: equal numbers for equal speakers. A model's speaker is that of its first utterance.
+
+    Raises
+    ------
+    ValueError
+        If `speakers` lacks an utterance.
+
+    Examples
+    --------
+    >>> trials = Trials(["a/1", "a/2", "b/1"], np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
+    >>> [side.tolist() for side in trial_speakers(trials)]
+    [[0, 0], [0, 1]]
+    """
+    if speakers is not None and (missing := [name for name in trials.ids if name not in speakers]):
+        raise ValueError(
+            f"no speaker is known of {len(missing)} utterances of the trials, such as {missing[0]}"
+        )
+    names = [speaker_of(name) if speakers is None else speakers[name] for name in trials.ids]
+    code = np.unique(names, return_inverse=True)[1]
+    enrolled = code
+    if trials.models is not None:
+        enrolled = code[[model.utterances[0] for model in trials.models]]
+    return enrolled[trials.enrol], code[trials.test]
+
+
+class _Lookup(dict):
+    """Name as spelled in a file to index of its id, -1 where there is no such id."""
+
+    def __init__(self, ids: Sequence[str], to_id):
+        super().__init__()
+        self.known = {name: index for index, name in enumerate(ids)}
+        self.to_id = to_id
+
+    def __missing__(self, name: str) -> int:
+        index = self[name] = self.known.get(self.to_id(name), -1)
+        return index
+
+
+class TrialIndex:
+    """Where in a trial list a pair of names is.
+
+    Parameters
+    ----------
+    trials : Trials
+        The list; each pair once.
+
+    Examples
+    --------
+    >>> trials = Trials(["a/1", "a/2", "b/1"], np.array([0, 0]), np.array([1, 2]), np.array([True, False]))
+    >>> TrialIndex(trials).find(["a/1.wav", "a/1.wav", "a/2.wav"], ["b/1.wav", "a/2.wav", "a/1.wav"]).tolist()
+    [1, 0, -1]
+    """
+
+    def __init__(self, trials: Trials):
+        self._test = _Lookup(trials.ids, utterance_id)
+        self._enrol = self._test if trials.models is None else _Lookup(trials.enrolment_ids, str)
+        self._width = len(trials.ids)
+        pairs = trials.enrol.astype(np.int64) * self._width + trials.test
+        self._order = np.argsort(pairs, kind="stable")
+        self._pairs = pairs[self._order]
+
+    def find(self, enrol: Sequence[str], test: Sequence[str]) -> np.ndarray:
+        """Find pairs of names, spelled with or without the extension of an audio file.
+
+        Parameters
+        ----------
+        enrol, test : sequence of str
+            (N,) names; of models, where the list has them, in `enrol`.
+
+        Returns
+        -------
+        numpy.ndarray
+            (N,) numbers of trials, -1 where the list has no such trial. The order of the sides counts.
+        """
+        first = np.fromiter(map(self._enrol.__getitem__, enrol), np.int64)
+        second = np.fromiter(map(self._test.__getitem__, test), np.int64)
+        pairs = first * self._width + second
+        place = np.minimum(np.searchsorted(self._pairs, pairs), len(self._pairs) - 1)
+        found = (first >= 0) & (second >= 0) & (self._pairs[place] == pairs)
+        return np.where(found, self._order[place], -1)

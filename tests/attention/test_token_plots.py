@@ -8,7 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from speechbrain_bccmt.attention.clip_attention import attend_to_clip, plot_clips
-from speechbrain_bccmt.attention.token_plots import draw_token_attention
+from speechbrain_bccmt.attention.plots import draw_token_attention
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from tests.tiny_hub_folder import write_token_folder
 from tests.voices import voice

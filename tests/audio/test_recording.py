@@ -10,8 +10,7 @@ import torch
 from torchaudio.functional import resample as torchaudio_resample
 
 from speechbrain_bccmt.audio import recording as audio
-from speechbrain_bccmt.audio.folders import find_recordings
-from speechbrain_bccmt.audio.recording import Recording, audible_seconds, read_mono, resample
+from speechbrain_bccmt.audio.recording import Recording, audible_seconds, find_recordings, read_mono, resample
 from speechbrain_bccmt.audio.waveforms import to_float
 
 

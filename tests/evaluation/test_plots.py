@@ -12,7 +12,6 @@ from speechbrain_bccmt.evaluation.calibration_plots import (
     least_cross_entropy,
     plot_calibration,
 )
-from speechbrain_bccmt.evaluation.durations import eer_by_duration
 from speechbrain_bccmt.evaluation.plots import (
     name_thresholds,
     plot_det,
@@ -20,6 +19,7 @@ from speechbrain_bccmt.evaluation.plots import (
     plot_score_histogram,
     plot_score_histograms,
 )
+from speechbrain_bccmt.evaluation.summary import eer_by_duration
 from speechbrain_bccmt.scoring import cllr, equal_error_rate, min_cllr
 
 generator = np.random.default_rng(0)

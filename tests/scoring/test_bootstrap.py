@@ -9,10 +9,9 @@ from speechbrain_bccmt.scoring.bootstrap import (
     confidence_intervals,
     difference_intervals,
     resample,
-    trial_speakers,
 )
 from speechbrain_bccmt.scoring.weighted_trials import MEASURES, SortedTrials
-from speechbrain_bccmt.trials.trial_list import EnrolmentModel, Trials
+from speechbrain_bccmt.trials.trial_list import EnrolmentModel, Trials, trial_speakers
 
 
 def draw_system(generator, n_speakers, per_speaker=4, spread=0.7, decimals=6):

@@ -24,15 +24,15 @@ from speechbrain_bccmt.commands.streams import mute_libraries, one_line
 
 MISUSE, FAULT, SIGNALLED = 2, 3, 128
 COMMANDS = {
-    "embed": "Embed recordings and store their embeddings.",
-    "verify": "Tell whether two recordings hold the same speaker.",
+    "verify": "Verify that two recordings are of the same speaker.",
     "enroll": "Enrol speakers by name.",
-    "identify": "Tell which enrolled speaker talks.",
+    "identify": "Identify an enrolled speaker.",
+    "embed": "Embed recordings.",
     "trials": "Draw a trial list over a corpus.",
-    "evaluate": "Judge scores or embeddings by a trial list.",
-    "export": "Turn a trained model into a hub folder or an ONNX file.",
-    "attention": "Draw where a model looks in recordings.",
-    "info": "Tell a model's size, operations and latency here.",
+    "evaluate": "Evaluate scores or embeddings on a trial list.",
+    "attention": "Plot attention maps of recordings.",
+    "info": "Show a model's size, operations and latency.",
+    "export": "Export a trained model to a hub folder or to ONNX.",
     "demo": "Open a local page that compares two recordings.",
 }
 
@@ -41,7 +41,7 @@ class LazyGroup(click.Group):
     """Imports a command when it is called, and turns errors into one line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Name the commands, in the order in which people meet them."""
+        """Return the commands, in the order in which people meet them."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -66,23 +66,23 @@ class LazyGroup(click.Group):
             ctx.exit(SIGNALLED + getattr(signal, "SIGPIPE", 13))
 
     def main(self, *args, **options):
-        """Run the command line, and end the process; what the user can mend is told in a line."""
+        """Run the command line, and end the process; what the user can mend is one line on standard error."""
         try:
             # Otherwise click itself ends the process, with 1 for Ctrl-C.
             code = super().main(*args, **options | {"standalone_mode": False})
         except click.Abort:
             code = SIGNALLED + signal.SIGINT
         except click.ClickException as error:
-            _tell(error.show)
+            _show(error.show)
             code = MISUSE
         except (OSError, ImportError, ValueError) as error:
             if os.environ.get("BCCMT_DEBUG"):
-                _tell(traceback.print_exc)
-            _tell(lambda error=error: click.echo(f"error: {one_line(error)}", err=True))
+                _show(traceback.print_exc)
+            _show(lambda error=error: click.echo(f"error: {one_line(error)}", err=True))
             code = MISUSE
         except Exception:
-            _tell(traceback.print_exc)
-            _tell(
+            _show(traceback.print_exc)
+            _show(
                 lambda: click.echo(
                     "error: this is a fault of bccmt, please report it with the above", err=True
                 )
@@ -91,10 +91,10 @@ class LazyGroup(click.Group):
         sys.exit(code)
 
 
-def _tell(show: Callable[[], None]) -> None:
+def _show(write: Callable[[], None]) -> None:
     """Write to standard error; where that is closed or full, the exit code must do."""
     with contextlib.suppress(OSError, ValueError):
-        show()
+        write()
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
@@ -102,8 +102,8 @@ def _tell(show: Callable[[], None]) -> None:
 def main() -> None:
     """Lightweight speaker verification.
 
-    A MODEL is a hub folder, the output folder of a training, or a HuggingFace hub id (owner/model). BCCMT_DEBUG=1
-    shows where an error came from.
+    Commands that need a model take it by -m/--model: a published folder, the output folder of a training, or a
+    HuggingFace hub id (owner/model). BCCMT_DEBUG=1 shows where an error came from.
     """
     # Names of files need not be text; in JSON this is an escape as any other.
     if sys.stdout is not None:

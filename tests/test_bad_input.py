@@ -141,7 +141,7 @@ def reference(model):
 @pytest.mark.parametrize(("kind", "rate", "channels"), GOOD)
 def test_what_can_be_read_is_read_rightly(run, tmp_path, reference, kind, rate, channels):
     path = write(tmp_path, kind, speech(rate, channels), rate)
-    entry = answer(run("embed", "model", path))
+    entry = answer(run("embed", "-m", "model", path))
     # Coders of lossy formats add a frame's padding.
     assert entry["seconds"] == pytest.approx(SECONDS, abs=0.15 if kind == "mp3" else 0.01)
     lossy = kind in ("vorbis", "opus", "mp3", "wav8", "ulaw")
@@ -185,7 +185,7 @@ SOUNDS = [
 def test_sounds_that_are_no_speech(run, tmp_path, content, kind):
     with np.errstate(over="ignore"):
         path = write(tmp_path, kind, CONTENTS[content](np.random.default_rng(0)))
-    result = run("embed", "model", path)
+    result = run("embed", "-m", "model", path)
     padded = kind in ("mp3", "opus", "vorbis")  # their frames make more of some samples
     if content in REFUSED and not (padded and result.exit_code == 0):
         assert_refused(result, path)
@@ -244,7 +244,7 @@ def test_injured_files(run, tmp_path, injury, kind):
     path = write(tmp_path, kind, speech(seconds=1.0))
     content = path.read_bytes()
     path.write_bytes(INJURIES[injury](content))
-    result = run("embed", "model", path)
+    result = run("embed", "-m", "model", path)
     if result.exit_code == 0:
         assert injury not in NEVER_AUDIO or (
             kind == "mp3" and injury == "header zeroed"
@@ -265,7 +265,7 @@ def test_injured_files(run, tmp_path, injury, kind):
 def test_endings_that_lie(run, tmp_path, reference, kind, ending):
     path = tmp_path / f"recording{ending}"
     write(tmp_path, kind, speech(), name="right").rename(path)
-    result = run("embed", "model", path)
+    result = run("embed", "-m", "model", path)
     if result.exit_code == 0:
         assert cosine(answer(result)["embedding"], reference) > 0.97
     else:
@@ -301,12 +301,12 @@ NAMES += [
 @pytest.mark.parametrize("name", NAMES)
 def test_names_of_files(run, tmp_path, name, monkeypatch):
     path = write(tmp_path, "wav16", speech(), name=name)
-    entry = answer(run("embed", "model", "--", path))
+    entry = answer(run("embed", "-m", "model", "--", path))
     assert entry["id"] == str(path)
     monkeypatch.chdir(tmp_path)
-    assert answer(run("embed", "model", "--", path.name))["embedding"] == entry["embedding"]
+    assert answer(run("embed", "-m", "model", "--", path.name))["embedding"] == entry["embedding"]
     path.write_text("no audio")
-    result = run("embed", "model", "--", path)
+    result = run("embed", "-m", "model", "--", path)
     assert result.exit_code == 2 and result.stderr.count("\n") == 1
 
 
@@ -358,7 +358,7 @@ def test_places_without_a_recording(run, tmp_path, what, command):
     path = make_place(tmp_path, what)
     good = write(tmp_path, "wav16", speech(), name="good")
     arguments = {"embed": [path], "enrolment": [path, good], "test": [good, path]}[command]
-    result = run("embed" if command == "embed" else "verify", "model", *arguments)
+    result = run("embed" if command == "embed" else "verify", "-m", "model", *arguments)
     assert result.exit_code == 2
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
     assert "recording.wav" in result.stderr
@@ -369,7 +369,7 @@ def test_places_without_a_recording(run, tmp_path, what, command):
 def test_odd_sample_rates(run, tmp_path, rate, kind):
     """As a damaged header tells them; some need a filter of a million taps."""
     path = write(tmp_path, kind, voice(1.0)[:, None], rate)
-    result = run("embed", "model", path)
+    result = run("embed", "-m", "model", path)
     if 1000 <= rate <= 160000:
         assert answer(result)["seconds"] == pytest.approx(16000 / rate, abs=1e-3)
     else:
@@ -383,10 +383,10 @@ def test_verification_of_injured_files(run, tmp_path, injury, side):
     bad = write(tmp_path, "wav16", speech(), name="bad")
     bad.write_bytes(INJURIES[injury](bad.read_bytes()))
     if side == "one of several":
-        result = run("verify", "model", "--enrol", good, "--enrol", bad, good)
+        result = run("verify", "-m", "model", "--enrol", good, "--enrol", bad, good)
     else:
         result = run(
-            "verify", "model", *{"first": (bad, good), "second": (good, bad), "both": (bad, bad)}[side]
+            "verify", "-m", "model", *{"first": (bad, good), "second": (good, bad), "both": (bad, bad)}[side]
         )
     assert_refused(result, bad)
 
@@ -398,7 +398,7 @@ def test_silence_is_never_the_same_speaker(run, tmp_path, content, other):
         write(tmp_path, "wav16", CONTENTS[name](np.random.default_rng(0)), name=f"{index}")
         for index, name in enumerate((content, other))
     ]
-    result = run("verify", "model", *paths, "--threshold", "-1", "--json")
+    result = run("verify", "-m", "model", *paths, "--threshold", "-1", "--json")
     assert result.exit_code == 1
     assert json.loads(result.stdout)["decision"] == "different"
     assert "warning: " in result.stderr and "silent" in result.stderr
@@ -433,7 +433,7 @@ def test_damaged_models(tmp_path, capfd, what, command):
         damage(folder, what)
     arguments = {"embed": [path], "verify": [path, path], "info": []}[command]
     capfd.readouterr()
-    result = CliRunner().invoke(cli.main, [command, str(folder), *map(str, arguments)])
+    result = CliRunner().invoke(cli.main, [command, "-m", str(folder), *map(str, arguments)])
     assert result.exit_code == 2, result.exception
     assert isinstance(result.exception, SystemExit)
     assert result.stdout == "" and result.stderr.startswith("error: ") and result.stderr.count("\n") == 1
@@ -453,7 +453,7 @@ def test_nothing_is_left_behind(run, tmp_path):
         path = write(tmp_path, "flac16", speech(), name=f"bad {index}")
         path.write_bytes(INJURIES[injury](path.read_bytes()))
         paths.append(path)
-    result = run("embed", "model", "-", "-o", tmp_path / "out.npz", stdin="\n".join(map(str, paths)))
+    result = run("embed", "-m", "model", "-", "-o", tmp_path / "out.npz", stdin="\n".join(map(str, paths)))
     assert result.exit_code == 2 and result.stderr.count("error: ") == len(NEVER_AUDIO)
     with np.load(tmp_path / "out.npz") as stored:
         assert stored["ids"].tolist() == [str(good)] and stored["embeddings"].shape == (1, 16)

@@ -1,4 +1,4 @@
-"""`bccmt demo`: opens a local page that compares two recordings."""
+"""`bccmt demo`: open a local page that compares two recordings."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import contextlib
 
 import click
 
+from speechbrain_bccmt.commands.inputs import device_option, model_option
+
 
 @click.command()
-@click.argument("model")
+@model_option
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0: any free one."
 )
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in a browser.")
-@click.option("--device", help="Where to compute, such as cuda. Default: cpu.")
+@device_option
 def demo(model, port, browser, device):
     """Open a local page that compares two recordings.
 
-    MODEL is a hub folder, the output folder of a training, or a hub id. The page is served to this machine only.
+    The page is served to this machine only.
     """
     from speechbrain_bccmt.commands.inputs import load_model
     from speechbrain_bccmt.commands.page import build_page

@@ -1,4 +1,4 @@
-"""`bccmt embed`: embeds recordings and stores their embeddings."""
+"""`bccmt embed`: embed recordings."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 
 import click
 
+from speechbrain_bccmt.commands.inputs import device_option, model_option
+
 FORMATS = (".npz", ".safetensors", ".json", ".jsonl")
 
 
 @click.command()
-@click.argument("model")
+@model_option
 @click.argument("files", nargs=-1, required=True)
 @click.option(
     "-o",
@@ -25,19 +27,18 @@ FORMATS = (".npz", ".safetensors", ".json", ".jsonl")
     type=click.Path(file_okay=False, exists=True),
     help="Name recordings by their path from this folder, as a trial list does.",
 )
-@click.option("--device", help="Where to compute, such as cuda. Default: cpu.")
+@device_option
 @click.option("--quiet", is_flag=True, help="Show no progress bar.")
 def embed(model, files, output, root, device, quiet):
-    """Embed recordings and store their embeddings.
+    """Embed recordings.
 
-    MODEL is a hub folder, the output folder of a training, or a hub id. FILES are recordings, folders with
-    recordings, or globs; - reads a list from standard input.
+    FILES are recordings, folders with recordings, or globs; - reads a list from standard input.
 
-    An .npz file holds `ids`, `embeddings` (number, size) and `seconds`; a .safetensors file `embeddings` and
-    `seconds`, and the ids as JSON in its metadata. Recordings that cannot be used are told on standard error,
-    the others are written, and the exit code is 2.
+    An .npz file holds `ids`, `embeddings` (number, size) and `seconds`; a .safetensors file `embeddings` and `seconds`,
+    and the ids as JSON in its metadata. Recordings that cannot be used are reported on standard error, the others are
+    written, and the exit code is 2.
     """
-    from speechbrain_bccmt.commands.inputs import embed_each, expand_inputs, load_model, tell_warnings
+    from speechbrain_bccmt.commands.inputs import embed_each, expand_inputs, load_model, print_warnings
     from speechbrain_bccmt.commands.streams import one_line
     from speechbrain_bccmt.files import temporary_sibling
 
@@ -47,14 +48,14 @@ def embed(model, files, output, root, device, quiet):
     names = {path: os.path.relpath(path, root).replace(os.sep, "/") if root else path for path in paths}
     if output is not None:
         with temporary_sibling(Path(output)) as temporary:
-            temporary.touch()  # now, and not after all the work, a folder that cannot be written to is told
+            temporary.touch()  # now, and not after all the work, a folder that cannot be written to is reported
     utterances, failed = [], 0
     for path, utterance in embed_each(load_model(model, device), paths, quiet):
         if isinstance(utterance, Exception):
             failed += 1
             click.echo(f"error: {one_line(utterance)}", err=True)
             continue
-        tell_warnings(utterance.warnings)
+        print_warnings(utterance.warnings)
         if output is None:
             click.echo(json.dumps(_entry(names[path], utterance), ensure_ascii=False))
         else:

@@ -1,4 +1,4 @@
-"""`bccmt enroll`: enrols speakers by name, lists and deletes them."""
+"""`bccmt enroll`: enrol speakers by name, list and delete them."""
 
 from __future__ import annotations
 
@@ -8,24 +8,27 @@ from pathlib import Path
 
 import click
 
+from speechbrain_bccmt.commands.inputs import device_option, model_option
+
 
 @click.command()
-@click.argument("arguments", nargs=-1, metavar="MODEL STORE NAME FILES...")
+@click.argument("arguments", nargs=-1, metavar="STORE NAME FILES...")
+@model_option
 @click.option("--replace", is_flag=True, help="Forget the utterances that NAME has so far.")
 @click.option("--list", "listing", is_flag=True, help="List who is enrolled: bccmt enroll --list STORE.")
 @click.option("--delete", metavar="NAME", help="Delete a speaker: bccmt enroll --delete NAME STORE.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--device", help="Where to compute, such as cuda. Default: cpu.")
+@device_option
 @click.option("--quiet", is_flag=True, help="Show no progress bar.")
-def enroll(arguments, replace, listing, delete, as_json, device, quiet):
+def enroll(arguments, model, replace, listing, delete, as_json, device, quiet):
     """Enrol speakers by name.
 
-    MODEL is a hub folder, the output folder of a training, or a hub id. STORE is the file that voice prints are
-    kept in, begun where there is none. FILES are recordings of the speaker NAME, folders with recordings, or globs;
-    - reads a list from standard input. They are added to those that NAME has; several make a better print than one.
+    STORE is the file that keeps the voiceprints; it is created where there is none. FILES are recordings of the speaker
+    NAME, folders with recordings, or globs; - reads a list from standard input. They are added to those that NAME has;
+    several make a better voiceprint than one.
 
-    Either all FILES are enrolled or none: one that cannot be used, or is silent, is told, and the exit code is 2.
-    A store holds the prints of one model, and refuses another.
+    Either all FILES are enrolled or none: one that cannot be used, or is silent, is reported, and the exit code is 2.
+    A store holds the voiceprints of one model, and refuses another.
     """
     from speechbrain_bccmt.voiceprints.store import VoicePrints
 
@@ -41,9 +44,9 @@ def enroll(arguments, replace, listing, delete, as_json, device, quiet):
             result = {"deleted": delete, "utterances": number}
             click.echo(_as_json(result) if as_json else f"deleted {delete} ({_utterances(number)})")
         return
-    if len(arguments) < 4:
-        raise click.UsageError("expected MODEL STORE NAME FILES..., or --list STORE, or --delete NAME STORE")
-    model, store, name, *files = arguments
+    if len(arguments) < 3:
+        raise click.UsageError("expected STORE NAME FILES..., or --list STORE, or --delete NAME STORE")
+    store, name, *files = arguments
     result = _enroll(model, store, name, files, replace, device, quiet)
     if as_json:
         click.echo(_as_json(result))
@@ -56,7 +59,7 @@ def enroll(arguments, replace, listing, delete, as_json, device, quiet):
 
 
 def _enroll(model: str, store: str, name: str, files: list[str], replace: bool, device, quiet: bool) -> dict:
-    from speechbrain_bccmt.commands.inputs import embed_all, expand_inputs, load_model, tell_warnings
+    from speechbrain_bccmt.commands.inputs import embed_all, expand_inputs, load_model, print_warnings
     from speechbrain_bccmt.inference.fingerprint import fingerprint
     from speechbrain_bccmt.voiceprints.names import check_name
     from speechbrain_bccmt.voiceprints.store import VoicePrints
@@ -70,7 +73,7 @@ def _enroll(model: str, store: str, name: str, files: list[str], replace: bool, 
     silent = [utterance.path for utterance in utterances if utterance.audible_seconds == 0]
     if silent:
         raise ValueError(f"{silent[0]}: is silent, and nobody's voice: nothing is enrolled")
-    tell_warnings(dict.fromkeys(text for utterance in utterances for text in utterance.warnings))
+    print_warnings(dict.fromkeys(text for utterance in utterances for text in utterance.warnings))
     added = prints.enroll(
         name,
         [utterance.embedding for utterance in utterances],

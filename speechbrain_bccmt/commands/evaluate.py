@@ -1,4 +1,4 @@
-"""`bccmt evaluate`: judges scores or embeddings by a trial list."""
+"""`bccmt evaluate`: evaluate scores or embeddings on a trial list."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SYSTEM = "[NAME=]FILE"
 @click.option("--c-miss", type=float, default=1.0, show_default=True, help="Cost of a miss.")
 @click.option("--c-fa", type=float, default=1.0, show_default=True, help="Cost of a false alarm.")
 @click.option(
-    "--far", type=float, default=0.01, show_default=True, help="False-alarm rate to tell the miss rate at."
+    "--far", type=float, default=0.01, show_default=True, help="False-alarm rate to report the miss rate at."
 )
 @click.option(
     "--resamples", type=click.IntRange(0), default=1000, show_default=True, help="Of the bootstrap; 0: none."
@@ -48,7 +48,7 @@ SYSTEM = "[NAME=]FILE"
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def evaluate(**options):
-    """Judge scores or embeddings by a trial list: EER, minDCF, actDCF, Cllr, with confidence intervals.
+    """Evaluate scores or embeddings on a trial list: EER, minDCF, actDCF, Cllr, with confidence intervals.
 
     Confidence intervals (95 %) are by bootstrap over speakers, not over trials: they tell how far the figures would
     move with other speakers. All systems are judged on the same trials.

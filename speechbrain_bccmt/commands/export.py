@@ -1,4 +1,4 @@
-"""`bccmt export`: a trained model as a hub folder, or as ONNX files."""
+"""`bccmt export`: export a trained model as a hub folder, or as ONNX files."""
 
 from __future__ import annotations
 
@@ -6,22 +6,24 @@ from pathlib import Path
 
 import click
 
+from speechbrain_bccmt.commands.inputs import model_option, require_model
+
 INT8 = ("dynamic", "static")
 
 
 @click.group()
 def export() -> None:
-    """Turn a trained model into a hub folder or an ONNX file."""
+    """Export a trained model to a hub folder or to ONNX."""
 
 
 @export.command()
-@click.argument("training_folder", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@model_option
 @click.option("--calibration", type=click.Path(path_type=Path), help="Calibration JSON to ship.")
 @click.option(
     "--scores",
     type=click.Path(path_type=Path),
-    help="scores.txt of a verification: the card tells its error rates, and the calibration is fitted on it.",
+    help="scores.txt of a verification: the card reports its error rates, and the calibration is fitted on it.",
 )
 @click.option(
     "--p-target", default=0.01, show_default=True, help="Prior of a target trial, for the fit on --scores."
@@ -44,8 +46,8 @@ def export() -> None:
 @click.option("--push", "repo_id", metavar="OWNER/MODEL", help="Upload to the HuggingFace hub.")
 @click.option("--private", is_flag=True, help="Make a new repository of --push private.")
 def hub(
-    training_folder: Path,
     out: Path,
+    model: str | None,
     calibration: Path | None,
     scores: Path | None,
     p_target: float,
@@ -58,7 +60,7 @@ def hub(
     repo_id: str | None,
     private: bool,
 ) -> None:
-    """Write a folder that SpeechBrain and this package load, from the output folder of a training.
+    """Write a folder that SpeechBrain and this package load, from the output folder of a training (-m).
 
     OUT gets hyperparams.yaml, the parameters (.ckpt and .safetensors), label encoder, calibration.json, config.json
     and a model card.
@@ -86,12 +88,12 @@ def hub(
     card = {"results": results, "test_set": test_set, "data": data, "licence": licence, "language": language}
     if repo_id:
         card["model"] = repo_id
-    export_hub(training_folder, out, fitted, card, examples, overwrite)
+    export_hub(require_model(model), out, fitted, card, examples, overwrite)
     click.echo(f"Wrote {out}", err=True)
     if fitted is None:
         click.echo("No threshold is shipped: give --scores or --calibration.", err=True)
     if licence is None:
-        click.echo("The card tells no licence: give --license.", err=True)
+        click.echo("The card names no licence: give --license.", err=True)
     if not examples:
         click.echo("The card has no example clips: give two by --example.", err=True)
     if repo_id:
@@ -99,8 +101,8 @@ def hub(
 
 
 @export.command()
-@click.argument("model")
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@model_option
 @click.option(
     "--graph",
     "graphs",
@@ -122,8 +124,8 @@ def hub(
 )
 @click.option("--utterances", default=100, show_default=True, help="How many recordings of --speech to use.")
 def onnx(
-    model: str,
     out: Path,
+    model: str | None,
     graphs: tuple[str, ...],
     with_lengths: bool,
     language: str,
@@ -148,7 +150,7 @@ def onnx(
     if int8 and with_lengths:
         raise click.UsageError("8-bit graphs are made without lengths: leave out --with-lengths")
     files = find_speech(speech, utterances) if speech else []
-    loaded = load_speaker_model(model)
+    loaded = load_speaker_model(require_model(model))
     chosen = bool(graphs)
     if not chosen:
         graphs = ("features", "waveform", "sherpa")[: 3 if fits_sherpa(loaded) and not with_lengths else 2]
@@ -166,4 +168,4 @@ def onnx(
         for file in written:
             click.echo(f"{file} ({file.stat().st_size / 1e6:.2f} MB)")
     if not chosen and "sherpa" not in graphs:
-        click.echo("No graph for sherpa-onnx: --graph sherpa writes it, or tells why it cannot.", err=True)
+        click.echo("No graph for sherpa-onnx: --graph sherpa writes it, or says why it cannot.", err=True)

@@ -1,4 +1,4 @@
-"""`bccmt identify`: tells which enrolled speaker talks."""
+"""`bccmt identify`: identify an enrolled speaker."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ import math
 
 import click
 
+from speechbrain_bccmt.commands.inputs import device_option, model_option
+
 
 @click.command()
-@click.argument("model")
+@model_option
 @click.argument("store")
 @click.argument("files", nargs=-1, required=True)
 @click.option(
-    "--n-best", type=click.IntRange(min=1), default=5, show_default=True, help="How many candidates to tell."
+    "--n-best", type=click.IntRange(min=1), default=5, show_default=True, help="How many candidates to show."
 )
 @click.option(
     "--threshold",
@@ -21,11 +23,11 @@ import click
     help="Score from which on the best candidate is the speaker. Default: the model's.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each recording.")
-@click.option("--device", help="Where to compute, such as cuda. Default: cpu.")
+@device_option
 def identify(model, store, files, n_best, threshold, as_json, device):
-    """Tell which enrolled speaker talks, for each recording.
+    """Identify the enrolled speaker of each recording.
 
-    MODEL is the model that the speakers were enrolled with, STORE the file that they were enrolled in. FILES are
+    STORE is the file that the speakers were enrolled in, MODEL the model that they were enrolled with. FILES are
     recordings, folders with recordings, or globs; - reads a list from standard input.
 
     The model's threshold is that of a comparison of two recordings. With many names, a stranger passes it more
@@ -33,7 +35,7 @@ def identify(model, store, files, n_best, threshold, as_json, device):
 
     Exit code 0: all speakers are identified, 1: one is unknown, 2: misuse, or a recording that cannot be used.
     """
-    from speechbrain_bccmt.commands.inputs import embed_each, expand_inputs, load_model, tell_warnings
+    from speechbrain_bccmt.commands.inputs import embed_each, expand_inputs, load_model, print_warnings
     from speechbrain_bccmt.commands.streams import one_line
     from speechbrain_bccmt.inference.fingerprint import fingerprint
     from speechbrain_bccmt.voiceprints.store import Identification, VoicePrints
@@ -53,7 +55,7 @@ def identify(model, store, files, n_best, threshold, as_json, device):
             failed += 1
             click.echo(f"error: {one_line(utterance)}", err=True)
             continue
-        tell_warnings(utterance.warnings)
+        print_warnings(utterance.warnings)
         found = prints.identify(utterance.embedding[None], threshold, n_best)[0]
         if utterance.audible_seconds == 0:  # nobody's voice, whatever the score
             found = Identification(None, found.candidates)

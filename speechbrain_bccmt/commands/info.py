@@ -1,4 +1,4 @@
-"""`bccmt info`: tells a model's size, operations, and latency on this machine."""
+"""`bccmt info`: show a model's size, operations and latency."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import platform
 
 import click
 
+from speechbrain_bccmt.commands.inputs import device_option, model_option
+
 
 @click.command()
-@click.argument("model")
+@model_option
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the CPU.")
 @click.option(
     "--repeats",
@@ -19,12 +21,12 @@ import click
     help="Of each timing; the median counts.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--device", help="Where to compute, such as cuda. Default: cpu.")
+@device_option
 def info(model, threads, repeats, as_json, device):
-    """Tell a model's size, operations, and latency on this machine.
+    """Show a model's size, operations, and latency on this machine.
 
-    MODEL is a hub folder, the output folder of a training, or a hub id. Operations are multiply-accumulates of
-    the encoder on one second; latency is from waveform to embedding, one utterance at a time.
+    Operations are multiply-accumulates of the encoder on one second; latency is from waveform to embedding, one
+    utterance at a time.
     """
     from speechbrain_bccmt.commands.inputs import load_model
 

@@ -1,4 +1,4 @@
-"""What several commands share: the model, the recordings named on the command line, and what is told of them."""
+"""What several commands share: the model, the recordings named on the command line, and the warnings about them."""
 
 from __future__ import annotations
 
@@ -12,15 +12,34 @@ import click
 
 from speechbrain_bccmt.audio.recording import find_recordings
 
+model_option = click.option(
+    "-m",
+    "--model",
+    envvar="BCCMT_MODEL",
+    metavar="MODEL",
+    show_envvar=True,
+    help="Published folder, output folder of a training, or HuggingFace hub id (owner/model).",
+)
+device_option = click.option(
+    "--device", default="cpu", show_default=True, help="Where to compute, such as cuda."
+)
 
-def load_model(source: str, device: str | None = None):
-    """Load the model of a command, on the CPU where no other device is asked for.
+
+def require_model(source: str | None) -> str:
+    """Return the model that was named, or raise `click.UsageError`."""
+    if source is None:
+        raise click.UsageError("no model: give one by -m/--model, or by the environment variable BCCMT_MODEL")
+    return source
+
+
+def load_model(source: str | None, device: str = "cpu"):
+    """Load the model of a command.
 
     Parameters
     ----------
-    source : str
-        A hub folder, the output folder of a training, or a HuggingFace hub id.
-    device : str or None
+    source : str or None
+        A published folder, the output folder of a training, or a HuggingFace hub id.
+    device : str
         Such as "cuda".
 
     Returns
@@ -30,18 +49,21 @@ def load_model(source: str, device: str | None = None):
 
     Raises
     ------
+    click.UsageError
+        If no model is given.
     ValueError
         If there is no such device here.
     """
+    source = require_model(source)
     import torch
 
     from speechbrain_bccmt.inference.verification import SpeakerVerification
 
     try:
-        torch.zeros(1, device=device or "cpu").item()
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from error
-    return SpeakerVerification.from_hparams(source, run_opts={"device": device or "cpu"})
+    return SpeakerVerification.from_hparams(source, run_opts={"device": device})
 
 
 def expand_inputs(arguments: Iterable[str]) -> list[str]:
@@ -92,14 +114,14 @@ def expand_inputs(arguments: Iterable[str]) -> list[str]:
     return list(paths)
 
 
-def tell_warnings(warnings: Iterable[str]) -> None:
+def print_warnings(warnings: Iterable[str]) -> None:
     """Print warnings to standard error, a line each."""
     for text in warnings:
         click.echo(f"warning: {text}", err=True)
 
 
 def embed_all(verification, paths: Iterable[str], quiet: bool = False) -> dict:
-    """Embed recordings, each once, as `embed_each`: path to `EmbeddedUtterance`. The first error ends it."""
+    """Embed recordings, each once, as `embed_each` does: path to `EmbeddedUtterance`. The first error is raised."""
     embedded = {}
     for path, outcome in embed_each(verification, dict.fromkeys(paths), quiet):
         if isinstance(outcome, Exception):

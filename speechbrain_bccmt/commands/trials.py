@@ -1,4 +1,4 @@
-"""`bccmt trials`: draws a trial list over the utterances of a corpus."""
+"""`bccmt trials`: draw a trial list over the utterances of a corpus."""
 
 from __future__ import annotations
 

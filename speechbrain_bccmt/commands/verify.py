@@ -1,4 +1,4 @@
-"""`bccmt verify`: tells whether two recordings hold the same speaker."""
+"""`bccmt verify`: verify that two recordings are of the same speaker."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ import math
 
 import click
 
+from speechbrain_bccmt.commands.inputs import device_option, model_option
+
 
 @click.command()
-@click.argument("model")
+@model_option
 @click.argument("recordings", nargs=-1, metavar="A B")
 @click.option(
     "--enrol",
@@ -22,14 +24,14 @@ import click
     "--threshold", type=float, help="Score from which on it is the same speaker. Default: the model's."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("--device", help="Where to compute, such as cuda. Default: cpu.")
+@device_option
 def verify(model, recordings, enrolment, threshold, as_json, device):
-    """Tell whether two recordings hold the same speaker.
+    """Verify that two recordings are of the same speaker.
 
-    MODEL is a hub folder, the output folder of a training, or a hub id. A and B are recordings; a folder or a
-    quoted glob stands for several of one speaker. Exit code 0: same speaker, 1: different, 2: misuse.
+    A and B are recordings; a folder or a quoted glob stands for several of one speaker. Exit code 0: same speaker, 1:
+    different speakers, 2: misuse.
     """
-    from speechbrain_bccmt.commands.inputs import embed_all, expand_inputs, load_model, tell_warnings
+    from speechbrain_bccmt.commands.inputs import embed_all, expand_inputs, load_model, print_warnings
 
     if not enrolment and len(recordings) != 2:
         raise click.UsageError(
@@ -38,7 +40,7 @@ def verify(model, recordings, enrolment, threshold, as_json, device):
     if enrolment and not recordings:
         raise click.UsageError("expected recordings to compare with those of --enrol")
     if "-" in (*enrolment, *recordings):
-        raise click.UsageError("a list on standard input does not tell the two sides apart")
+        raise click.UsageError("a list on standard input does not say which side each recording is on")
     sides = (enrolment, recordings) if enrolment else (recordings[:1], recordings[1:])
     enrolment, test = (expand_inputs(side) for side in sides)
     if threshold is not None and not math.isfinite(threshold):
@@ -48,7 +50,7 @@ def verify(model, recordings, enrolment, threshold, as_json, device):
     embedded = embed_all(verification, enrolment + test)
     utterances = ([embedded[path] for path in side] for side in (enrolment, test))
     outcome = verification.verify_utterances(*utterances, threshold)
-    tell_warnings(outcome.warnings)
+    print_warnings(outcome.warnings)
     known = math.isfinite(outcome.probability)
     result = {
         "decision": "same" if outcome.decision else "different",

@@ -12,7 +12,7 @@ USE = """\
 
 ```bash
 pip install speechbrain_bccmt
-bccmt verify {model} first.wav second.wav
+bccmt verify first.wav second.wav -m {model}
 ```
 
 ```python

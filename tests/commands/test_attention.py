@@ -38,7 +38,7 @@ def clips(tmp_path):
 
 
 def run(*arguments):
-    result = CliRunner().invoke(cli.main, ["attention", *map(str, arguments)])
+    result = CliRunner().invoke(cli.main, ["attention", "-m", *map(str, arguments)])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 

@@ -38,7 +38,7 @@ def expected(folder, files):
 
 
 def run(*arguments, stdin=None):
-    result = CliRunner().invoke(cli.main, ["embed", *map(str, arguments)], input=stdin)
+    result = CliRunner().invoke(cli.main, ["embed", "-m", *map(str, arguments)], input=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 
@@ -114,7 +114,16 @@ def test_whole_process(folder, files, tmp_path):
     damaged = tmp_path / "damaged.mp3"
     soundfile.write(damaged, voice(1.0), 16000)
     damaged.write_bytes(damaged.read_bytes()[:500])
-    command = [sys.executable, "-m", "speechbrain_bccmt.cli", "embed", str(folder), files[0], str(damaged)]
+    command = [
+        sys.executable,
+        "-m",
+        "speechbrain_bccmt.cli",
+        "embed",
+        "-m",
+        str(folder),
+        files[0],
+        str(damaged),
+    ]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
     assert done.returncode == 2
@@ -150,7 +159,7 @@ def test_names_that_are_no_text_are_told_in_json(folder, files):
     path = os.fsdecode(os.fsencode(os.path.dirname(files[0])) + b"/\xff.wav")
     os.rename(files[0], path)
     done = subprocess.run(
-        [sys.executable, "-m", "speechbrain_bccmt.cli", "embed", str(folder), path],
+        [sys.executable, "-m", "speechbrain_bccmt.cli", "embed", "-m", str(folder), path],
         capture_output=True,
         check=True,
     )

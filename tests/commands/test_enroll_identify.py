@@ -40,7 +40,7 @@ def store(tmp_path):
 @pytest.fixture
 def enrolled(model, store, speech):
     for name in ("ada", "bela"):
-        assert run("enroll", model, store, name, speech / name).exit_code == 0
+        assert run("enroll", "-m", model, store, name, speech / name).exit_code == 0
     return store
 
 
@@ -56,7 +56,7 @@ def candidates(result):
 
 def test_enrolled_speakers_are_identified(model, enrolled, speech):
     files = [speech / "bela" / "1.wav", speech / "ada" / "0.wav"]
-    result = run("identify", model, enrolled, *files, "--threshold", 0.0, "--json")
+    result = run("identify", "-m", model, enrolled, *files, "--threshold", 0.0, "--json")
     found = candidates(result)
     assert result.exit_code == 0
     assert [entry["speaker"] for entry in found] == ["bela", "ada"]
@@ -68,18 +68,20 @@ def test_enrolled_speakers_are_identified(model, enrolled, speech):
 
 
 def test_unknown_below_the_threshold(model, enrolled, speech):
-    result = run("identify", model, enrolled, speech / "ada", "--threshold", 1.5, "--json", "--n-best", 1)
+    result = run(
+        "identify", "-m", model, enrolled, speech / "ada", "--threshold", 1.5, "--json", "--n-best", 1
+    )
     assert result.exit_code == 1
     assert [entry["speaker"] for entry in candidates(result)] == [None, None]
     assert [len(entry["candidates"]) for entry in candidates(result)] == [1, 1]
 
 
 def test_table(model, enrolled, speech):
-    result = run("identify", model, enrolled, speech / "ada" / "0.wav", "--threshold", 0.0)
+    result = run("identify", "-m", model, enrolled, speech / "ada" / "0.wav", "--threshold", 0.0)
     lines = result.stdout.splitlines()
     assert lines[0] == f"{speech / 'ada' / '0.wav'}: ada (threshold 0.0000)"
     assert [line.split()[0] for line in lines[1:]] == ["ada", "bela"]
-    result = run("identify", model, enrolled, speech / "ada" / "0.wav", "--threshold", 2)
+    result = run("identify", "-m", model, enrolled, speech / "ada" / "0.wav", "--threshold", 2)
     assert ": unknown (threshold 2.0000)" in result.stdout and result.exit_code == 1
 
 
@@ -87,22 +89,22 @@ def test_the_threshold_shipped_with_the_model(tmp_path, speech, store):
     rng = np.random.default_rng(0)
     calibration = Calibration.fit(rng.normal(0.7, 0.1, 200), rng.normal(0.1, 0.1, 200))
     model = write_hub_folder(tmp_path / "calibrated", calibration)
-    assert run("enroll", model, store, "ada", speech / "ada").exit_code == 0
-    (found,) = candidates(run("identify", model, store, speech / "ada" / "0.wav", "--json"))
+    assert run("enroll", "-m", model, store, "ada", speech / "ada").exit_code == 0
+    (found,) = candidates(run("identify", "-m", model, store, speech / "ada" / "0.wav", "--json"))
     assert found["threshold"] == pytest.approx(calibration.threshold, abs=1e-6)
 
 
 def test_without_any_threshold(model, enrolled, speech):
-    result = run("identify", model, enrolled, speech / "ada")
+    result = run("identify", "-m", model, enrolled, speech / "ada")
     assert result.exit_code == 2 and "--threshold" in result.stderr
 
 
 def test_silence_is_nobody(model, enrolled, speech):
-    result = run("identify", model, enrolled, speech / "silence.wav", "--threshold", -1, "--json")
+    result = run("identify", "-m", model, enrolled, speech / "silence.wav", "--threshold", -1, "--json")
     assert result.exit_code == 1 and candidates(result)[0]["speaker"] is None
     assert "silent" in result.stderr
     before = enrolled.read_bytes()
-    result = run("enroll", model, enrolled, "nobody", speech / "ada", speech / "silence.wav")
+    result = run("enroll", "-m", model, enrolled, "nobody", speech / "ada", speech / "silence.wav")
     assert result.exit_code == 2 and result.stderr == (
         f"error: {speech / 'silence.wav'}: is silent, and nobody's voice: nothing is enrolled\n"
     )
@@ -113,18 +115,18 @@ def test_list_update_and_delete(model, enrolled, speech):
     listed = json.loads(run("enroll", "--list", enrolled, "--json").stdout)
     assert [(entry["name"], entry["utterances"]) for entry in listed] == [("ada", 2), ("bela", 2)]
     assert listed[0]["seconds"] == pytest.approx(1.7)
-    result = run("enroll", model, enrolled, "ada", speech / "ada", speech / "carl" / "0.wav", "--json")
+    result = run("enroll", "-m", model, enrolled, "ada", speech / "ada", speech / "carl" / "0.wav", "--json")
     assert json.loads(result.stdout) == {"name": "ada", "files": 3, "added": 1, "seconds": pytest.approx(2.5)}
-    result = run("enroll", model, enrolled, "ada", speech / "ada" / "0.wav", "--replace")
+    result = run("enroll", "-m", model, enrolled, "ada", speech / "ada" / "0.wav", "--replace")
     assert result.stdout == "enrolled ada: 1 utterance, 0.8 s\n"
-    result = run("enroll", model, enrolled, "ada", speech / "ada" / "0.wav")
+    result = run("enroll", "-m", model, enrolled, "ada", speech / "ada" / "0.wav")
     assert result.stdout == "enrolled ada: 0 utterances, 0.8 s; 1 was enrolled already\n"
     assert run("enroll", "--delete", "bela", enrolled).stdout == "deleted bela (2 utterances)\n"
     table = run("enroll", "--list", enrolled).stdout.splitlines()
     assert len(table) == 2 and table[1].split()[:3] == ["ada", "1", "0.8"]
     assert json.loads(run("enroll", "--delete", "ada", enrolled, "--json").stdout)["utterances"] == 1
     assert run("enroll", "--list", enrolled).stdout == "nobody is enrolled\n"
-    result = run("identify", model, enrolled, speech / "ada" / "0.wav", "--threshold", 0)
+    result = run("identify", "-m", model, enrolled, speech / "ada" / "0.wav", "--threshold", 0)
     assert result.exit_code == 1 and "nobody is enrolled" in result.stdout
 
 
@@ -138,8 +140,8 @@ def test_another_model_is_refused_and_both_are_named(model, enrolled, speech, tm
     ]
     before = enrolled.read_bytes()
     for command in (
-        ["enroll", other, enrolled, "carl", speech / "carl"],
-        ["identify", other, enrolled, speech / "carl", "--threshold", 0],
+        ["enroll", "-m", other, enrolled, "carl", speech / "carl"],
+        ["identify", "-m", other, enrolled, speech / "carl", "--threshold", 0],
     ):
         result = run(*command)
         assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
@@ -150,11 +152,19 @@ def test_another_model_is_refused_and_both_are_named(model, enrolled, speech, tm
 
 def test_files_that_cannot_be_used(model, enrolled, speech):
     before = enrolled.read_bytes()
-    result = run("enroll", model, enrolled, "carl", speech / "carl" / "0.wav", speech / "text.wav")
+    result = run("enroll", "-m", model, enrolled, "carl", speech / "carl" / "0.wav", speech / "text.wav")
     assert result.exit_code == 2 and "text.wav" in result.stderr and len(result.stderr.splitlines()) == 1
     assert enrolled.read_bytes() == before
     result = run(
-        "identify", model, enrolled, speech / "text.wav", speech / "ada" / "0.wav", "--threshold", 0, "--json"
+        "identify",
+        "-m",
+        model,
+        enrolled,
+        speech / "text.wav",
+        speech / "ada" / "0.wav",
+        "--threshold",
+        0,
+        "--json",
     )
     assert result.exit_code == 2 and "text.wav" in result.stderr
     assert [entry["speaker"] for entry in candidates(result)] == ["ada"]
@@ -162,7 +172,7 @@ def test_files_that_cannot_be_used(model, enrolled, speech):
 
 def test_a_list_on_standard_input(model, store, speech):
     lines = "\n".join(map(str, sorted((speech / "ada").iterdir())))
-    assert run("enroll", model, store, "ada", "-", stdin=lines).stdout.startswith(
+    assert run("enroll", "-m", model, store, "ada", "-", stdin=lines).stdout.startswith(
         "enrolled ada: 2 utterances"
     )
 
@@ -171,8 +181,8 @@ def test_a_list_on_standard_input(model, store, speech):
 def test_a_foreign_store_is_left_as_it_is(model, store, speech, content):
     store.write_bytes(content)
     for command in (
-        ["enroll", model, store, "ada", speech / "ada"],
-        ["identify", model, store, speech / "ada", "--threshold", 0],
+        ["enroll", "-m", model, store, "ada", speech / "ada"],
+        ["identify", "-m", model, store, speech / "ada", "--threshold", 0],
         ["enroll", "--list", store],
         ["enroll", "--delete", "ada", store],
     ):
@@ -185,22 +195,24 @@ def test_a_foreign_store_is_left_as_it_is(model, store, speech, content):
     "command",
     [
         ["enroll"],
-        ["enroll", "MODEL", "STORE", "ada"],
+        ["enroll", "-m", "MODEL", "STORE", "ada"],
+        ["enroll", "STORE", "ada", "SPEECH"],
+        ["identify", "STORE", "SPEECH"],
         ["enroll", "--list"],
         ["enroll", "--list", "STORE", "more"],
         ["enroll", "--list", "--delete", "ada", "STORE"],
         ["enroll", "--list", "--replace", "STORE"],
         ["enroll", "--list", "STORE"],
         ["enroll", "--delete", "ada", "STORE"],
-        ["enroll", "MODEL", "STORE", " ", "SPEECH"],
-        ["enroll", "MODEL", "STORE", "ada", "gone.wav"],
-        ["enroll", "gone", "STORE", "ada", "SPEECH"],
-        ["enroll", "MODEL", "gone/STORE", "ada", "SPEECH"],
-        ["identify", "MODEL"],
-        ["identify", "MODEL", "STORE"],
-        ["identify", "MODEL", "STORE", "SPEECH", "--threshold", "0"],
-        ["identify", "MODEL", "STORE", "SPEECH", "--threshold", "nan"],
-        ["identify", "MODEL", "STORE", "SPEECH", "--n-best", "0"],
+        ["enroll", "-m", "MODEL", "STORE", " ", "SPEECH"],
+        ["enroll", "-m", "MODEL", "STORE", "ada", "gone.wav"],
+        ["enroll", "-m", "gone", "STORE", "ada", "SPEECH"],
+        ["enroll", "-m", "MODEL", "gone/STORE", "ada", "SPEECH"],
+        ["identify", "-m", "MODEL"],
+        ["identify", "-m", "MODEL", "STORE"],
+        ["identify", "-m", "MODEL", "STORE", "SPEECH", "--threshold", "0"],
+        ["identify", "-m", "MODEL", "STORE", "SPEECH", "--threshold", "nan"],
+        ["identify", "-m", "MODEL", "STORE", "SPEECH", "--n-best", "0"],
     ],
 )
 def test_misuse_ends_with_2(model, store, speech, command):

@@ -18,7 +18,7 @@ def folder(request, tmp_path_factory):
 
 
 def run(*arguments):
-    result = CliRunner().invoke(cli.main, ["info", *map(str, arguments), "--repeats", "1"])
+    result = CliRunner().invoke(cli.main, ["info", "-m", *map(str, arguments), "--repeats", "1"])
     assert result.exit_code == 0, result.output
     return result.stdout
 

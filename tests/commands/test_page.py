@@ -52,6 +52,7 @@ def address(tmp_path_factory):
         "-m",
         "speechbrain_bccmt.cli",
         "demo",
+        "-m",
         str(folder),
         "--no-browser",
         f"--port={port}",
@@ -147,7 +148,9 @@ def test_nothing_to_compare_is_said(page):
 def test_a_missing_gradio_names_the_extra(tmp_path):
     folder = write_hub_folder(tmp_path / "hub", CALIBRATION)
     done = subprocess.run(
-        [sys.executable, "-m", "speechbrain_bccmt.cli", "demo", str(folder)], capture_output=True, text=True
+        [sys.executable, "-m", "speechbrain_bccmt.cli", "demo", "-m", str(folder)],
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 2 and "speechbrain_bccmt[page]" in done.stderr
 

@@ -35,7 +35,7 @@ def files(tmp_path):
 
 
 def run(*arguments, stdin=None):
-    result = CliRunner().invoke(cli.main, ["verify", *map(str, arguments)], input=stdin)
+    result = CliRunner().invoke(cli.main, ["verify", "-m", *map(str, arguments)], input=stdin)
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result
 

@@ -63,7 +63,7 @@ def folder(training_folder, tmp_path_factory, recordings, scores):
         "--language",
         "en",
     ]
-    arguments = ["hub", training_folder, out, "--example", recordings[0], *options]
+    arguments = ["hub", out, "-m", training_folder, "--example", recordings[0], *options]
     result = CliRunner().invoke(export, list(map(str, arguments)), catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return out
@@ -111,7 +111,7 @@ def test_card(folder):
 
 
 def test_nobodys_voice_is_published_unasked(training_folder, tmp_path):
-    result = CliRunner().invoke(export, ["hub", str(training_folder), str(tmp_path / "out")])
+    result = CliRunner().invoke(export, ["hub", str(tmp_path / "out"), "-m", str(training_folder)])
     assert result.exit_code == 0 and "no example clips: give two by --example" in result.stderr
     assert "## Example clips\n\nNone were given" in (tmp_path / "out" / "README.md").read_text()
     assert not [path for path in (tmp_path / "out").iterdir() if path.suffix in (".wav", ".flac", ".ogg")]
@@ -164,8 +164,9 @@ def test_through_the_hub(training_folder, scores, recordings, tmp_path):
         "speechbrain_bccmt.cli",
         "export",
         "hub",
-        training_folder,
         tmp_path / "out",
+        "-m",
+        training_folder,
         "--scores",
         scores,
     ]
@@ -263,7 +264,7 @@ def test_a_damaged_classifier_is_told(training_folder, tmp_path):
 
 def test_an_impossible_id_is_told_before_anything_is_written(training_folder, tmp_path):
     result = CliRunner().invoke(
-        export, ["hub", str(training_folder), str(tmp_path / "out"), "--push", "a/b/c"]
+        export, ["hub", str(tmp_path / "out"), "-m", str(training_folder), "--push", "a/b/c"]
     )
     assert result.exit_code == 2 and "--push a/b/c: expected OWNER/MODEL" in result.stderr
     assert not (tmp_path / "out").exists()

@@ -103,6 +103,6 @@ def test_pyannote_audio(names, expected):
 def test_what_the_page_says_of_pyannote_audio_still_holds(folder):
     """Where this fails, pyannote.audio loads our folders by itself: change the page."""
     pipelines = pytest.importorskip("pyannote.audio.pipelines.speaker_verification")
-    assert CliRunner().invoke(main, ["export", "hub", "model", "speechbrain"]).exit_code == 0
+    assert CliRunner().invoke(main, ["export", "hub", "speechbrain", "-m", "model"]).exit_code == 0
     with pytest.raises(TypeError, match="unexpected keyword argument '(token|use_auth_token)'"):
         pipelines.PretrainedSpeakerEmbedding(str(folder / "speechbrain"))

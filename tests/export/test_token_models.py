@@ -75,12 +75,12 @@ def test_commands(hub, clips):
     def run(*arguments):
         return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
 
-    embedded = [json.loads(line)["embedding"] for line in run("embed", hub, *clips).stdout.splitlines()]
+    embedded = [json.loads(line)["embedding"] for line in run("embed", "-m", hub, *clips).stdout.splitlines()]
     np.testing.assert_allclose(embedded, load(hub).embed(clips), rtol=1e-5)
-    outcome = run("verify", hub, *clips, "--threshold", "2", "--json")
+    outcome = run("verify", "-m", hub, *clips, "--threshold", "2", "--json")
     assert outcome.exit_code == 1
     assert json.loads(outcome.stdout)["score"] == pytest.approx(cosine(*embedded), abs=1e-4)
-    told = json.loads(run("info", hub, "--json", "--repeats", "1").stdout)
+    told = json.loads(run("info", "-m", hub, "--json", "--repeats", "1").stdout)
     assert told["encoder"].endswith("TokenEmbedder") and told["embedding_size"] == len(embedded[0])
 
 

@@ -39,7 +39,7 @@ def test_training_to_sherpa_onnx(corpus, tmp_path):
     (row,) = (row for row in ROWS if row["Hparam_file"] == "hparams/verification.yaml")
     options = f"--score_norm=null --pretrain_path={training}"
     assert run(row, tmp_path / "verified", options, **corpus, student=training) == 0
-    exported = CliRunner().invoke(main, ["export", "onnx", str(training), str(tmp_path / "onnx")])
+    exported = CliRunner().invoke(main, ["export", "onnx", str(tmp_path / "onnx"), "-m", str(training)])
     assert exported.exit_code == 0, exported.output
 
     config = sherpa_onnx.SpeakerEmbeddingExtractorConfig(model=str(tmp_path / "onnx" / "sherpa.onnx"))

@@ -220,6 +220,65 @@ def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = No
     return next(Recording.open(path).pieces(rate, math.inf, start, stop)).wav
 
 
+def read_crop(
+    path: str | Path, rate: int, start: int, stop: int, offset: int, n_samples: int
+) -> torch.Tensor:
+    """Read a stretch of an utterance by offset: the samples that `read_mono` gives there, without the rest.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    rate : int
+        The sample rate wanted in Hz.
+    start, stop : int
+        The utterance, in samples of the file.
+    offset, n_samples : int
+        The stretch, in samples at `rate` from the beginning of the utterance.
+
+    Returns
+    -------
+    torch.Tensor
+        (n_samples,) or fewer at the utterance's end, float32, channels averaged.
+
+    Raises
+    ------
+    ValueError
+        If the file cannot be read, holds no samples there, or NaN or infinite ones; the message names it.
+
+    Examples
+    --------
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.random.randn(44100) / 10, 44100)
+    >>> whole, crop = read_mono(path, 16000), read_crop(path, 16000, 0, 44100, offset=5000, n_samples=800)
+    >>> torch.allclose(crop, whole[5000:5800], atol=1e-6)
+    True
+    """
+    try:
+        with soundfile.SoundFile(libsndfile_name(path)) as file:
+            factor = math.gcd(file.samplerate, rate)
+            up, down = rate // factor, file.samplerate // factor
+            # Sample k * up of the result is sample k * down of the file. The filter reaches 10 * max(up, down) of
+            # their common samples to each side.
+            context = 0 if up == down else math.ceil(10 * max(up, down) / (up * down)) + 1
+            first = max(0, offset // up - context)
+            last = math.ceil((offset + n_samples) / up) + context
+            begin, end = start + first * down, min(stop, start + last * down)
+            file.seek(begin)
+            samples = file.read(end - begin, dtype="float32", always_2d=True)
+            file_rate = file.samplerate
+    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+        raise ValueError(f"cannot read {path} from sample {start}: {error}") from None
+    if not len(samples):
+        raise ValueError(
+            f"no audio in {path} from sample {begin} on: remove the file or prepare the data again"
+        )
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{path} holds NaN or infinite samples: remove the file and prepare the data again")
+    wav = resample(torch.from_numpy(samples.mean(axis=1)), file_rate, rate)
+    return wav[offset - first * up :][:n_samples]
+
+
 def equal_parts(wav: torch.Tensor, rate: int) -> tuple[torch.Tensor, ...]:
     """Cut a waveform in memory into the fewest parts that are not above `MAX_PIECE_SECONDS`.
 

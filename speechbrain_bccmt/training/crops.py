@@ -8,74 +8,18 @@ the interrupted one would have seen, whatever the number of workers.
 
 from __future__ import annotations
 
-import functools
 import operator
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-import soundfile
 import torch
-from speechbrain.augment.time_domain import Resample, SpeedPerturb
+from speechbrain.augment.time_domain import SpeedPerturb
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
 from tqdm import tqdm
 
-
-@functools.lru_cache(maxsize=16)
-def _resampler(source_rate: int, target_rate: int) -> Resample:
-    return Resample(source_rate, target_rate)
-
-
-def read_audio(path, sample_rate: int, start: int = 0, frames: int = -1) -> torch.Tensor:
-    """Read part of a file as mono audio at one sampling rate.
-
-    Parameters
-    ----------
-    path : str or Path
-        Any file that soundfile reads (wav, flac, ogg, opus).
-    sample_rate : int
-        Rate of the result in Hz; the part is resampled where the file's rate differs.
-    start : int
-        First sample, in samples of the file.
-    frames : int
-        Number of samples of the file to read; -1 reads to its end.
-
-    Returns
-    -------
-    torch.Tensor
-        Shape (samples,), float32. Channels are averaged.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, holds no samples there, or holds values that are not finite.
-
-    Examples
-    --------
-    >>> path = getfixture("tmp_path") / "tone.wav"
-    >>> soundfile.write(path, np.zeros((800, 2)), 8000)
-    >>> read_audio(path, 16000, start=100, frames=400).shape
-    torch.Size([800])
-    """
-    try:
-        with soundfile.SoundFile(str(path)) as file:
-            file_rate = file.samplerate
-            file.seek(start)
-            samples = file.read(frames, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, RuntimeError, OSError) as error:
-        raise ValueError(f"cannot read {path} from sample {start}: {error}") from None
-    if len(samples) == 0:
-        raise ValueError(
-            f"no audio in {path} from sample {start} on: remove the file or prepare the data again"
-        )
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{path} holds NaN or infinite samples: remove the file and prepare the data again")
-    wave = torch.from_numpy(samples.mean(axis=1))
-    if file_rate != sample_rate:
-        wave = _resampler(file_rate, sample_rate)(wave.unsqueeze(0)).squeeze(0)
-    return wave
+from speechbrain_bccmt.audio.recording import read_crop, read_mono
 
 
 def wrap(wave: torch.Tensor, n_samples: int) -> torch.Tensor:
@@ -104,8 +48,9 @@ class CropReader:
 
     Examples
     --------
+    >>> import soundfile
     >>> path = getfixture("tmp_path") / "tone.wav"
-    >>> soundfile.write(path, np.zeros(16000), 16000)
+    >>> soundfile.write(path, [0.0] * 16000, 16000)
     >>> CropReader(16000)(path, 0, 16000, 8000, 16000).shape
     torch.Size([8000])
     """
@@ -136,25 +81,29 @@ class CropReader:
         Raises
         ------
         ValueError
-            If the file cannot be read (see `read_audio`).
+            If the file cannot be read; the message names it.
         """
-        if n_samples is None:
-            if self.cache is not None:
-                return self.keep(path, start, stop).float() / 32768
-            return read_audio(path, self.sample_rate, start, stop - start)
         if self.cache is not None:
             utterance = self.keep(path, start, stop)
-            offset = int(torch.randint(max(1, len(utterance) - n_samples + 1), (1,)))
+            if n_samples is None:
+                return utterance.float() / 32768
+            offset = self._draw(len(utterance), n_samples)
             return wrap(utterance[offset : offset + n_samples].float() / 32768, n_samples)
-        needed = -(-n_samples * file_rate // self.sample_rate)
-        offset = start + int(torch.randint(max(1, stop - start - needed + 1), (1,)))
-        return wrap(read_audio(path, self.sample_rate, offset, min(needed, stop - start)), n_samples)
+        if n_samples is None:
+            return read_mono(path, self.sample_rate, start, stop)
+        length = -(-(stop - start) * self.sample_rate // file_rate)
+        offset = self._draw(length, n_samples)
+        return wrap(read_crop(path, self.sample_rate, start, stop, offset, n_samples), n_samples)
+
+    @staticmethod
+    def _draw(length: int, n_samples: int) -> int:
+        return int(torch.randint(max(1, length - n_samples + 1), (1,)))
 
     def keep(self, path, start: int, stop: int) -> torch.Tensor:
-        """Give an utterance from memory, as 16-bit samples (samples,), reading it the first time."""
+        """Return an utterance from memory, as 16-bit samples (samples,), reading it the first time."""
         key = (path, start)
         if key not in self.cache:
-            wave = read_audio(path, self.sample_rate, start, stop - start)
+            wave = read_mono(path, self.sample_rate, start, stop)
             self.cache[key] = (wave * 32768).clamp(-32768, 32767).to(torch.int16)
         return self.cache[key]
 
@@ -193,8 +142,9 @@ class TrainingCrops(DynamicItemDataset):
 
     Examples
     --------
+    >>> import soundfile
     >>> folder = getfixture("tmp_path")
-    >>> soundfile.write(folder / "a.wav", np.zeros(16000), 16000)
+    >>> soundfile.write(folder / "a.wav", [0.0] * 16000, 16000)
     >>> row = {"wav": folder / "a.wav", "start": 0, "stop": 16000, "spk_id": "s1", "sample_rate": 16000}
     >>> crops = TrainingCrops({"a": row}, folder / "labels.txt", crop_seconds=0.5)
     >>> crops.set_epoch(1)

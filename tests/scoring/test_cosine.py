@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_bccmt.scoring import cosine as module
 from speechbrain_bccmt.scoring import cosine as cosine_module
+from speechbrain_bccmt.scoring import cosine as module
 from speechbrain_bccmt.scoring import cosine_scores
 from speechbrain_bccmt.trials.read import EnrolmentModel
 

@@ -9,7 +9,8 @@ import torch
 from speechbrain.dataio.batch import PaddedBatch
 from torch.utils.data import DataLoader
 
-from speechbrain_bccmt.training.crops import CropReader, TrainingCrops, read_audio
+from speechbrain_bccmt.audio.recording import Recording, read_crop, read_mono
+from speechbrain_bccmt.training.crops import CropReader, TrainingCrops
 
 
 def write(path, samples, rate=16000, **options):
@@ -99,14 +100,37 @@ def test_stereo_at_another_rate(tmp_path):
     assert crop[500:-500].abs().max() == pytest.approx(0.25, abs=0.01)  # the mean of both channels
 
 
+@pytest.mark.parametrize("rate", [44100, 8000, 22050, 48000, 16000, 11025])
+@pytest.mark.parametrize("stretch", [(0, 60_000), (7_777, 51_003)])
+def test_training_and_inference_read_the_same_samples(tmp_path, rate, stretch):
+    """Whole utterances, cached ones, and crops by offset are those of `embed_file`, whatever the file's rate."""
+    rng = np.random.default_rng(0)
+    row = write(tmp_path / "a.wav", 0.1 * rng.normal(size=(60_000, 2)), rate)
+    path, (start, stop) = row["wav"], stretch
+    expected = read_mono(path, 16000, start, stop)
+    if stretch == (0, 60_000):
+        inference = torch.cat([piece.wav for piece in Recording.open(path).pieces(16000)])
+        assert torch.equal(expected, inference)
+    assert torch.equal(CropReader(16000)(path, start, stop, None, rate), expected)
+    cached = CropReader(16000, cache_audio=True)(path, start, stop, None, rate)
+    assert (cached - expected).abs().max() < 1 / 32768
+    for offset in (0, 1, 999, len(expected) // 2, len(expected) - 800):
+        crop = read_crop(path, 16000, start, stop, offset, 800)
+        assert len(crop) == 800 and torch.allclose(crop, expected[offset : offset + 800], atol=1e-6)
+    torch.manual_seed(0)
+    crop = CropReader(16000)(path, start, stop, 4000, rate)
+    windows = expected.unfold(0, 4000, 1)
+    assert (windows - crop).abs().amax(1).min() < 1e-6
+
+
 def test_opus_by_offset(tmp_path):
     time = np.arange(48000) / 16000
     wave = 0.3 * np.sin(2 * np.pi * (200 + 200 * time) * time)
     row = write(tmp_path / "a.ogg", wave, format="OGG", subtype="OPUS")
-    whole = read_audio(row["wav"], 16000)
+    whole = read_mono(row["wav"], 16000)
     assert (
         torch.nn.functional.cosine_similarity(
-            read_audio(row["wav"], 16000, 20000, 8000), whole[20000:28000], 0
+            read_crop(row["wav"], 16000, 0, 48000, 20000, 8000), whole[20000:28000], 0
         )
         > 0.99
     )

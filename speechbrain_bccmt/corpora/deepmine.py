@@ -22,7 +22,7 @@ from speechbrain_bccmt.corpora.layout import AudioFile
 from speechbrain_bccmt.corpora.phrase_preparation import prepare_phrases
 from speechbrain_bccmt.corpora.phrases import PhraseUtterance, absolute, summed_up
 from speechbrain_bccmt.corpora.preparation import Preparation
-from speechbrain_bccmt.trials.table import read_models
+from speechbrain_bccmt.trials.read import read_models
 from speechbrain_bccmt.trials.trial_list import utterance_id
 
 _PERSIAN = {"01", "02", "03", "04", "05"}

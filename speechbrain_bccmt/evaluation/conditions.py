@@ -10,24 +10,30 @@ Each further column is a condition and each of its values selects trials:
 
 from __future__ import annotations
 
-import csv
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from speechbrain_bccmt.evaluation.summary import align_columns, summarise
 from speechbrain_bccmt.trials.read import first_few
-from speechbrain_bccmt.trials.table import COLUMN_NAMES, name_in_errors, open_text, plain_name
+from speechbrain_bccmt.trials.table import (
+    COLUMN_NAMES,
+    Layout,
+    find_delimiter,
+    plain_name,
+    read_table,
+    split_line,
+)
 from speechbrain_bccmt.trials.trial_list import TrialIndex, Trials
 
 logger = logging.getLogger(__name__)
 
 POOLED = "pooled"
 _MOST_VALUES = 30  # of a condition, so that a column of names is not taken for one
-_LINES_PER_BLOCK = 8192
+_SIDES = "side:enrol", "side:test"  # no column of the file has such a name
 
 
 def read_conditions(
@@ -93,62 +99,53 @@ def read_conditions(
 
 def _read(path: Path, trials: Trials) -> tuple[list[str], np.ndarray, np.ndarray, list[dict[str, int]]]:
     """Read the names of conditions, the line of each trial (0: none), and its values as codes."""
-    index = TrialIndex(trials)
-    complaints: list[str] = []
-    with name_in_errors(path), open_text(path) as file:
-        number, header = 0, ""
-        for line in file:
-            number += 1
-            if header := line.strip():
-                break
-        delimiter = next((sign for sign in (",", ";", "\t") if sign in header), None)
-        fields = next(_rows([header], delimiter)) if header else []
-        plain = list(map(plain_name, fields))
-        enrol, test = (
-            next((plain.index(known) for known in COLUMN_NAMES[side] if known in plain), -1)
-            for side in ("enrol", "test")
-        )
-        # A column of its own may be called "type" or "label"; only what labels trials is left out.
-        columns = [
-            place for place, name in enumerate(plain) if place not in (enrol, test) and name != "label"
-        ]
-        if enrol < 0 or test < 0 or not columns:
-            raise ValueError(
-                f"{path}:{number or 1}: expected a header `enrol test` and columns of conditions, such as gender: "
-                f"{header:.120}"
-            )
-        line_of = np.zeros(len(trials), np.int64)
-        codes = np.zeros((len(columns), len(trials)), np.int64)
-        values: list[dict[str, int]] = [{} for _ in columns]
-        while lines := list(islice(file, _LINES_PER_BLOCK)):
-            rows = list(_rows(lines, delimiter))
-            good = [place for place, row in enumerate(rows) if len(row) == len(fields)]
-            complaints += [
-                f"{path}:{number + 1 + place}: expected {len(fields)} columns: {lines[place].strip():.120}"
-                for place in sorted(set(range(len(rows))).difference(good))
-                if not lines[place].isspace()
-            ]
-            if good:
-                texts = list(zip(*(rows[place] for place in good), strict=True))
-                found = index.find(texts[enrol], texts[test])
-                listed = np.flatnonzero(found >= 0)
-                numbers = np.array(good) + number + 1
-                for place, known in enumerate(values):
-                    column = texts[columns[place]]
-                    new = np.array([known.setdefault(column[row], len(known)) for row in listed], np.int64)
-                    _compare(path, found[listed], numbers[listed], new, line_of, codes[place], complaints)
-                    codes[place, found[listed]] = new
-                line_of[found[listed]] = numbers[listed]
-            number += len(lines)
+    index, complaints = TrialIndex(trials), []
+    line_of, names = np.zeros(len(trials), np.int64), []
+    codes, values = np.zeros((0, len(trials)), np.int64), []
+    for block in read_table(path, partial(_detect_layout, path), complaints):
+        if not names:
+            names = [name for name in block.columns if name not in _SIDES]
+            codes = np.zeros((len(names), len(trials)), np.int64)
+            values = [{} for _ in names]
+        found = index.find(*(block.columns[side] for side in _SIDES))
+        listed = np.flatnonzero(found >= 0)
+        numbers = np.asarray(block.numbers)[listed]
+        for place, (name, known) in enumerate(zip(names, values, strict=True)):
+            column = block.columns[name]
+            new = np.array([known.setdefault(column[row], len(known)) for row in listed], np.int64)
+            _compare(path, found[listed], numbers, new, line_of, codes[place], complaints)
+            codes[place, found[listed]] = new
+        line_of[found[listed]] = numbers
     if complaints:
         raise ValueError(f"{len(complaints)} malformed lines in a key file:{first_few(complaints)}")
-    return [fields[place] for place in columns], line_of, codes, values
+    if not names:
+        raise ValueError(
+            f"{path}:1: expected a header `enrol test` and columns of conditions, and a line a trial"
+        )
+    return names, line_of, codes, values
 
 
-def _rows(lines: Sequence[str], delimiter: str | None) -> Iterator[list[str]]:
-    return (
-        csv.reader(lines, delimiter=delimiter, skipinitialspace=True) if delimiter else map(str.split, lines)
+def _detect_layout(path: Path, number: int, head: list[str]) -> Layout:
+    delimiter = find_delimiter(head[0])
+    fields = split_line(head[0].strip(), delimiter)
+    plain = list(map(plain_name, fields))
+    enrol, test = (
+        next((plain.index(known) for known in COLUMN_NAMES[side] if known in plain), -1)
+        for side in ("enrol", "test")
     )
+    # A column of its own may be called "type"; only what labels trials is left out.
+    conditions = {
+        fields[place]: place
+        for place, name in enumerate(plain)
+        if place not in (enrol, test) and name != "label"
+    }
+    if enrol < 0 or test < 0 or not conditions:
+        raise ValueError(
+            f"{path}:{number}: expected a header `enrol test` and columns of conditions, such as gender: "
+            f"{head[0].strip():.120}"
+        )
+    columns = dict(zip(_SIDES, (enrol, test), strict=True)) | conditions
+    return Layout(columns, len(fields), True, delimiter, " ".join(fields))
 
 
 def _compare(path: Path, found, numbers, new, line_of, codes, complaints: list[str]) -> None:

@@ -10,7 +10,7 @@ a target trial (one speaker) and 0 for a non-target trial (two speakers):
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -19,9 +19,13 @@ import numpy as np
 
 from speechbrain_bccmt.trials.draw import make_trials, make_trials_from_csv
 from speechbrain_bccmt.trials.table import (
+    Layout,
+    detect_layout,
+    name_in_errors,
+    open_text,
     parse_label,
-    read_blocks,
-    read_models,
+    plain_name,
+    read_table,
 )
 from speechbrain_bccmt.trials.trial_list import (
     AUDIO_EXTENSIONS,
@@ -92,27 +96,36 @@ def _read_columns(path: Path, enrolled: NameIndex, tested: NameIndex) -> _Column
         raise FileNotFoundError(f"no trial list at {path}")
     parts, malformed, labels = [], [], {}
 
-    def complain(number: int, text: str, expected: str) -> None:
-        malformed.append(f"{path}:{number}: expected `{expected}`: {text:.120}")
+    def detect(number: int, lines: list[str]) -> Layout:
+        if layout := detect_layout(lines[0]):
+            return layout
+        raise ValueError(
+            f"{path}:{number}: no format of trial lists starts with `{lines[0].strip():.120}`: expected `0|1 "
+            "enrolment test`, `enrolment test target|nontarget`, `model-id evaluation-file-id trial-type` or "
+            "CSV with a header of enrol, test and label"
+        )
 
-    for block in read_blocks(path, complain):
-        for label in set(block.labels).difference(labels):
+    for block in read_table(path, detect, malformed):
+        enrol, test = block.columns["enrol"], block.columns["test"]
+        texts = block.columns.get("label", [])
+        for label in set(texts).difference(labels):
             try:
                 labels[label] = len(labels), parse_label(label, block.layout.format)
             except KeyError:
-                rows = zip(block.numbers, block.enrol, block.test, block.labels, strict=True)
-                for number, enrol, test, text in rows:
-                    if text == label:
-                        complain(number, f"{enrol} {test} {text}", block.layout.expected)
+                malformed += [
+                    f"{path}:{number}: expected `{block.layout.expected}`: {' '.join(row):.120}"
+                    for number, *row in zip(block.numbers, enrol, test, texts, strict=True)
+                    if row[2] == label
+                ]
         if malformed:
             continue  # there will be no list, but all its lines are looked at
         if enrolled is tested:
-            both = tested.indices(chain.from_iterable(zip(block.enrol, block.test, strict=True)))
+            both = tested.indices(chain.from_iterable(zip(enrol, test, strict=True)))
             enrol, test = both[0::2], both[1::2]
         else:
-            enrol, test = enrolled.indices(block.enrol), tested.indices(block.test)
+            enrol, test = enrolled.indices(enrol), tested.indices(test)
         codes = {label: code for label, (code, _) in labels.items()}
-        codes = np.fromiter(map(codes.__getitem__, block.labels), np.uint8)
+        codes = np.fromiter(map(codes.__getitem__, texts), np.uint8)
         parts.append((np.asarray(block.numbers, np.int64), enrol, test, codes))
     if malformed:
         raise ValueError(f"{len(malformed)} malformed lines in a trial list:{first_few(malformed)}")
@@ -186,6 +199,41 @@ def _read_enrolment(path: Path) -> dict[str, tuple[int, str | None, list[str]]]:
             f"the enrolment file {path} holds no models: expected `model-id phrase-id utterance ...`"
         )
     return models
+
+
+def read_models(path: str | Path) -> Iterator[tuple[int, str, str | None, list[str]]]:
+    """Read an enrolment file, `model-id phrase-id utterance utterance ...`, with or without a header.
+
+    A header tells whether there are phrases. Without one, the first line does: there are, if its second column
+    does not look like an audio file and its third does.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file, gzipped or not; columns between white space or commas.
+
+    Yields
+    ------
+    tuple
+        Line number, model, phrase or None, and the names of its utterances (possibly none).
+    """
+    path = Path(path)
+    has_phrase = None
+    with name_in_errors(path), open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            if not (fields := line.replace(",", " ").split()):
+                continue
+            if has_phrase is None:
+                if plain_name(fields[0]) in ("modelid", "model"):
+                    has_phrase = len(fields) > 1 and plain_name(fields[1]).startswith("phrase")
+                    continue
+                has_phrase = len(fields) > 2 and not _is_audio(fields[1]) and _is_audio(fields[2])
+            phrase = fields[1] if has_phrase and len(fields) > 1 else None
+            yield number, fields[0], phrase, fields[1 + has_phrase :]
+
+
+def _is_audio(name: str) -> bool:
+    return "/" in name or name.lower().endswith(AUDIO_EXTENSIONS)
 
 
 def _apply_key(path: Path, columns: _Columns, enrolled: NameIndex, tested: NameIndex) -> _Columns:

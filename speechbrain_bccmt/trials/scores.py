@@ -15,17 +15,38 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from speechbrain_bccmt.trials.read import NameIndex, first_few, read_trials
-from speechbrain_bccmt.trials.score_formats import Block, read_blocks
-from speechbrain_bccmt.trials.table import parse_label
+from speechbrain_bccmt.trials.table import (
+    COLUMN_NAMES,
+    Block,
+    Layout,
+    find_delimiter,
+    parse_label,
+    plain_name,
+    read_table,
+    split_line,
+)
 from speechbrain_bccmt.trials.trial_list import TrialIndex, Trials
 
 logger = logging.getLogger(__name__)
+
+LAYOUTS = (
+    "score",
+    "label score",
+    "score label",
+    "enrol test score",
+    "enrol test label score",
+    "enrol test score label",
+    "label enrol test score",
+)
+_NAMES = COLUMN_NAMES | {"score": ("score", "scores", "llr", "cosine", "similarity", "likelihoodratio")}
+_LINES_TO_DETECT_BY = 200
 
 
 @dataclass(frozen=True)
@@ -96,9 +117,70 @@ def read_scores(
     if isinstance(trials, (str, Path)):
         trials = read_trials(trials)
     reader = _Reader(path, trials)
-    for block in read_blocks(path, layout, reader.malformed):
+    detect = partial(_detect_layout, path, layout)
+    for block in read_table(path, detect, reader.malformed, head=_LINES_TO_DETECT_BY):
         reader.add(block)
     return reader.finish()
+
+
+def _detect_layout(path: Path, wanted: str | None, number: int, head: list[str]) -> Layout:
+    """Find the columns of a score file: those wanted, those of its header, or those that fit its first lines."""
+    delimiter, names = find_delimiter(head[0]), None
+    if wanted is not None:
+        names, header = wanted.split(), False
+        if "score" not in names or set(names) - {*_NAMES, "-"}:
+            raise ValueError(f"the layout `{wanted}` is none: expected names such as `enrol test - score`")
+    elif names := _header(split_line(head[0], delimiter)):
+        header = True
+    else:
+        names, header = _guess(path, number, head, delimiter), False
+    if ("enrol" in names) != ("test" in names):
+        raise ValueError(
+            f"{path} names one side of the trials only: expected columns for enrol and test, or none"
+        )
+    columns = {name: place for place, name in enumerate(names) if name != "-"}
+    return Layout(columns, len(names), header, delimiter, " ".join(names))
+
+
+def _header(fields: list[str]) -> list[str] | None:
+    """Name the columns of a header, "-" for those that say nothing to us; None where it is no header."""
+    names = ["-"] * len(fields)
+    plain = list(map(plain_name, fields))
+    for name, spellings in _NAMES.items():
+        if found := [spelling for spelling in spellings if spelling in plain]:
+            names[plain.index(found[0])] = name
+    return names if "score" in names else None
+
+
+def _guess(path: Path, number: int, head: list[str], delimiter: str | None) -> list[str]:
+    """Choose the layout that fits most of the first lines; the first of equals."""
+    rows = [split_line(line, delimiter) for line in head]
+    fits = {layout: sum(_fits(layout.split(), row) for row in rows) for layout in LAYOUTS}
+    best = max(fits, key=fits.__getitem__)
+    if not fits[best]:
+        raise ValueError(
+            f"{path}:{number}: no layout of score files fits `{head[0].strip():.120}`: expected one of "
+            f"{', '.join(f'`{layout}`' for layout in LAYOUTS)}, or a header with the column `score`"
+        )
+    if best == "enrol test score" and all(row[-1] in ("0", "1") for row in rows if len(row) == 3):
+        raise ValueError(
+            f"{path} looks like a trial list, `enrol test 0|1`. If these are scores, give the layout `{best}`"
+        )
+    return best.split()
+
+
+def _fits(names: list[str], row: list[str]) -> bool:
+    if len(row) != len(names):
+        return False
+    try:
+        for name, text in zip(names, row, strict=True):
+            if name == "score":
+                float(text)
+            elif name == "label":
+                parse_label(text)
+    except (ValueError, KeyError):
+        return False
+    return True
 
 
 class _Reader:
@@ -173,7 +255,10 @@ class _Reader:
                 f"{len(self.malformed)} malformed lines in a score file:{first_few(self.malformed)}"
             )
         if not self.parts:
-            raise ValueError(f"the score file {self.path} holds no scores under its header")
+            raise ValueError(
+                f"the score file {self.path} is empty, or holds no scores under its header: expected lines such as "
+                "`enrol test score`"
+            )
         if self.trials is None and not self.labelled:
             raise ValueError(f"{self.path} has no labels: give the trial list that has them")
         numbers, scores, codes, keys, enrol, test = map(np.concatenate, zip(*self.parts, strict=True))

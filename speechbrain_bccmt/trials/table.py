@@ -1,4 +1,6 @@
-"""The formats of trial lists, as columns of text; what the columns mean together is for `trials.py`.
+"""The one reader of tables of text: trial lists, score files and key files, as columns.
+
+What the columns mean together is for `read`, `scores` and `evaluation.conditions`. Formats of trial lists:
 
 - `voxceleb`: `label enrolment test`, label 1 (target) or 0 (non-target).
 - `kaldi`: `enrolment test target|nontarget` (Kaldi, WeSpeaker; also `1|0` as last column).
@@ -13,13 +15,11 @@ import csv
 import gzip
 import re
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain, islice
 from pathlib import Path
 from typing import IO, NamedTuple
-
-from speechbrain_bccmt.trials.trial_list import AUDIO_EXTENSIONS
 
 FORMATS = ("voxceleb", "kaldi", "sdsv", "csv")
 # Labels that say no more than target or non-target; any case.
@@ -51,34 +51,30 @@ _END = "\0"
 
 
 class Layout(NamedTuple):
-    """Where the columns of a trial list are.
+    """Where the columns of a table are.
 
     Attributes
     ----------
-    format : str
-        One of `FORMATS`.
-    columns : tuple of int
-        Positions of enrolment, test and label; the last is -1 where there is no label.
+    columns : dict of str to int
+        Name of each column that is read to its position.
     width : int
         Columns a line.
     header : bool
         Whether the first line that is not blank is a header.
     delimiter : str or None
         Between columns; None for any white space.
+    expected : str
+        What a line should look like, for messages.
+    format : str
+        Of a trial list, one of `FORMATS`.
     """
 
-    format: str
-    columns: tuple[int, int, int]
+    columns: dict[str, int]
     width: int
     header: bool
     delimiter: str | None
-
-    @property
-    def expected(self) -> str:
-        """What a line should look like, for messages."""
-        texts = {"voxceleb": "0|1 enrolment test", "kaldi": "enrolment test target|nontarget"}
-        model = "model test trial-type" if self.columns[2] >= 0 else "model test"
-        return texts.get(self.format, model if self.format == "sdsv" else f"{self.width} columns and a label")
+    expected: str
+    format: str = ""
 
 
 def open_text(path: Path) -> IO[str]:
@@ -89,7 +85,7 @@ def open_text(path: Path) -> IO[str]:
 
 
 def detect_layout(first: str) -> Layout | None:
-    """Tell the layout of a trial list by its first line that is not blank, or None where it fits none.
+    """Detect the layout of a trial list by its first line that is not blank; None where it fits none.
 
     Examples
     --------
@@ -100,29 +96,36 @@ def detect_layout(first: str) -> Layout | None:
     >>> detect_layout("model-id evaluation-file-id trial-type").format
     'sdsv'
     >>> detect_layout("label,enrol,test,gender").columns
-    (1, 2, 0)
+    {'enrol': 1, 'test': 2, 'label': 0}
     """
     for delimiter in (",", ";", "\t", None):
-        fields = next(csv.reader([first], delimiter=delimiter)) if delimiter else first.split()
+        fields = split_line(first, delimiter)
         names = list(map(plain_name, fields))
-        enrol, test, label = (
-            next((names.index(name) for name in known if name in names), -1)
-            for known in COLUMN_NAMES.values()
-        )
-        if enrol >= 0 and test >= 0:
-            sdsv = delimiter is None and (enrol, test) == (0, 1) and len(names) <= 3
-            known = "sdsv" if sdsv else "csv"
-            return Layout(known, (enrol, test, label), len(fields), True, delimiter)
+        places = {
+            column: next((names.index(name) for name in known if name in names), -1)
+            for column, known in COLUMN_NAMES.items()
+        }
+        if places["enrol"] >= 0 and places["test"] >= 0:
+            sdsv = delimiter is None and (places["enrol"], places["test"]) == (0, 1) and len(names) <= 3
+            label = places["label"] >= 0
+            expected = f"model test{' trial-type' * label}" if sdsv else f"{len(fields)} columns and a label"
+            places = {column: place for column, place in places.items() if place >= 0}
+            return Layout(places, len(fields), True, delimiter, expected, "sdsv" if sdsv else "csv")
     fields = first.split()
     if len(fields) == 3 and fields[0] in ("0", "1"):
-        return Layout("voxceleb", (1, 2, 0), 3, False, None)
+        return _headless("label enrol test", "0|1 enrolment test", "voxceleb")
     if len(fields) == 3 and fields[2].lower() in PLAIN_LABELS:
-        return Layout("kaldi", (0, 1, 2), 3, False, None)
+        return _headless("enrol test label", "enrolment test target|nontarget", "kaldi")
     if len(fields) == 3 and _trial_type(fields[2]) in TRIAL_TYPES:
-        return Layout("sdsv", (0, 1, 2), 3, False, None)
-    if len(fields) == 2:
-        return Layout("sdsv", (0, 1, -1), 2, False, None)
-    return None
+        return _headless("enrol test label", "model test trial-type", "sdsv")
+    return _headless("enrol test", "model test", "sdsv") if len(fields) == 2 else None
+
+
+def _headless(columns: str, expected: str, format: str) -> Layout:
+    names = columns.split()
+    return Layout(
+        {name: place for place, name in enumerate(names)}, len(names), False, None, expected, format
+    )
 
 
 def _trial_type(label: str) -> str:
@@ -155,59 +158,55 @@ def parse_label(label: str, format: str = "sdsv") -> tuple[bool, str | None]:
 
 
 class Block(NamedTuple):
-    """Some lines of a trial list: the line numbers, and for each column the text of each line.
+    """Some lines of a table: the line numbers, and the text of the columns that are there, by name."""
 
-    `labels` is empty where the list has none.
-    """
-
-    numbers: range | list[int]
-    enrol: list[str]
-    test: list[str]
-    labels: list[str]
+    numbers: Sequence[int]
+    columns: dict[str, list[str]]
     layout: Layout
 
 
-def read_blocks(path: Path, malformed: Callable[[int, str, str], None]) -> Iterator[Block]:
-    """Read a trial list by blocks of lines, so that memory does not grow with the file's text.
+def read_table(
+    path: Path, detect: Callable[[int, list[str]], Layout], malformed: list[str], head: int = 1
+) -> Iterator[Block]:
+    """Read a table of text by blocks of lines, so that memory does not grow with the file.
 
     Parameters
     ----------
     path : Path
-        The file.
-    malformed : callable
-        Called for each line of another number of columns: its number, its text, what was expected.
+        The file, gzipped or not.
+    detect : callable
+        Returns the layout, of the number of the first line that is not blank and that many lines from there on.
+    malformed : list of str
+        A message for each line of another number of columns is added.
+    head : int
+        Lines that `detect` gets, where there are so many.
 
     Yields
     ------
     Block
-        Lines in order, without blank ones. Labels are checked by nobody yet.
+        Lines in order, without blank ones. What is in the columns is not checked.
 
     Raises
     ------
     ValueError
-        Where the file is no text, is cut off, or is no trial list.
+        Where the file is no text, is cut off, or `detect` raises it.
     """
     with name_in_errors(path), open_text(path) as file:
-        number, layout = 0, None
-        for line in file:  # to the first line that is not blank
-            number += 1
-            if not line.isspace():
-                layout = detect_layout(line)
+        number, lines = 1, []
+        for line in file:
+            if not lines and line.isspace():
+                number += 1
+            elif len(lines := [*lines, line]) == head:
                 break
-        else:
+        if not lines:
             return
-        if layout is None:
-            raise ValueError(
-                f"{path}:{number}: no format of trial lists starts with `{line.strip():.120}`: expected `0|1 "
-                "enrolment test`, `enrolment test target|nontarget`, `model-id evaluation-file-id trial-type` or "
-                "CSV with a header of enrol, test and label"
-            )
-        first = "" if layout.header else line
+        layout = detect(number, lines)
         number += layout.header
+        first = "".join(lines[layout.header :])
         for chunk in _csv_chunks(first, file, layout) if layout.delimiter else _text_chunks(first, file):
             columns = _even_columns(chunk, layout.width) if isinstance(chunk, str) else None
             if columns is not None:
-                numbers: range | list[int] = range(number, number + len(columns[0]))
+                numbers: Sequence[int] = range(number, number + len(columns[0]))
                 number += len(numbers)
             else:
                 rows = list(map(str.split, chunk.split("\n"))) if isinstance(chunk, str) else chunk
@@ -216,16 +215,28 @@ def read_blocks(path: Path, malformed: Callable[[int, str, str], None]) -> Itera
                     if len(row) == layout.width and any(map(str.strip, row)):
                         whole.append((line_number, *row))
                     elif any(map(str.strip, row)):
-                        malformed(line_number, " ".join(row), layout.expected)
+                        text = (layout.delimiter or " ").join(row)
+                        malformed.append(f"{path}:{line_number}: expected `{layout.expected}`: {text:.120}")
                 number += len(rows)
                 if not whole:
                     continue
                 numbers, *columns = map(list, zip(*whole, strict=True))
-            yield Block(numbers, *(columns[place] if place >= 0 else [] for place in layout.columns), layout)
+            yield Block(numbers, {name: columns[place] for name, place in layout.columns.items()}, layout)
+
+
+def split_line(line: str, delimiter: str | None) -> list[str]:
+    """Split a line at a delimiter as CSV has it, or at white space."""
+    return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True)) if delimiter else line.split()
+
+
+def find_delimiter(line: str) -> str | None:
+    """Return the delimiter of a line, None for white space."""
+    return next((sign for sign in (",", ";", "\t") if sign in line), None)
 
 
 def _csv_chunks(first: str, file: IO[str], layout: Layout) -> Iterator[list[list[str]]]:
-    reader = csv.reader(chain([first] if first else [], file), delimiter=layout.delimiter)
+    lines = chain(first.splitlines(keepends=True), file)
+    reader = csv.reader(lines, delimiter=layout.delimiter, skipinitialspace=True)
     while chunk := list(islice(reader, _ROWS_PER_BLOCK)):
         yield chunk
 
@@ -267,41 +278,6 @@ def name_in_errors(path: Path) -> Iterator[None]:
         raise ValueError(f"{path} is not a CSV file: {error}") from error
 
 
-def read_models(path: str | Path) -> Iterator[tuple[int, str, str | None, list[str]]]:
-    """Read an enrolment file, `model-id phrase-id utterance utterance ...`, with or without a header.
-
-    A header tells whether there are phrases. Without one, the first line does: there are, if its second column
-    does not look like an audio file and its third does.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file, gzipped or not; columns between white space or commas.
-
-    Yields
-    ------
-    tuple
-        Line number, model, phrase or None, and the names of its utterances (possibly none).
-    """
-    path = Path(path)
-    has_phrase = None
-    with name_in_errors(path), open_text(path) as file:
-        for number, line in enumerate(file, 1):
-            if not (fields := line.replace(",", " ").split()):
-                continue
-            if has_phrase is None:
-                if plain_name(fields[0]) in ("modelid", "model"):
-                    has_phrase = len(fields) > 1 and plain_name(fields[1]).startswith("phrase")
-                    continue
-                has_phrase = len(fields) > 2 and not _is_audio(fields[1]) and _is_audio(fields[2])
-            phrase = fields[1] if has_phrase and len(fields) > 1 else None
-            yield number, fields[0], phrase, fields[1 + has_phrase :]
-
-
 def plain_name(name: str) -> str:
     """Spell the name of a column without what differs: case, "-", "_" and blanks."""
     return re.sub(r"[\s_-]", "", name).lower()
-
-
-def _is_audio(name: str) -> bool:
-    return "/" in name or name.lower().endswith(AUDIO_EXTENSIONS)

@@ -80,7 +80,7 @@ def test_numbers_are_sorted_or_divided(write):
             "key.txt:9007: the trial of line 2 with another value",
         ),
         (CSV + "m,a/2.wav,a/1.wav,1,same\n", {}, "key.txt:7: the trial of line 2 with another value"),
-        (CSV + "m,a/2.wav\n", {}, "key.txt:7: expected 5 columns: m,a/2.wav"),
+        (CSV + "m,a/2.wav\n", {}, "key.txt:7: expected `gender test enrol label trial type`: m,a/2.wav"),
         (
             CSV,
             {"edges": {"seconds": [3]}},

@@ -20,7 +20,13 @@ from recipe_runs import describe_machine, run_script, speechocean762
 
 from speechbrain_bccmt.evaluation.calibration_plots import plot_calibration
 from speechbrain_bccmt.evaluation.plots import plot_eer_by_duration
-from speechbrain_bccmt.evaluation.report import OperatingPoint, draw, format_judgement, judge, write_results
+from speechbrain_bccmt.evaluation.report import (
+    OperatingPoint,
+    draw,
+    evaluate_system,
+    format_evaluation,
+    write_results,
+)
 from speechbrain_bccmt.inference.embedding_files import read_embeddings
 from speechbrain_bccmt.scoring import Calibration, act_dcf, cllr, cosine_scores, min_cllr, min_dcf, s_norm
 from speechbrain_bccmt.scoring.norms import speaker_means
@@ -89,8 +95,10 @@ def main() -> None:
 
     systems, on_dev = score(test.vectors[rows], trials), score(train.vectors[dev_rows], dev)
     sides, point = trial_speakers(trials), OperatingPoint()
-    figures = {name: judge(scores, target, point, speakers=sides) for name, scores in systems.items()}
-    print(f"{describe_machine(threads=1)}\n\n{format_judgement(figures, point)}\n")
+    figures = {
+        name: evaluate_system(scores, target, point, speakers=sides) for name, scores in systems.items()
+    }
+    print(f"{describe_machine(threads=1)}\n\n{format_evaluation(figures, point)}\n")
 
     halves = split_by_speaker(*sides)
     within = halves[0] | halves[1]

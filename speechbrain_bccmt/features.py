@@ -14,6 +14,8 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.utils.autocast import fwd_default_precision
 from torchaudio.compliance.kaldi import get_mel_banks
 
+# Where the filters of sherpa-onnx end, whatever the sample rate.
+BELOW_NYQUIST = 400
 WINDOWS = {
     # Kaldi's own window: like Hann, but flatter, and zero at its ends.
     "povey": lambda size: torch.hann_window(size, periodic=False).pow(0.85),
@@ -163,6 +165,38 @@ class KaldiFbank(torch.nn.Module):
         previous = F.pad(frames, (1, 0), mode="replicate")[..., :-1]
         frames = (frames - self.preemphasis * previous) * self.window.to(wavs.device)
         return torch.fft.rfft(frames, self.n_fft)[..., :-1].abs().pow(2)
+
+
+def build_front_end(name: str = "speechbrain", sample_rate: int = 16000, n_mels: int = 80) -> torch.nn.Module:
+    """Build a front end by name.
+
+    Parameters
+    ----------
+    name : str
+        "speechbrain": SpeechBrain's `Fbank`; "kaldi": `KaldiFbank`; "sherpa": the features that sherpa-onnx computes,
+        a `KaldiFbank` of centred frames whose filters end 400 Hz below half the sample rate.
+    sample_rate : int
+        Sample rate of the input in Hz.
+    n_mels : int
+        Number of mel filters.
+
+    Raises
+    ------
+    ValueError
+        If there is no such front end.
+
+    Examples
+    --------
+    >>> build_front_end("sherpa").f_max
+    7600.0
+    """
+    if name == "speechbrain":
+        return Fbank(sample_rate=sample_rate, n_mels=n_mels)
+    if name == "kaldi":
+        return KaldiFbank(n_mels, sample_rate)
+    if name == "sherpa":
+        return KaldiFbank(n_mels, sample_rate, f_max=sample_rate / 2 - BELOW_NYQUIST, centred=True)
+    raise ValueError(f"front_end is '{name}', expected speechbrain, kaldi or sherpa")
 
 
 def frame_count(front_end: torch.nn.Module, n_samples):

@@ -1,4 +1,4 @@
-"""Where a trained model looks in a recording: its tokens' weights or its attention maps, and pictures of them."""
+"""Attention of a trained model in a recording: the weights of its tokens, or its attention maps, and plots of them."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class ClipAttention:
     warnings: tuple[str, ...] = ()
 
     def draw(self, title: str = "", figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
-        """Draw it: strips of the tokens below the spectrogram, or the attention maps of an encoder without tokens.
+        """Plot it: strips of the tokens below the spectrogram, or the attention maps of an encoder without tokens.
 
         Parameters
         ----------
@@ -97,7 +97,7 @@ class ClipAttention:
         )
 
     def describe(self) -> list[dict]:
-        """Give the numbers behind the strips, as plain values.
+        """Return the numbers behind the strips, as plain values.
 
         Returns
         -------
@@ -126,7 +126,7 @@ def attend_to_clip(
     blocks: Sequence[int] | None = None,
     tokens: Sequence[str] | None = None,
 ) -> ClipAttention:
-    """Look where a model looks in a recording; of a long one, in its first `DRAWN_SECONDS`.
+    """Compute the attention of a model in a recording; of a long one, in its first `DRAWN_SECONDS`.
 
     Parameters
     ----------
@@ -154,15 +154,10 @@ def attend_to_clip(
     kind = type(encoder).__name__
     if not hasattr(encoder, "forward_with_attention"):
         raise ValueError(f"{model.source or 'the model'}: its {kind} gives no attention maps")
-    known = getattr(encoder, "token_names", None)
-    if known == ():
-        raise ValueError(
-            f"{model.source or 'the model'}: its {kind} has no token to look with, as its readout is the mean of the "
-            "frames; give a model of readout 'class' or 'class+distillation'"
-        )
+    known = getattr(encoder, "token_names", ())  # none where the readout is the mean of the frames
     if tokens and not known:
         raise ValueError(
-            f"{model.source or 'the model'}: its {kind} has no tokens, and draws its attention maps"
+            f"{model.source or 'the model'}: its {kind} has no tokens: its attention maps are plotted"
         )
     # Unlike the list of their class, a model's own: a class token alone has no distillation token beside it.
     for token in tokens or ():
@@ -193,7 +188,7 @@ def attend_to_clip(
                 f"{model.source or 'the model'}: there is no block {number}, its {kind} has {len(maps)}"
             )
     chosen = [maps[number - 1].cpu() for number in blocks]
-    names = tuple(tokens or known or ())
+    names = tuple(tokens or known)
     return ClipAttention(
         path=str(path),
         seconds=piece.seconds,
@@ -203,7 +198,7 @@ def attend_to_clip(
         blocks=blocks,
         token_weights={name: [encoder.token_attention([map_], name) for map_ in chosen] for name in names},
         time_stride=encoder.time_stride if known else 1,
-        tokens=len(known or ()),
+        tokens=len(known),
         warnings=warnings,
     )
 
@@ -211,7 +206,7 @@ def attend_to_clip(
 def plot_clips(
     clips: Sequence[ClipAttention], path: str | os.PathLike, titles: Sequence[str] | None = None
 ) -> None:
-    """Draw what a model attends to in recordings, side by side, into a file.
+    """Plot what a model attends to in recordings, side by side, into a file.
 
     Parameters
     ----------

@@ -22,6 +22,9 @@ SYSTEM = "[NAME=]FILE"
 @click.option("--enrolment", metavar="FILE", help="Models of the trial list, each of several utterances.")
 @click.option("--cohort", metavar="FILE", help="Embeddings of other speakers: adds s-norm to --embeddings.")
 @click.option(
+    "--subtract-mean", is_flag=True, help="Subtract the cohort's mean from --embeddings before the cosine."
+)
+@click.option(
     "--top-n", type=click.IntRange(2), help="Adaptive s-norm: the cohort scores that count. Default: all."
 )
 @click.option(
@@ -59,14 +62,16 @@ def evaluate(**options):
         raise click.UsageError("--embeddings needs --trials")
     if options["cohort"] and not options["embeddings"]:
         raise click.UsageError("--cohort needs --embeddings: scores alone can't be normalised")
+    if options["subtract_mean"] and not options["cohort"]:
+        raise click.UsageError("--subtract-mean needs --cohort, whose mean it is")
     if options["calibration"] and options["calibrate_on"]:
         raise click.UsageError("give --calibration or --calibrate-on, not both")
 
     from speechbrain_bccmt.evaluation.report import (
         OperatingPoint,
         draw,
-        format_judgement,
-        judge,
+        evaluate_system,
+        format_evaluation,
         write_results,
     )
 
@@ -75,13 +80,15 @@ def evaluate(**options):
     speakers, why_none = _speakers(trials, options["speakers"])
     calibrations = _calibrations(options, systems, point)
     figures = {
-        name: judge(
+        name: evaluate_system(
             scores, target, point, calibrations.get(name), speakers, options["resamples"], options["seed"]
         )
         for name, scores in systems.items()
     }
     results = {"systems": figures, "operating_point": vars(point)}
-    text = format_judgement(figures, point)
+    text = format_evaluation(figures, point)
+    if speakers is not None and options["resamples"] and len(systems) > 1:
+        text += _differences(systems, target, speakers, point, options, results)
     if why_none and options["resamples"]:
         text += f"\n\nNo confidence intervals: {why_none}"
     if options["conditions"]:
@@ -170,15 +177,17 @@ def _score_embeddings(path: str, trials, options: dict):
 
     from speechbrain_bccmt.inference.embedding_files import read_embeddings
     from speechbrain_bccmt.scoring.cosine import cosine_scores
-    from speechbrain_bccmt.scoring.norms import s_norm
+    from speechbrain_bccmt.scoring.norms import s_norm, subtract_mean
 
     embeddings = read_embeddings(path)
     rows = embeddings.rows_of(trials.ids)
     sides = {"enrol": trials.enrol, "test": trials.test, "models": trials.models}
     vectors = embeddings.vectors[rows]
+    cohort = read_embeddings(options["cohort"]).vectors if options["cohort"] else None
+    if options["subtract_mean"]:
+        vectors, cohort = subtract_mean(vectors, cohort), subtract_mean(cohort, cohort)
     found = {"cosine": cosine_scores(vectors, **sides)}
-    if options["cohort"]:
-        cohort = read_embeddings(options["cohort"]).vectors
+    if cohort is not None:
         found["s-norm"] = s_norm(found["cosine"], vectors, cohort=cohort, top_n=options["top_n"], **sides)
     durations = None
     if embeddings.seconds is not None:
@@ -227,6 +236,37 @@ def _calibrations(options: dict, systems: dict, point) -> dict:
     if len(systems) > 1:
         raise click.UsageError("a calibration belongs to one system: evaluate one at a time")
     return dict.fromkeys(systems, calibration)
+
+
+def _differences(systems: dict, target, speakers, point, options: dict, results: dict) -> str:
+    """Compare each system with the first by paired resamples of the speakers."""
+    from speechbrain_bccmt.evaluation.summary import align_columns
+    from speechbrain_bccmt.scoring.bootstrap import difference_intervals
+
+    (first, base), *others = systems.items()
+    rows = [["system", "EER in %", "minDCF"]]
+    for name, scores in others:
+        found = difference_intervals(
+            scores,
+            base,
+            target,
+            *speakers,
+            n_resamples=options["resamples"],
+            seed=options["seed"],
+            **point.costs,
+        )
+        results["systems"][name][f"difference_from_{first}"] = {
+            key: list(value) for key, value in found.items()
+        }
+        cells = [
+            f"{scale * d.point:+.{n}f} [{scale * d.low:+.{n}f}, {scale * d.high:+.{n}f}]"
+            for d, scale, n in ((found["eer"], 100, 2), (found["min_dcf"], 1, 3))
+        ]
+        rows.append([name, *cells])
+    title = (
+        f"Difference from {first}, by paired resamples of the speakers: an interval without 0 is significant"
+    )
+    return f"\n\n{title}\n{align_columns(rows)}"
 
 
 def _by_condition(path: str, systems: dict, trials, target, point, results: dict) -> str:

@@ -1,4 +1,4 @@
-"""A local web page that compares two recordings: score, decision, and where the model looks."""
+"""A local web page that compares two recordings: score, decision, and attention maps."""
 
 from __future__ import annotations
 
@@ -6,11 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from speechbrain_bccmt.attention.clip_attention import DRAWN_SECONDS, attend_to_clip
-from speechbrain_bccmt.attention.plots import draw_attention_maps
-from speechbrain_bccmt.audio.recording import Recording
+from speechbrain_bccmt.attention.clip_attention import attend_to_clip
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,7 +14,7 @@ if TYPE_CHECKING:
     from speechbrain_bccmt.inference.verification import SpeakerVerification
 
 LABELS = ("First clip", "Second clip")
-# On a telephone six maps side by side are too small to be read: there they are pushed sideways.
+# On a telephone a plot as wide as the page is too small to read: there it scrolls sideways.
 STYLE = """
 @media (max-width: 700px) {
     .picture { overflow-x: auto !important }
@@ -122,43 +118,12 @@ def describe(outcome) -> str:
     return "\n\n".join(lines)
 
 
-@torch.inference_mode()
-def draw_attention(model: SpeakerVerification, path: str | os.PathLike, title: str = "") -> Figure | None:
-    """Draw the attention maps of one recording, a column for each block; or what the tokens of a model attend to.
-
-    Parameters
-    ----------
-    model : SpeakerVerification
-        The trained model.
-    path : str or Path
-        The recording; of a long one, its first `DRAWN_SECONDS`.
-    title : str
-        What to call the recording in the title of the picture.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or None
-        None where the encoder gives no maps.
-    """
+def draw_attention(model: SpeakerVerification, path: str, title: str) -> Figure | None:
+    """Plot what the model attends to in a recording, as `bccmt attention` does; None where it has no attention."""
     encoder = model.mods.embedding_model
     if not hasattr(encoder, "forward_with_attention"):
         return None
-    if getattr(encoder, "token_names", ()):
-        return attend_to_clip(model, path).draw(f"{title}: where the model looks")
-    recording = Recording.open(path)
-    piece = recording.beginning(model.sample_rate, DRAWN_SECONDS)
-    wav = piece.wav.to(model.device)
-    title = f"{title}: where the model looks"
-    if piece.seconds < recording.seconds:
-        title += f" in the first {DRAWN_SECONDS:g} s"
-    features = model.mods.mean_var_norm(
-        model.mods.compute_features(wav[None]), torch.ones(1, device=wav.device)
-    )
-    maps = encoder.forward_with_attention(features)[1]
-    blocks = {f"block {index + 1}": [weights] for index, weights in enumerate(maps)}
-    return draw_attention_maps(
-        blocks, seconds=len(wav) / model.sample_rate, row_titles=["mean of heads"], title=title
-    )
+    return attend_to_clip(model, path).draw(title)
 
 
 def _import_gradio():

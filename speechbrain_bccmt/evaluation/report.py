@@ -43,7 +43,7 @@ class OperatingPoint:
         return {"p_target": self.p_target, "c_miss": self.c_miss, "c_fa": self.c_fa}
 
 
-def judge(
+def evaluate_system(
     scores,
     target,
     point: OperatingPoint = OperatingPoint(),
@@ -61,7 +61,7 @@ def judge(
     target : array_like of bool
         Which trials are target trials, (M,).
     point : OperatingPoint
-        What it is judged for.
+        What it is evaluated for.
     calibration : Calibration or None
         Fitted on other trials; adds `act_dcf`, `cllr` and the threshold.
     speakers : tuple of numpy.ndarray or None
@@ -83,7 +83,7 @@ def judge(
 
     Examples
     --------
-    >>> figures = judge([0.9, 0.8, 0.3, 0.1], [True, True, False, False])
+    >>> figures = evaluate_system([0.9, 0.8, 0.3, 0.1], [True, True, False, False])
     >>> figures["eer"], figures["min_cllr"], figures["miss_rate"]
     (0.0, 0.0, 0.0)
     """
@@ -105,15 +105,15 @@ def judge(
     return figures
 
 
-def format_judgement(systems: Mapping[str, Mapping], point: OperatingPoint) -> str:
-    """Lay out what `judge` gives for each system, one line a system.
+def format_evaluation(systems: Mapping[str, Mapping], point: OperatingPoint) -> str:
+    """Lay out what `evaluate_system` gives for each system, one line a system.
 
     Parameters
     ----------
     systems : mapping of str to mapping
         Name of each system to its figures.
     point : OperatingPoint
-        What they were judged for.
+        What they were evaluated for.
 
     Returns
     -------
@@ -122,7 +122,7 @@ def format_judgement(systems: Mapping[str, Mapping], point: OperatingPoint) -> s
 
     Examples
     --------
-    >>> print(format_judgement({"cosine": judge([0.9, 0.1], [True, False])}, OperatingPoint()))
+    >>> print(format_evaluation({"cosine": evaluate_system([0.9, 0.1], [True, False])}, OperatingPoint()))
     system  EER in %  minDCF  minCllr  miss % at FA 1 %
     cosine      0.00  0.0000   0.0000              0.00
     """
@@ -161,7 +161,7 @@ def draw(
     target : numpy.ndarray of bool
         Which trials are target trials, (M,).
     point : OperatingPoint
-        What they are judged for.
+        What they are evaluated for.
     calibrations : mapping of str to Calibration
         Of the systems that have one.
     title : str

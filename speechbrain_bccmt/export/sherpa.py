@@ -2,20 +2,17 @@
 
 sherpa-onnx (https://github.com/k2-fsa/sherpa-onnx; measured on its version 2.0.1) computes Kaldi features by itself: 80
 filters from 20 Hz to 400 Hz below half the sample rate, and frames centred on every 10 ms, reflected at both ends. The
-front end of such a model is therefore `SHERPA_FEATURES`, which every training takes as --compute_features. It gives
-the same frames but for one or two at the end. The graph for sherpa-onnx leaves the last one out.
+front end of such a model is therefore that of `build_front_end("sherpa")`, which every training takes as
+--front_end=sherpa. It gives the same frames but for one or two at the end. The graph for sherpa-onnx leaves the last one out.
 """
 
 from __future__ import annotations
 
 import torch
 
-from speechbrain_bccmt.features import KaldiFbank
+from speechbrain_bccmt.features import BELOW_NYQUIST, KaldiFbank
 from speechbrain_bccmt.inference.model_folder import SpeakerModel
 
-SHERPA_FEATURES = "!new:speechbrain_bccmt.features.KaldiFbank {n_mels: 80, f_max: 7600, centred: True}"
-# Its front end stops 400 Hz below half the sample rate, whatever the model was trained on.
-BELOW_NYQUIST = 400
 # How it scales samples: the scale of our front end to its `normalize_samples`.
 NORMALIZE_SAMPLES = {1.0: 1, 32768.0: 0}
 
@@ -59,8 +56,8 @@ def sherpa_metadata(model: SpeakerModel, language: str = "unknown") -> dict[str,
     if problems:
         raise ValueError(
             f"sherpa-onnx cannot run the model '{model.source}', as it would compute other features: "
-            f"{'; '.join(problems)}. Train with --compute_features='{SHERPA_FEATURES}' "
-            f"(f_max {model.sample_rate // 2 - BELOW_NYQUIST} at this sample rate)"
+            f"{'; '.join(problems)}. Train with --front_end=sherpa, that is "
+            f"KaldiFbank with f_max: {model.sample_rate // 2 - BELOW_NYQUIST}, centred: True"
         )
     return {
         "framework": "wespeaker",

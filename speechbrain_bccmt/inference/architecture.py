@@ -209,5 +209,7 @@ def _is_network(path: str) -> bool:
     origin = f"{getattr(found, '__module__', None)}."
     if inspect.isclass(found):
         return origin.startswith(_PACKAGES) and issubclass(found, nn.Module)
-    # The builders of encoders, such as bccmt_tiny.
-    return inspect.isfunction(found) and origin.startswith("speechbrain_bccmt.lobes.")
+    # Builders, such as bccmt_tiny.
+    return inspect.isfunction(found) and origin.startswith(
+        ("speechbrain_bccmt.lobes.", "speechbrain_bccmt.features.")
+    )

@@ -86,12 +86,12 @@ def test_numbers(models, clips):
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("mean", ["-o", "x.png"], "has no token to look with, as its readout is the mean of the frames"),
+        ("mean", ["-o", "x.png", "--token", "class"], "has no tokens: its attention maps are plotted"),
         ("token", ["-o", "x.png", "--token", "distillation"], "it has no distillation token, but class"),
         ("token", ["-o", "x.png", "--block", "3"], "there is no block 3, its TokenEmbedder has 2"),
         ("bccmt", ["-o", "x.png", "--token", "class"], "its BCCMT has no tokens"),
-        ("bccmt", ["--json"], "--json tells the weights of tokens, and this model has none"),
-        ("token", [], "name a picture by -o, or ask for numbers by --json"),
+        ("bccmt", ["--json"], "--json prints the weights of tokens, and this model has none"),
+        ("token", [], "name a plot by -o, or ask for numbers by --json"),
         ("token", ["-o", "x.jpeg"], "x.jpeg: its ending is none of .png, .svg, .pdf"),
         ("token", ["-o", "x.png", "no.wav"], "no.wav: there is no such file"),
         ("token", ["-o", "x.png", *map("{}.wav".format, range(8))], "at most 8 clips, got 9"),

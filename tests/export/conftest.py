@@ -9,7 +9,6 @@ import torch
 from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_bccmt import bccmt_tiny
-from speechbrain_bccmt.export.sherpa import SHERPA_FEATURES
 from speechbrain_bccmt.features import KaldiFbank
 from speechbrain_bccmt.inference.embedding import read_utterance
 
@@ -42,7 +41,7 @@ checkpointer: !new:speechbrain_bccmt.training.checkpoints.AtomicCheckpointer
   recoverables:
     embedding_model: *id003
 """
-KALDI = SHERPA_FEATURES.removeprefix("!new:")
+KALDI = "speechbrain_bccmt.features.KaldiFbank\n  n_mels: 80\n  f_max: 7600\n  centred: True"
 FBANK = "speechbrain.lobes.features.Fbank\n  n_mels: 80"
 
 

@@ -4,7 +4,7 @@
     python benchmarks/backends.py results/speechocean762/tiny_kd_1 [--pictures docs/pictures]
 
 MODEL is a training folder of benchmarks/speechocean762.py. Cohort and PLDA are of the training speakers. Calibration is
-fitted on trials among one half of the test speakers and judged on trials among the other half, and the other way
+fitted on trials among one half of the test speakers and evaluated on trials among the other half, and the other way
 round; the dev list of the training gives a second one, to show whether it carries over. 95 % intervals are by bootstrap
 over speakers. Prints two tables and writes pictures and results.json into MODEL/backends.
 """
@@ -39,7 +39,7 @@ CURVES = "cosine", "s-norm, top 50", "PLDA"
 
 
 def split_by_speaker(enrol: np.ndarray, test: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Give which trials are among one half of the speakers, and which among the other."""
+    """Return which trials are among one half of the speakers, and which among the other."""
     speakers = np.unique(np.concatenate([enrol, test]))
     first = np.isin(speakers, np.random.default_rng(seed).permutation(speakers)[: len(speakers) // 2])
     of_enrol, of_test = (first[np.searchsorted(speakers, side)] for side in (enrol, test))
@@ -49,8 +49,10 @@ def split_by_speaker(enrol: np.ndarray, test: np.ndarray, seed: int = 0) -> tupl
 def crossed(scores: np.ndarray, target: np.ndarray, halves) -> np.ndarray:
     """Calibrate the trials of each half on the other; trials between the halves are NaN."""
     llrs = np.full(len(scores), np.nan)
-    for fitted, judged in (halves, halves[::-1]):
-        llrs[judged] = Calibration.fit(scores[fitted & target], scores[fitted & ~target]).llr(scores[judged])
+    for fitted, evaluated in (halves, halves[::-1]):
+        llrs[evaluated] = Calibration.fit(scores[fitted & target], scores[fitted & ~target]).llr(
+            scores[evaluated]
+        )
     return llrs
 
 
@@ -62,7 +64,7 @@ def calibration_row(name: str, llrs: np.ndarray, target: np.ndarray) -> str:
 
 
 def main() -> None:
-    """Extract, score, judge and draw."""
+    """Extract, score, evaluate and plot."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -51,7 +51,7 @@ def draw(generator: np.random.Generator, n_speakers: int):
 
 
 def over_trials(scores, target, seed: int) -> np.ndarray:
-    """Give the percentiles of the EER by bootstrap over trials."""
+    """Return the percentiles of the EER by bootstrap over trials."""
     generator = np.random.default_rng(seed)
     sides = scores[target], scores[~target]
     rates = [equal_error_rate(*(generator.choice(side, side.size) for side in sides))[0] for _ in range(200)]

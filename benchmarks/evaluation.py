@@ -73,7 +73,7 @@ def table(header: list[str], rows: list[list]) -> None:
 
 
 def seconds(step: dict[str, float]) -> str:
-    """Give wall-clock and CPU seconds."""
+    """Return wall-clock and CPU seconds."""
     return f"{step['wall']:.3g} ({step['cpu']:.3g})"
 
 

@@ -66,7 +66,7 @@ def draw_trials(trials: int, utterances: int, speakers: int, seed: int) -> tuple
 
 
 def all_metrics(scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Compute every metric that one score list is judged by."""
+    """Compute every metric that one score list is evaluated by."""
     targets, nontargets = scores[target], scores[~target]
     return {
         "eer": equal_error_rate(targets, nontargets)[0],
@@ -192,7 +192,7 @@ def run_large(folder: Path, clock: Clock) -> dict:
 
 
 def run_growth(folder: Path, clock: Clock, trials: int) -> dict:
-    """Score, normalise and judge a list; the utterances stay 20,000, as in a test set."""
+    """Score, normalise and evaluate a list; the utterances stay 20,000, as in a test set."""
     speaker, *drawn = draw_trials(trials, 20_000, 500, seed=4)
     embeddings, cohort = make_embeddings(speaker, seed=5), make_embeddings(np.arange(COHORT), seed=6)
     clock.start()

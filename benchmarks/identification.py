@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Time the search for a speaker among the voice prints of a store, from ten thousand to a million names.
+"""Time the search for a speaker among the voiceprints of a store, from ten thousand to a million names.
 
     python benchmarks/identification.py [--names 10000 100000 1000000] [--threads 1]
 
@@ -27,7 +27,7 @@ from peak_memory import peak_megabytes
 from recipe_runs import ROOT, describe_machine
 from threadpoolctl import threadpool_limits
 
-from speechbrain_bccmt.voiceprints.store import VoicePrints
+from speechbrain_bccmt.voiceprints.store import Voiceprints
 
 SIZE, SEED, FINGERPRINT = 192, 1986, "0123456789abcdef"
 NAMES_PER_WRITE = 50_000
@@ -35,7 +35,7 @@ THRESHOLD = 0.5
 
 
 def voices(first: int, number: int) -> np.ndarray:
-    """Give the embeddings of some names: (number, SIZE)."""
+    """Return the embeddings of some names: (number, SIZE)."""
     return np.random.default_rng((SEED, first)).standard_normal((number, SIZE), dtype=np.float32)
 
 
@@ -52,7 +52,7 @@ class Timer:
 
 def write_store(path: str, names: int) -> None:
     """Enrol the names, and print the seconds it took."""
-    prints = VoicePrints(path, FINGERPRINT)
+    prints = Voiceprints(path, FINGERPRINT)
     with Timer() as timer:
         for first in range(0, names, NAMES_PER_WRITE):
             embeddings = voices(first, min(NAMES_PER_WRITE, names - first))
@@ -68,7 +68,7 @@ def search_store(path: str, names: int, repeats: int) -> None:
     known = voices(0, min(names, NAMES_PER_WRITE))[: repeats + 1]
     probes = known + 0.3 * generator.standard_normal(known.shape, dtype=np.float32)
     strangers = generator.standard_normal((repeats, SIZE), dtype=np.float32)
-    prints, before = VoicePrints(path, FINGERPRINT), peak_megabytes()
+    prints, before = Voiceprints(path, FINGERPRINT), peak_megabytes()
 
     def timed(embeddings, expected):
         with Timer() as timer:

@@ -12,7 +12,7 @@ grow, and the best passes, which results.json has as well, less so.
 MACs are multiply-accumulate operations at 100 frames a second. The encoder's are counted by
 speechbrain_bccmt.profiling. The front end's are those of a plain fast Fourier transform of each frame and of the dense
 product with the mel filters; an exported graph does more than that. Our own systems embed what is above 30 s in equal
-pieces, as the package does; their MACs are counted so, too. MAC time is what these MACs take at the rate that
+chunks, as the package does; their MACs are counted so, too. MAC time is what these MACs take at the rate that
 this CPU reaches in single precision matrix products.
 """
 
@@ -66,7 +66,7 @@ def build(name: str):
 
 
 def extractor(name: str, threads: int, device: str, folder: Path):
-    """Give a function from waveform, (samples,) float32 in [-1, 1], or features, (1, frames, mels), to embedding."""
+    """Return a function from waveform, (samples,) float32 in [-1, 1], or features, (1, frames, mels), to embedding."""
     import numpy as np
 
     if name.endswith(("onnx", "int8")):
@@ -100,10 +100,10 @@ def extractor(name: str, threads: int, device: str, folder: Path):
         from speechbrain_bccmt.inference.embedding import embed_waveforms
 
         @torch.inference_mode()
-        def embed_in_pieces(wav: np.ndarray):
+        def embed_in_chunks(wav: np.ndarray):
             return embed_waveforms([torch.from_numpy(wav)], front_end, norm, model, device).cpu()
 
-        return embed_in_pieces
+        return embed_in_chunks
 
     @torch.inference_mode()
     def embed(wav: np.ndarray):
@@ -166,12 +166,12 @@ def matmul_rate(threads: int) -> float:
 
 def sizes(lengths: list[int]) -> dict:
     """Count parameters, and MACs at each length, of what can be built here."""
-    from speechbrain_bccmt.audio.recording import MAX_PIECE_SECONDS
+    from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS
     from speechbrain_bccmt.profiling import count_macs, count_parameters
 
     def macs_of(name: str, model, n_mels: int, seconds: int) -> int:
-        pieces = math.ceil(seconds / MAX_PIECE_SECONDS) if name in OURS else 1
-        return pieces * count_macs(model, frames=seconds * FRAMES_PER_SECOND // pieces, n_mels=n_mels)
+        chunks = math.ceil(seconds / MAX_CHUNK_SECONDS) if name in OURS else 1
+        return chunks * count_macs(model, frames=seconds * FRAMES_PER_SECOND // chunks, n_mels=n_mels)
 
     found = {}
     for name in (*OURS, "ecapa", "xvector", "resnet"):

@@ -25,7 +25,7 @@ GROWTH_SECONDS = (30, 60)
 
 
 def needed_macs(name: str, sizes_of: dict, seconds: int) -> tuple[int, int] | None:
-    """Tell the MACs of a system's encoder and of its front end; None where they are not counted."""
+    """Return the MACs of a system's encoder and of its front end; None where they are not counted."""
     size = sizes_of.get(name.split("_")[0])
     if size is None:
         return None
@@ -71,7 +71,7 @@ def bounds(found: dict, sizes_of: dict, rate: float) -> list[str]:
 
 
 def growth(found: dict, sizes_of: dict, lengths: list[int]) -> list[str]:
-    """Tell how time, MACs and memory grow with the length of the audio."""
+    """Return how time, MACs and memory grow with the length of the audio."""
     lines = []
     for name in MEASURED_GROWTH:
         if name not in found:

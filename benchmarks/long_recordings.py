@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Long recordings: error rates by the length of the pieces that they are embedded in, and what an hour of audio takes.
+"""Long recordings: error rates by the length of the chunks that they are embedded in, and what an hour of audio takes.
 
-    python benchmarks/long_recordings.py MODEL [--pieces 5 10 20 30 inf] [--folds 5] [--minutes 1 60]
+    python benchmarks/long_recordings.py MODEL [--chunks 5 10 20 30 inf] [--folds 5] [--minutes 1 60]
 
 MODEL is the output folder of a training or a hub folder. Error rates: the sentences of each test speaker of
 speechocean762 (in SPEECH_DATA) fall at random into folds; joined, those outside a fold are a long recording, which is
-tried with the sentences of the fold and with all of the other speakers. Only the long side is cut into pieces. An hour:
+tried with the sentences of the fold and with all of the other speakers. Only the long side is cut into chunks. An hour:
 recordings made by repeating sentences of one speaker, embedded by `SpeakerVerification.embed` from a FLAC file, in a
 process of its own, which tells its peak of memory. One thread. Prints two tables and writes
 results/long_recordings.json. Takes about a quarter of an hour.
@@ -52,7 +52,7 @@ def read_sentences(rate: int) -> dict[str, list[torch.Tensor]]:
 
 
 def error_rates(model: SpeakerVerification, piece_seconds: list[float], folds: int) -> dict:
-    """Try long recordings of each speaker with short ones of all, for each length of the pieces."""
+    """Try long recordings of each speaker with short ones of all, for each length of the chunks."""
     sentences = read_sentences(model.sample_rate)
     short = np.stack([model.embed(wav).numpy() for wavs in sentences.values() for wav in wavs])
     speaker_of = np.array([name for name, wavs in sentences.items() for _ in wavs])
@@ -71,16 +71,16 @@ def error_rates(model: SpeakerVerification, piece_seconds: list[float], folds: i
     target = np.array([recordings[row - len(short)][0] for row in enrol]) == speaker_of[test]
     seconds = [len(wav) / model.sample_rate for *_, wav in recordings]
     found = {"seconds": [min(seconds), float(np.median(seconds)), max(seconds)], "rows": []}
-    default, whole = audio.MAX_PIECE_SECONDS, None
+    default, whole = audio.MAX_CHUNK_SECONDS, None
     for longest in sorted(piece_seconds, reverse=True):
-        audio.MAX_PIECE_SECONDS = longest
+        audio.MAX_CHUNK_SECONDS = longest
         long = np.stack([model.embed(wav).numpy() for *_, wav in recordings])
         whole = long if whole is None else whole
         summary = summarise(cosine_scores(np.concatenate([short, long]), enrol, test), target)
         likeness = np.sum(long * whole, axis=1) / np.linalg.norm(long, axis=1) / np.linalg.norm(whole, axis=1)
         figures = {key: float(summary[key]) for key in ("eer", "min_dcf", "n_target", "n_nontarget")}
         found["rows"].append({"piece_seconds": longest, "cosine": float(np.median(likeness)), **figures})
-    audio.MAX_PIECE_SECONDS = default
+    audio.MAX_CHUNK_SECONDS = default
     return found
 
 
@@ -121,7 +121,7 @@ def main() -> None:
     )
     parser.add_argument("model")
     parser.add_argument(
-        "--pieces", type=float, nargs="+", default=[5, 10, 20, 30, float("inf")], metavar="SECONDS"
+        "--chunks", type=float, nargs="+", default=[5, 10, 20, 30, float("inf")], metavar="SECONDS"
     )
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--minutes", type=int, nargs="+", default=[1, 60])
@@ -137,7 +137,7 @@ def main() -> None:
         measure_apart(options.model, minutes, *form) for form in FORMS for minutes in options.minutes
     ]
     rates = report["error_rates"] = error_rates(
-        SpeakerVerification.from_hparams(options.model), options.pieces, options.folds
+        SpeakerVerification.from_hparams(options.model), options.chunks, options.folds
     )
     options.output.parent.mkdir(parents=True, exist_ok=True)
     options.output.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -151,7 +151,7 @@ def main() -> None:
     print(
         f"\nLong recordings of {' / '.join(f'{s:.0f}' for s in rates['seconds'])} s (shortest, median, longest); "
         f"{first['n_target']:,.0f} target and {first['n_nontarget']:,.0f} non-target trials, cosine\n\n"
-        "| longest piece, s | EER % | minDCF | cosine with the first row, median |\n|---:|---:|---:|---:|"
+        "| longest chunk, s | EER % | minDCF | cosine with the first row, median |\n|---:|---:|---:|---:|"
     )
     for row in rates["rows"]:
         longest = "whole" if row["piece_seconds"] == float("inf") else f"{row['piece_seconds']:g}"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def peak_megabytes() -> float:
-    """Tell the largest memory of this process so far."""
+    """Return the largest memory of this process so far."""
     status = Path("/proc/self/status")
     if status.is_file():  # what getrusage tells on Linux includes the program that started this one
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024

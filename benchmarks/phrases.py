@@ -64,7 +64,7 @@ CLAIMS = {
 
 
 def budget(epochs: int) -> dict:
-    """Give the options of training that all systems share."""
+    """Return the options of training that all systems share."""
     return {
         "number_of_epochs": epochs,
         "batch_size": 64,
@@ -108,7 +108,7 @@ def with_embedding(folder: Path, embedding: str) -> Path:
 
 
 def spread(values: list[float], digits: int = 2) -> str:
-    """Give mean and standard deviation."""
+    """Return mean and standard deviation."""
     deviation = f" ± {statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
     return f"{statistics.mean(values):.{digits}f}{deviation}"
 

@@ -7,7 +7,7 @@ as it gets, which favours the preparation that decodes.
 SpeechBrain's own is `recipes/VoxCeleb/voxceleb_prepare.py` of its repository (not in the package): give it
 with --speechbrain-recipe. Without it, a stand-in restates its work and the output says so: list the files
 with glob, decode each with `speechbrain.dataio.audio_io.load` to learn its length, take the mean amplitude
-of each 3 s piece, write CSV. Both with their default settings.
+of each 3 s chunk, write CSV. Both with their default settings.
 
 Every run is a new process, and the contenders take turns. What is timed is the call alone, without start and
 imports, in wall-clock and CPU seconds; the latter depend less on what else the machine does. The whole
@@ -86,10 +86,10 @@ def stand_in(data_folder: str, save_folder: str, trials: str, splits: list[str])
             signal = audio_io.load(path)[0].squeeze(0)
             duration = len(signal) / 16000
             for i in range(int(duration / 3.0)):
-                piece = slice(i * 48000, (i + 1) * 48000)
-                if torch.mean(np.abs(signal[piece])) >= 5e-4:
+                chunk = slice(i * 48000, (i + 1) * 48000)
+                if torch.mean(np.abs(signal[chunk])) >= 5e-4:
                     key = f"{speaker}--{session}--{name}_{i}"
-                    rows.append([key, duration, path, piece.start, piece.stop, speaker])
+                    rows.append([key, duration, path, chunk.start, chunk.stop, speaker])
         with open(os.path.join(save_folder, f"{split}.csv"), "w", newline="") as file:
             csv.writer(file).writerows(rows)
 

@@ -41,7 +41,7 @@ def milliseconds(path: Path, rate: int, repetitions: int = 30) -> float:
 
 
 def main() -> None:
-    """Export, quantise, judge."""
+    """Export, quantise, evaluate."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

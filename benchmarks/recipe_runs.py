@@ -17,7 +17,7 @@ SPEECH = Path(os.environ.get("SPEECH_DATA", ROOT.parent / "shared" / "speech"))
 
 
 def short_budget(epochs: int) -> dict:
-    """Give the options of the trainings that are compared on speechocean762: minutes to an hour on one thread."""
+    """Return the options of the trainings that are compared on speechocean762: minutes to an hour on one thread."""
     return {
         "number_of_epochs": epochs,
         "batch_size": 32,
@@ -32,7 +32,7 @@ def short_budget(epochs: int) -> dict:
 
 
 def speech_corpus(name: str) -> Path:
-    """Give the folder of a corpus in SPEECH_DATA; exit with a hint where it is not there."""
+    """Return the folder of a corpus in SPEECH_DATA; exit with a hint where it is not there."""
     corpus = SPEECH / name
     if not corpus.is_dir():
         raise SystemExit(f"no speech at {corpus}: set SPEECH_DATA to the folder that holds {name}")
@@ -40,7 +40,7 @@ def speech_corpus(name: str) -> Path:
 
 
 def speechocean762() -> dict:
-    """Give the options that name the corpus and its trial list."""
+    """Return the options that name the corpus and its trial list."""
     corpus = speech_corpus("speechocean762")
     return {"data_folder": str(corpus), "verification_file": str(corpus / "meta" / "veri_test.txt")}
 

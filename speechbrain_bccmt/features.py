@@ -147,7 +147,7 @@ class KaldiFbank(torch.nn.Module):
         return energies.clamp(min=torch.finfo(torch.float32).eps).log()
 
     def frame_count(self, n_samples):
-        """Tell how many frames a waveform has; see the function `frame_count`."""
+        """Return how many frames a waveform has; see the function `frame_count`."""
         return _clip(1 + (n_samples + self.n_reflected - self.window_size) // self.hop_size)
 
     def _power(self, wavs: torch.Tensor) -> torch.Tensor:
@@ -200,7 +200,7 @@ def build_front_end(name: str = "speechbrain", sample_rate: int = 16000, n_mels:
 
 
 def frame_count(front_end: torch.nn.Module, n_samples):
-    """Tell how many frames a front end makes of a waveform.
+    """Return how many frames a front end makes of a waveform.
 
     Parameters
     ----------
@@ -234,7 +234,7 @@ def frame_count(front_end: torch.nn.Module, n_samples):
 
 
 def sample_rate(front_end: torch.nn.Module) -> int:
-    """Tell the sample rate in Hz that a front end expects.
+    """Return the sample rate in Hz that a front end expects.
 
     Parameters
     ----------
@@ -255,7 +255,7 @@ def sample_rate(front_end: torch.nn.Module) -> int:
 
 
 def band_frequencies(front_end: torch.nn.Module) -> np.ndarray:
-    """Tell where the mel bands of a front end are centred.
+    """Return where the mel bands of a front end are centred.
 
     Parameters
     ----------

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def _is_alive(process_id: int) -> bool:
-    """Tell whether this machine runs a process of that id."""
+    """Return whether this machine runs a process of that id."""
     try:
         os.kill(process_id, 0)  # sends nothing, but checks
     except (ProcessLookupError, OverflowError):
@@ -40,8 +40,8 @@ def temporary_sibling(path: Path) -> Iterator[Path]:
     """Yield a name in the folder of `path` to write to; removed at the end where it still exists.
 
     The same folder means the same file system, so `os.replace` from it is atomic. Machine and process id in
-    the name keep two runs from writing into one file, and tell the next run which files in the folder nobody
-    will finish: it removes them. The ending stays, as ffmpeg and soundfile judge by it.
+    the name keep two runs from writing into one file, and show the next run which files in the folder nobody
+    will finish: it removes them. The ending stays, as ffmpeg and soundfile go by it.
 
     Parameters
     ----------
@@ -76,20 +76,20 @@ def temporary_sibling(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_together(contents: dict[Path, str], seal: Path, seal_content: str) -> None:
+def write_together(contents: dict[Path, str], manifest: Path, manifest_content: str) -> None:
     """Write several text files that are only valid together.
 
     Everything is written under temporary names first: until that has succeeded, the old files stay as they
-    are. Then the old seal is removed, each file is renamed, and the new seal comes last; so whoever finds a
-    seal finds the set that belongs to it, wherever the process was killed.
+    are. Then the old manifest is removed, each file is renamed, and the new manifest comes last; so whoever finds a
+    manifest finds the set that belongs to it, wherever the process was killed.
 
     Parameters
     ----------
     contents : dict
         File to its text.
-    seal : Path
-        The file whose presence tells that the set is complete.
-    seal_content : str
+    manifest : Path
+        The file whose presence shows that the set is complete.
+    manifest_content : str
         Its text.
 
     Raises
@@ -99,12 +99,12 @@ def write_together(contents: dict[Path, str], seal: Path, seal_content: str) -> 
     """
     with contextlib.ExitStack() as stack:
         temporaries = {}
-        for path, text in [*contents.items(), (seal, seal_content)]:
+        for path, text in [*contents.items(), (manifest, manifest_content)]:
             temporaries[path] = stack.enter_context(temporary_sibling(path))
             with open(temporaries[path], "w", encoding="utf-8", newline="") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-        seal.unlink(missing_ok=True)
+        manifest.unlink(missing_ok=True)
         for path, temporary in temporaries.items():
             os.replace(temporary, path)

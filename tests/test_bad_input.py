@@ -50,7 +50,7 @@ def no_hang():
 
 @pytest.fixture
 def run(model, monkeypatch, capfd):
-    """Give a function that runs `bccmt` in this process, on a model that is loaded once."""
+    """Return a function that runs `bccmt` in this process, on a model that is loaded once."""
     monkeypatch.setattr(inputs, "load_model", lambda *_: model)
 
     def run_command(*arguments, stdin=None):
@@ -74,7 +74,7 @@ def assert_refused(result, path):
 
 
 def answer(result):
-    """Give the one line of JSON that `bccmt embed` prints."""
+    """Return the one line of JSON that `bccmt embed` prints."""
     assert result.exit_code == 0, result.output
     (line,) = result.stdout.splitlines()
     entry = json.loads(line)

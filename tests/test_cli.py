@@ -13,7 +13,7 @@ from speechbrain_bccmt import cli
 
 @pytest.fixture
 def failing(monkeypatch):
-    """Give a function that makes `bccmt info` raise an error."""
+    """Return a function that makes `bccmt info` raise an error."""
 
     def make(error):
         @click.command()

@@ -171,11 +171,11 @@ def attend_to_clip(
         raise ValueError(
             f"{path}: {recording.seconds:.4g} s is too short, this model takes {model.min_seconds:g} s or more"
         )
-    piece = recording.beginning(model.sample_rate, DRAWN_SECONDS)
-    warnings = EmbeddedUtterance.of_pieces(path, np.empty(0), [piece]).warnings
-    if piece.seconds < recording.seconds:
+    chunk = recording.beginning(model.sample_rate, DRAWN_SECONDS)
+    warnings = EmbeddedUtterance.from_chunks(path, np.empty(0), [chunk]).warnings
+    if chunk.seconds < recording.seconds:
         warnings += (f"{path}: {recording.seconds:.4g} s long, its first {DRAWN_SECONDS:g} s are drawn",)
-    wav = piece.wav.to(model.device)[None]
+    wav = chunk.wav.to(model.device)[None]
     features = model.mods.compute_features(wav)
     normalised = model.mods.mean_var_norm(features, torch.ones(1, device=wav.device))
     maps = encoder.forward_with_attention(normalised)[1]
@@ -191,7 +191,7 @@ def attend_to_clip(
     names = tuple(tokens or known)
     return ClipAttention(
         path=str(path),
-        seconds=piece.seconds,
+        seconds=chunk.seconds,
         features=features[0].cpu(),
         frequencies=band_frequencies(model.mods.compute_features),
         maps=chosen,

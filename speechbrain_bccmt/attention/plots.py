@@ -226,7 +226,7 @@ def draw_token_attention(
 ) -> Figure | SubFigure:
     """Draw which frames a token attends to: a strip for each head, all on the time axis of the spectrogram.
 
-    Each strip ends at its own highest weight, which is told on the right with what the head leaves to the tokens
+    Each strip ends at its own highest weight, which stands on the right with what the head leaves to the tokens
     themselves. The dotted line is where all weights would be if the token looked everywhere alike, as the mean over the
     frames does.
 
@@ -317,12 +317,12 @@ def draw_token_attention(
 
 
 def picture_inches(n_strips: int, titled: bool = True) -> float:
-    """Tell how high a picture with so many strips should be, in inches."""
+    """Return how high a picture with so many strips should be, in inches."""
     return SPECTROGRAM_INCHES + HEAD_INCHES * n_strips + EDGE_INCHES + 0.3 * titled
 
 
 def _weights(name: str, weights, expected: int) -> np.ndarray:
-    """Give the weights (heads, frames of the sequence) of one utterance."""
+    """Return the weights (heads, frames of the sequence) of one utterance."""
     weights = weights.detach().float().cpu().numpy() if hasattr(weights, "detach") else np.asarray(weights)
     if weights.ndim == 3 and len(weights) == 1:
         weights = weights[0]

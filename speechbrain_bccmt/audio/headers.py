@@ -22,7 +22,7 @@ _OGG_PAGE = 65307  # bytes of the longest Ogg page
 
 
 class AudioHeader(NamedTuple):
-    """What the header tells.
+    """What a header says.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ def _pcm_header(head: bytes, size: int) -> AudioHeader | None:
         position += 8
         if name == b"fmt " and position + 16 <= len(head):
             tag, channels, rate, _, block, bits = _WAVE_FORMAT(head, position)
-            # Compressed (ADPCM, GSM and others), or padded: bytes do not tell the number of samples.
+            # Compressed (ADPCM, GSM and others), or padded: bytes do not give the number of samples.
             if tag not in _PLAIN_TAGS or bits % 8 or block != channels * bits // 8:
                 return None
         elif name == b"data":
@@ -76,7 +76,7 @@ def _check_ogg_end(path: str, size: int) -> None:
 
 
 def libsndfile_name(path: str | os.PathLike) -> str | bytes:
-    """Give a path as libsndfile opens it, though it be no text in the encoding of the system."""
+    """Return a path as libsndfile opens it, though it be no text in the encoding of the system."""
     return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 

@@ -1,4 +1,4 @@
-"""Recordings on disk: decoded, checked, mixed to one channel and resampled, in pieces of bounded size.
+"""Recordings on disk: decoded, checked, mixed to one channel and resampled, in chunks of bounded size.
 
 Decoding is libsndfile's (wav, flac, ogg, opus, mp3 and more). What libsndfile lets pass is refused here: files
 shorter than their header promises, NaN and infinite samples, things that are no regular file.
@@ -27,16 +27,16 @@ SILENCE_DBFS = -60.0
 FULL_SCALE = 0.99
 # More than this share of the samples at full scale is clipping; a recording scaled to its peak has a few.
 CLIPPED_SHARE = 1e-3
-# Longer recordings are embedded in equal pieces of at most this length: attention over time is quadratic in length,
-# and pieces bound time and memory. What that does to error rates: docs/latency.md.
-MAX_PIECE_SECONDS = 30.0
+# Longer recordings are embedded in equal chunks of at most this length: attention over time is quadratic in length,
+# and chunks bound time and memory. What that does to error rates: docs/latency.md.
+MAX_CHUNK_SECONDS = 30.0
 _FRAME_SECONDS = 0.02
 # Values decoded at a time, so that many channels or a high rate take no more memory.
 _BLOCK_VALUES = 2**22
 
 
 @dataclass(frozen=True)
-class Piece:
+class Chunk:
     """A stretch of a recording.
 
     Attributes
@@ -57,8 +57,8 @@ class Piece:
     clipped_share: float
 
     @classmethod
-    def of_waveform(cls, wav: torch.Tensor, rate: int) -> Piece:
-        """Take a waveform (samples,) in memory, mono, at `rate` in Hz, for a piece."""
+    def from_waveform(cls, wav: torch.Tensor, rate: int) -> Chunk:
+        """Take a waveform (samples,) in memory, mono, at `rate` in Hz, for a chunk."""
         clipped = float((wav.abs() >= FULL_SCALE).float().mean())
         return cls(wav, len(wav) / rate, audible_seconds(wav, rate), clipped)
 
@@ -72,7 +72,7 @@ class Recording:
     path : Path
         The file.
     frames : int
-        Samples per channel, as the header tells.
+        Samples per channel, by the header.
     sample_rate : int
         In Hz.
 
@@ -81,7 +81,7 @@ class Recording:
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, np.random.randn(16000, 2) / 10, 8000)
     >>> recording = Recording.open(path)
-    >>> recording.seconds, [tuple(piece.wav.shape) for piece in recording.pieces(16000, 1.5)]
+    >>> recording.seconds, [tuple(chunk.wav.shape) for chunk in recording.chunks(16000, 1.5)]
     (2.0, [(16000,), (16000,)])
     """
 
@@ -125,23 +125,23 @@ class Recording:
         """Length in seconds."""
         return self.frames / self.sample_rate
 
-    def pieces(
+    def chunks(
         self, rate: int, max_seconds: float | None = None, start: int = 0, stop: int | None = None
-    ) -> Iterator[Piece]:
-        """Read the recording piece by piece, so that its length does not count in memory.
+    ) -> Iterator[Chunk]:
+        """Read the recording chunk by chunk, so that its length does not count in memory.
 
         Parameters
         ----------
         rate : int
             The sample rate wanted in Hz.
         max_seconds : float or None
-            The longest piece; None: `MAX_PIECE_SECONDS`. All pieces are of one length, but for a sample.
+            The longest chunk; None: `MAX_CHUNK_SECONDS`. All chunks are of one length, but for a sample.
         start, stop : int
             Of the part to read, in samples of the file.
 
         Yields
         ------
-        Piece
+        Chunk
             Channels averaged, resampled where `rate` is another than the file's.
 
         Raises
@@ -153,24 +153,24 @@ class Recording:
         if not 0 <= start < stop <= self.frames:
             raise ValueError(f"{self.path}: has {self.frames} samples, cannot be read from {start} to {stop}")
         total = stop - start
-        max_seconds = MAX_PIECE_SECONDS if max_seconds is None else max_seconds
-        n_pieces = max(1, math.ceil(total / (max_seconds * self.sample_rate)))
+        max_seconds = MAX_CHUNK_SECONDS if max_seconds is None else max_seconds
+        n_chunks = max(1, math.ceil(total / (max_seconds * self.sample_rate)))
         try:
             with soundfile.SoundFile(libsndfile_name(self.path)) as file:
                 if start:
                     file.seek(start)
-                for number in range(n_pieces):
-                    begin, end = (total * (number + i) // n_pieces for i in (0, 1))
-                    yield self._read_piece(file, end - begin, rate)
+                for number in range(n_chunks):
+                    begin, end = (total * (number + i) // n_chunks for i in (0, 1))
+                    yield self._read_chunk(file, end - begin, rate)
         except soundfile.SoundFileError as error:
             raise ValueError(f"{self.path}: cannot be decoded: {error}") from error
 
-    def beginning(self, rate: int, seconds: float) -> Piece:
-        """Read its first `seconds`, or all of a shorter one, at `rate` in Hz; errors are those of `pieces`."""
+    def beginning(self, rate: int, seconds: float) -> Chunk:
+        """Read its first `seconds`, or all of a shorter one, at `rate` in Hz; errors are those of `chunks`."""
         stop = min(self.frames, int(seconds * self.sample_rate))
-        return next(self.pieces(rate, math.inf, stop=stop))
+        return next(self.chunks(rate, math.inf, stop=stop))
 
-    def _read_piece(self, file: soundfile.SoundFile, wanted: int, rate: int) -> Piece:
+    def _read_chunk(self, file: soundfile.SoundFile, wanted: int, rate: int) -> Chunk:
         block = max(1, _BLOCK_VALUES // file.channels)
         parts, clipped, left = [], 0, wanted
         while left:
@@ -185,7 +185,7 @@ class Recording:
             parts.append(samples.mean(axis=1))
             left -= len(samples)
         wav = resample(torch.from_numpy(np.concatenate(parts)), self.sample_rate, rate)
-        return Piece(wav, wanted / self.sample_rate, audible_seconds(wav, rate), clipped / wanted)
+        return Chunk(wav, wanted / self.sample_rate, audible_seconds(wav, rate), clipped / wanted)
 
 
 def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = None) -> torch.Tensor:
@@ -217,7 +217,7 @@ def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = No
     >>> read_mono(path, 16000).shape
     torch.Size([16000])
     """
-    return next(Recording.open(path).pieces(rate, math.inf, start, stop)).wav
+    return next(Recording.open(path).chunks(rate, math.inf, start, stop)).wav
 
 
 def read_crop(
@@ -280,7 +280,7 @@ def read_crop(
 
 
 def equal_parts(wav: torch.Tensor, rate: int) -> tuple[torch.Tensor, ...]:
-    """Cut a waveform in memory into the fewest parts that are not above `MAX_PIECE_SECONDS`.
+    """Cut a waveform in memory into the fewest parts that are not above `MAX_CHUNK_SECONDS`.
 
     Parameters
     ----------
@@ -299,11 +299,11 @@ def equal_parts(wav: torch.Tensor, rate: int) -> tuple[torch.Tensor, ...]:
     >>> [len(part) for part in equal_parts(torch.zeros(70_001), rate=1000)]
     [23334, 23334, 23333]
     """
-    return wav.tensor_split(max(1, math.ceil(len(wav) / (MAX_PIECE_SECONDS * rate))))
+    return wav.tensor_split(max(1, math.ceil(len(wav) / (MAX_CHUNK_SECONDS * rate))))
 
 
 def check_rate(rate: float, name: str) -> int:
-    """Give a sample rate as a whole number of Hz, or raise a ValueError that begins with `name`."""
+    """Return a sample rate as a whole number of Hz, or raise a ValueError that begins with `name`."""
     if not SAMPLE_RATES[0] <= rate <= SAMPLE_RATES[1] or rate != int(rate):
         raise ValueError(
             f"{name} is {rate} Hz, expected a whole number from {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]}"
@@ -340,7 +340,7 @@ def resample(wav: torch.Tensor, rate: int, wanted: int) -> torch.Tensor:
 
 
 def audible_seconds(wav: torch.Tensor, rate: int) -> float:
-    """Tell how much of a waveform lies above `SILENCE_DBFS`, judged in frames of 20 ms without their offset.
+    """Return how much of a waveform lies above `SILENCE_DBFS`, measured in frames of 20 ms without their offset.
 
     Parameters
     ----------

@@ -30,12 +30,12 @@ def enroll(arguments, model, replace, listing, delete, as_json, device, quiet):
     Either all FILES are enrolled or none: one that cannot be used, or is silent, is reported, and the exit code is 2.
     A store holds the voiceprints of one model, and refuses another.
     """
-    from speechbrain_bccmt.voiceprints.store import VoicePrints
+    from speechbrain_bccmt.voiceprints.store import Voiceprints
 
     if listing or delete is not None:
         if (listing and delete is not None) or replace or len(arguments) != 1:
             raise click.UsageError("expected --list STORE, or --delete NAME STORE")
-        prints = VoicePrints(arguments[0])
+        prints = Voiceprints(arguments[0])
         if listing:
             speakers = prints.speakers()
             click.echo(_as_json([asdict(speaker) for speaker in speakers]) if as_json else _table(speakers))
@@ -62,11 +62,11 @@ def _enroll(model: str, store: str, name: str, files: list[str], replace: bool, 
     from speechbrain_bccmt.commands.inputs import embed_all, expand_inputs, load_model, print_warnings
     from speechbrain_bccmt.inference.fingerprint import fingerprint
     from speechbrain_bccmt.voiceprints.names import check_name
-    from speechbrain_bccmt.voiceprints.store import VoicePrints
+    from speechbrain_bccmt.voiceprints.store import Voiceprints
 
     name, paths = check_name(name), expand_inputs(files)
     verification = load_model(model, device)
-    prints = VoicePrints(store, fingerprint(verification), model)
+    prints = Voiceprints(store, fingerprint(verification), model)
     if Path(store).exists():
         prints.check()  # before the long work
     utterances = list(embed_all(verification, paths, quiet).values())

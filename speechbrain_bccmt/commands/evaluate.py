@@ -53,8 +53,8 @@ SYSTEM = "[NAME=]FILE"
 def evaluate(**options):
     """Evaluate scores or embeddings on a trial list: EER, minDCF, actDCF, Cllr, with confidence intervals.
 
-    Confidence intervals (95 %) are by bootstrap over speakers, not over trials: they tell how far the figures would
-    move with other speakers. All systems are judged on the same trials.
+    Confidence intervals (95 %) are by bootstrap over speakers, not over trials: they show how far the figures would
+    move with other speakers. All systems are evaluated on the same trials.
     """
     if not options["scores"] and not options["embeddings"]:
         raise click.UsageError("give --scores or --embeddings")
@@ -121,7 +121,7 @@ def _split(argument: str) -> tuple[str | None, str]:
 
 
 def _named(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Give names and files: a file's own name where none is given, with the folders that tell it from its like."""
+    """Return names and files: a file's own name where none is given, with the folders that distinguish it."""
     split = [_split(argument) for argument in arguments]
     unnamed = {
         path: (*Path(path).absolute().parent.parts, Path(path).stem) for name, path in split if name is None
@@ -136,7 +136,7 @@ def _named(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _systems(options: dict):
-    """Give the scores of each system on the same trials, the trials, their labels, and the shorter side's seconds."""
+    """Return the scores of each system on the same trials, the trials, their labels, and the shorter side's seconds."""
     from speechbrain_bccmt.trials.read import read_trials
     from speechbrain_bccmt.trials.scores import read_scores
 
@@ -200,7 +200,7 @@ def _score_embeddings(path: str, trials, options: dict):
 
 
 def _speakers(trials, path: str | None):
-    """Give the speakers of each trial's sides, or None and why they are not known."""
+    """Return the speakers of each trial's sides, or None and why they are not known."""
     from speechbrain_bccmt.trials.trial_list import trial_speakers
 
     if trials is None:
@@ -215,13 +215,13 @@ def _speakers(trials, path: str | None):
     enrol, test = trial_speakers(trials, listed)
     if (enrol[trials.target] != test[trials.target]).any():
         if path is not None:
-            raise ValueError(f"{path} tells two speakers of a target trial")
+            raise ValueError(f"{path} names two speakers for a target trial")
         return None, "the ids do not begin with the speaker; give --speakers."
     return (enrol, test), ""
 
 
 def _calibrations(options: dict, systems: dict, point) -> dict:
-    """Give the calibration of each system: one for all from a file, or fitted on other trials."""
+    """Return the calibration of each system: one for all from a file, or fitted on other trials."""
     from speechbrain_bccmt.scoring.calibration import Calibration
     from speechbrain_bccmt.trials.scores import read_scores
 

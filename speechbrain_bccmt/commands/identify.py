@@ -38,7 +38,7 @@ def identify(model, store, files, n_best, threshold, as_json, device):
     from speechbrain_bccmt.commands.inputs import embed_each, expand_inputs, load_model, print_warnings
     from speechbrain_bccmt.commands.streams import one_line
     from speechbrain_bccmt.inference.fingerprint import fingerprint
-    from speechbrain_bccmt.voiceprints.store import Identification, VoicePrints
+    from speechbrain_bccmt.voiceprints.store import Identification, Voiceprints
 
     if threshold is not None and not math.isfinite(threshold):
         raise click.UsageError(f"--threshold is {threshold}, expected a finite number")
@@ -47,7 +47,7 @@ def identify(model, store, files, n_best, threshold, as_json, device):
     threshold = verification.threshold if threshold is None else threshold
     if threshold is None:
         raise click.UsageError(f"{model} ships no threshold to decide at: give one by --threshold")
-    prints = VoicePrints(store, fingerprint(verification), model)
+    prints = Voiceprints(store, fingerprint(verification), model)
     prints.check()
     unknown = failed = 0
     for path, utterance in embed_each(verification, paths):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 def one_line(error: Exception) -> str:
-    r"""Give an error's message without its line breaks; all else stays, as paths may have more than one space.
+    r"""Return an error's message without its line breaks; all else stays, as paths may have more than one space.
 
     Examples
     --------
@@ -24,7 +24,7 @@ def one_line(error: Exception) -> str:
 def mute_libraries() -> Iterator[None]:
     """Send to nowhere what libraries write past Python, while Python's own standard error goes on.
 
-    libmpg123 comments on damaged mp3 files there, several lines each; the error that is raised tells the user as
+    libmpg123 comments on damaged mp3 files there, several lines each; the error that is raised says as
     much. BCCMT_DEBUG=1 keeps them.
     """
     try:

@@ -9,7 +9,7 @@ hyperion)::
     docs/trials.txt            model-id evaluation-file-id
     wav/train/<train-file-id>.wav, wav/enrollment/<enroll-file-id>.wav, wav/evaluation/<evaluation-file-id>.wav
 
-A first line that begins with the name of its first column is a header. The release tells neither the speakers
+A first line that begins with the name of its first column is a header. The release names neither the speakers
 nor the types of the evaluation trials: a key that comes with types is given to the verification as a key.
 """
 
@@ -47,7 +47,7 @@ def _list_audio(folder: Path) -> dict[str, AudioFile]:
 
 
 def _language(phrase: str) -> str:
-    """Tell a phrase's language; trials of the challenge keep to one."""
+    """Return a phrase's language; trials of the challenge keep to one."""
     return "persian" if phrase in _PERSIAN else "english"
 
 

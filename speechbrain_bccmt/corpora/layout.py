@@ -12,7 +12,7 @@ _ROOTS = tuple(f"{part}{kind}" for part in ("", "dev/", "test/") for kind in ("w
 
 
 class AudioFile(NamedTuple):
-    """A file found: where it is, and what tells that it changed."""
+    """A file found: where it is, and what shows that it changed."""
 
     path: str
     size: int

@@ -38,7 +38,7 @@ def find_ffmpeg() -> str:
 
 
 def _is_done(source: str, converted: str) -> bool:
-    """Tell whether the converted file is there and no older than its source."""
+    """Return whether the converted file is there and no older than its source."""
     try:
         status = os.stat(converted)
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Text-dependent corpora: who says which phrase in which file, and the CSV that tells it of any corpus."""
+"""Text-dependent corpora: who says which phrase in which file, and the CSV that describes any corpus."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def summed_up(complaints: list[str]) -> str:
 
 
 def audio_file(path: str) -> AudioFile | None:
-    """Give a file with what tells that it changed, or None where there is no such file."""
+    """Return a file with what shows that it changed, or None where there is no such file."""
     try:
         status = os.stat(path)
     except OSError:
@@ -75,7 +75,7 @@ def audio_file(path: str) -> AudioFile | None:
 
 
 def absolute(folder: str | Path) -> str:
-    """Give the absolute path of a folder, `~` expanded."""
+    """Return the absolute path of a folder, `~` expanded."""
     return os.path.abspath(os.path.expanduser(folder))
 
 
@@ -194,7 +194,7 @@ def _find_files(
 
 
 def class_labels(utterances: dict[str, PhraseUtterance], class_of: str) -> dict[str, str]:
-    """Give each utterance the class that training is to tell apart.
+    """Return the class of each utterance that training classifies.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def class_labels(utterances: dict[str, PhraseUtterance], class_of: str) -> dict[
     Raises
     ------
     ValueError
-        For another `class_of`, or where speakers and phrases have names that do not tell them apart.
+        For another `class_of`, or where speakers and phrases have ambiguous names.
 
     Examples
     --------

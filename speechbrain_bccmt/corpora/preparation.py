@@ -149,7 +149,7 @@ def prepare_corpus(
     failed : mapping of str to str, optional
         Path of each file known to be unreadable to the reason.
     class_of : str
-        What training tells apart, in column `spk_id`: `"speaker"` or `"speaker-phrase"`.
+        The classes of training, in column `spk_id`: `"speaker"` or `"speaker-phrase"`.
     dev_speakers : int
         Speakers held out of training for the dev set; 0 for none.
     training : bool

@@ -43,7 +43,7 @@ _EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".sph")
 
 
 def speaker_set(speaker: str) -> str:
-    """Tell the set of a speaker, `"background"`, `"development"` or `"evaluation"`.
+    """Return the set of a speaker, `"background"`, `"development"` or `"evaluation"`.
 
     Raises
     ------
@@ -277,7 +277,7 @@ def prepare_rsr2015(
     trial_types: Sequence[str] = tuple(TRIAL_TYPES),
     **options,
 ) -> Preparation:
-    """Prepare one part of RSR2015: train on the background, judge on the development, test on the evaluation set.
+    """Prepare one part of RSR2015: train on the background, validate on the development, test on the evaluation set.
 
     Parameters
     ----------

@@ -68,7 +68,7 @@ def claim_folder(folder: Path, settings) -> None:
 
 @contextlib.contextmanager
 def speaker_folder(speaker: Speaker, folder: Path) -> Iterator[Path]:
-    """Give a folder to fill, which appears under ``wav`` only when it is."""
+    """Yield a folder to fill, which appears under ``wav`` only when it is."""
     unfinished = folder / "partial" / speaker.id
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -115,7 +115,7 @@ class Session:
 
 
 def speaker_table(speakers: list[Speaker]) -> str:
-    """Give the table of the speakers as CSV."""
+    """Return the table of the speakers as CSV."""
     columns = ("id", "sex", "split", "dialect", "variant", "pitch", "pitch_span", "rate")
     rows = [columns, *([str(getattr(speaker, column)) for column in columns] for speaker in speakers)]
     return "".join(",".join(row) + "\n" for row in rows)

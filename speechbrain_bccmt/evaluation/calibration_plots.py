@@ -105,7 +105,7 @@ def plot_calibration(
     systems : mapping of str to tuple
         Name of each system to its log-likelihood ratios (target, non-target).
     path : str or Path
-        The picture to write; its suffix tells the format (.png, .svg, .pdf).
+        The picture to write; its suffix chooses the format (.png, .svg, .pdf).
     p_target : float or None
         Prior of an operating point to mark.
     title : str

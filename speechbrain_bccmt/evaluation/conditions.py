@@ -1,4 +1,4 @@
-"""Error rates by condition: gender, duration, type of trial, or whatever a key file tells of each trial.
+"""Error rates by condition: gender, duration, type of trial, or whatever a key file says about each trial.
 
 A key file has a header and a line a trial, as CSV or between white space: `enrol`, `test`, and any further columns.
 Each further column is a condition and each of its values selects trials:
@@ -237,7 +237,7 @@ def summarise_conditions(
         for value, mask in by_value.items():
             if mask.shape != scores.shape:
                 raise ValueError(
-                    f"{name} {value} is told of {mask.shape} trials, but there are {scores.shape} scores"
+                    f"{name} {value} covers {mask.shape} trials, but there are {scores.shape} scores"
                 )
             n_target = int(target[mask].sum())
             n_nontarget = int(mask.sum()) - n_target

@@ -199,7 +199,7 @@ def run_recipe(work: Callable[[Experiment], None], arguments: Sequence[str] | No
     Returns
     -------
     int
-        Exit code: 0, or 2 where the user's input cannot be used, which is told in a line on standard error.
+        Exit code: 0, or 2 where the user's input cannot be used, reported in a line on standard error.
     """
     try:
         hparams_file, run_opts, overrides = sb.parse_arguments(
@@ -246,7 +246,7 @@ def verify_phrases(experiment: Experiment, prepare: Callable[..., Preparation]) 
     Raises
     ------
     ValueError
-        For an unknown `score_norm`, and where there is no trial list, or nothing tells its labels.
+        For an unknown `score_norm`, and where there is no trial list, or its labels are not known.
     """
     hparams = experiment.hparams
     check_score_norm(hparams)

@@ -1,6 +1,6 @@
 """Pictures of scores: histograms, DET curves, and error rates by duration.
 
-The suffix of the path tells the format: .png, .svg or .pdf.
+The suffix of the path chooses the format: .png, .svg or .pdf.
 """
 
 from collections.abc import Mapping

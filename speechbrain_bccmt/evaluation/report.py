@@ -20,7 +20,7 @@ from speechbrain_bccmt.scoring.metrics import act_dcf, cllr, min_cllr, miss_rate
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a system is judged for.
+    """What a system is evaluated for.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class OperatingPoint:
     c_miss, c_fa : float
         Costs of a miss and of a false alarm, positive.
     false_alarm_rate : float
-        Where the miss rate is told, in [0, 1].
+        Where the miss rate is reported, in [0, 1].
     """
 
     p_target: float = 0.01
@@ -39,7 +39,7 @@ class OperatingPoint:
 
     @property
     def costs(self) -> dict[str, float]:
-        """Give what the detection costs take."""
+        """Return what the detection costs take."""
         return {"p_target": self.p_target, "c_miss": self.c_miss, "c_fa": self.c_fa}
 
 

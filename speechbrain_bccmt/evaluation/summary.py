@@ -14,7 +14,7 @@ from speechbrain_bccmt.trials.read import Trials
 def summarise(
     scores, target, p_target: float = 0.01, c_miss: float = 1, c_fa: float = 1
 ) -> dict[str, float | int]:
-    """Compute the figures that a verification run is judged by.
+    """Compute the figures that a verification run is evaluated by.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """Error rates by type of trial, for text-dependent verification, and the cost of the SdSV challenge.
 
 A trial is to be accepted only where the right speaker says the right phrase (target-correct). The other types
-fail differently, so each is judged on its own against the target-correct trials: the right speaker with a
+fail differently, so each is evaluated on its own against the target-correct trials: the right speaker with a
 wrong phrase, an impostor with the right phrase, an impostor with a wrong phrase; and all together.
 """
 
@@ -118,7 +118,7 @@ def summarise_types(
 
 
 def _type_codes(trial_type, trial_types: Sequence[str]) -> np.ndarray:
-    """Give each trial's type as index into `TRIAL_TYPES`."""
+    """Return each trial's type as index into `TRIAL_TYPES`."""
     known = list(TRIAL_TYPES)
     found = np.asarray(trial_type)
     if np.issubdtype(found.dtype, np.integer):

@@ -14,7 +14,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from speechbrain_bccmt.lobes.attention import strided
+from speechbrain_bccmt.lobes.attention import conv_output_length
 from speechbrain_bccmt.lobes.bccmt import BCCMT
 from speechbrain_bccmt.lobes.blocks import Block
 from speechbrain_bccmt.lobes.broadcast import broadcast, frequency_mean
@@ -79,7 +79,7 @@ class FoldedBlock(nn.Module):
 
 
 def _frequency_responses(block: Block, channels: int, frequencies: int) -> tuple[Tensor, Tensor]:
-    """Tell how a block's frequency work responds to its inputs, one at a time, as in `Block.forward`.
+    """Return how a block's frequency work responds to its inputs, one at a time, as in `Block.forward`.
 
     Inputs are each frequency of the map, and what local perception and attention broadcast; the last column is the
     response to none. Gives the three means, (c, 3, inputs + 1), and the output before the feed-forward part's
@@ -154,9 +154,9 @@ def fold_blocks(model: nn.Module) -> nn.Module:
         encoder.pooling = ExportPooling(encoder.pooling)
         if encoder.attention != "temporal":
             continue
-        frequencies = strided(encoder.n_mels, 2)
+        frequencies = conv_output_length(encoder.n_mels, 2)
         for blocks, stride in zip(encoder.stages, encoder.config["frequency_strides"], strict=True):
-            frequencies = strided(frequencies, stride)
+            frequencies = conv_output_length(frequencies, stride)
             for index, block in enumerate(blocks):
                 blocks[index] = FoldedBlock(block, frequencies)
     return model

@@ -101,7 +101,7 @@ def export_hub(
     calibration : Calibration, optional
         From score to probability, with the threshold; stored as `calibration.json`.
     card : dict, optional
-        What the model card tells, see `write_model_card`.
+        What the model card says, see `write_model_card`.
     examples : sequence of str or Path
         Recordings that may be published with the model; stored as `example1.wav` and so on.
     overwrite : bool
@@ -140,7 +140,7 @@ def export_hub(
     output_folder.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(output_folder) as folder:
         for name, state in states.items():
-            stream = io.BytesIO()  # torch's own writer tells a full disk by an error that does not say so
+            stream = io.BytesIO()  # torch's own writer hides a full disk behind another error
             torch.save(state, stream)
             (folder / f"{name}.ckpt").write_bytes(stream.getvalue())
             tensors = {key: value.contiguous() for key, value in state.items()}
@@ -268,7 +268,7 @@ def _describe(model: SpeakerModel, n_classes: int, calibration: Calibration | No
 
 @contextlib.contextmanager
 def _replacing(output_folder: Path):
-    """Give a temporary folder; then its files take the place of an earlier export's, the YAML last."""
+    """Yield a temporary folder; then its files take the place of an earlier export's, the YAML last."""
     with tempfile.TemporaryDirectory(dir=output_folder.parent, prefix=f".{output_folder.name}-") as temporary:
         folder = Path(temporary)
         yield folder

@@ -39,7 +39,7 @@ INTENDED = """\
 Telling whether two recordings hold the same speaker, as research and in applications whose users know of it and have
 agreed to it. A score is evidence, not proof: choose the threshold by the harm of each kind of error, on recordings
 like your own. Not intended: to identify people without their consent, as sole ground of a decision about a person, or
-as protection against replayed, converted or synthetic speech, which it was not trained to tell apart.
+as protection against replayed, converted or synthetic speech, which it was not trained to detect.
 
 Error rates differ between languages, ages, microphones and lengths of recordings; those below hold for the named
 trials alone.

@@ -2,7 +2,7 @@
 
 Both take any batch and any length. The mean normalisation is inside both; the second has the front end inside as
 well. What they compute is what the model computes, in fewer operators: see `export.fbank` and `export.folding`; and
-recordings above 30 s in pieces, as the interface does: see `export.pieces`.
+recordings above 30 s in chunks, as the interface does: see `export.chunks`.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from speechbrain_bccmt.audio.recording import MAX_PIECE_SECONDS
+from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS
+from speechbrain_bccmt.export.chunks import cut, join
 from speechbrain_bccmt.export.fbank import exportable_front_end
 from speechbrain_bccmt.export.folding import fold_blocks
-from speechbrain_bccmt.export.pieces import cut, join
 from speechbrain_bccmt.export.sherpa import sherpa_metadata
 from speechbrain_bccmt.features import frame_count
 from speechbrain_bccmt.files import temporary_sibling
@@ -40,12 +40,12 @@ class FeaturesToEmbedding(nn.Module):
         super().__init__()
         self.mean_var_norm = model.mean_var_norm
         self.embedding_model = fold_blocks(model.embedding_model)
-        self.longest = frame_count(model.compute_features, longest_piece(model))
+        self.longest = frame_count(model.compute_features, longest_chunk(model))
 
     def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """Embed (batch, frames, mels), of which `valid` (batch,) frames count, as (batch, embedding size)."""
-        pieces, valid, weights = cut(features, self.longest, valid)
-        return join(self.embed(pieces, valid), weights)
+        chunks, valid, weights = cut(features, self.longest, valid)
+        return join(self.embed(chunks, valid), weights)
 
     def embed(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
         """Embed as `forward`, all of an utterance at once."""
@@ -95,19 +95,19 @@ class WaveformToEmbedding(nn.Module):
         super().__init__()
         self.front_end = exportable_front_end(model.compute_features)
         self.count_frames = lambda n_samples: frame_count(model.compute_features, n_samples)
-        self.longest = longest_piece(model)
+        self.longest = longest_chunk(model)
         self.encoder = FeaturesToEmbedding(model)
 
     def forward(self, waveform: Tensor, valid: Tensor | None = None) -> Tensor:
         """Embed (batch, samples), of which `valid` (batch,) samples count, as (batch, embedding size)."""
-        pieces, valid, weights = cut(waveform, self.longest, valid)
+        chunks, valid, weights = cut(waveform, self.longest, valid)
         frames = None if valid is None else self.count_frames(valid)
-        return join(self.encoder.embed(self.front_end(pieces), frames), weights)
+        return join(self.encoder.embed(self.front_end(chunks), frames), weights)
 
 
-def longest_piece(model: SpeakerModel) -> int:
-    """Give the samples of the longest stretch that a model embeds at once."""
-    return int(MAX_PIECE_SECONDS * model.sample_rate)
+def longest_chunk(model: SpeakerModel) -> int:
+    """Return the samples of the longest stretch that a model embeds at once."""
+    return int(MAX_CHUNK_SECONDS * model.sample_rate)
 
 
 MODULES = {
@@ -178,7 +178,7 @@ def export_onnx(
     names = [name, "lengths"] if with_lengths else [name]
     with temporary_sibling(path) as temporary:
         with torch.no_grad(), warnings.catch_warnings():
-            # Tracing tells of checks of shapes that it turns into constants; and the exporter of its successor.
+            # Tracing warns about shape checks that become constants, and the exporter about its successor.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 module,
@@ -199,7 +199,7 @@ def export_onnx(
 
 
 def describe(model: SpeakerModel, graph: str) -> dict:
-    """Tell what a client of the graph must know.
+    """Return the metadata that a client of the graph needs.
 
     Parameters
     ----------

@@ -235,7 +235,7 @@ def error_rates(
 
 @contextlib.contextmanager
 def _quantising(source: str | Path, target: str | Path) -> Iterator[tuple[str, str, list[str]]]:
-    """Give the prepared graph, a temporary name for the result, and the nodes to leave; then keep the metadata."""
+    """Yield the prepared graph, a temporary name for the result, and the nodes to leave; then keep the metadata."""
     import onnx
 
     quantization = _import_quantization()
@@ -248,7 +248,7 @@ def _quantising(source: str | Path, target: str | Path) -> Iterator[tuple[str, s
             logging.getLogger().setLevel(logging.ERROR)
             quantization.shape_inference.quant_pre_process(str(source), prepared, skip_symbolic_shape=True)
             graph = onnx.load(prepared)
-            # Powers of spectral bins span far more than 8 bits can tell apart.
+            # Powers of spectral bins span far more than 8 bits can resolve.
             excluded = [
                 node.name for node in graph.graph.node if "/front_end/" in node.name or _groups(node) > 1
             ]

@@ -3,7 +3,8 @@
 sherpa-onnx (https://github.com/k2-fsa/sherpa-onnx; measured on its version 2.0.1) computes Kaldi features by itself: 80
 filters from 20 Hz to 400 Hz below half the sample rate, and frames centred on every 10 ms, reflected at both ends. The
 front end of such a model is therefore that of `build_front_end("sherpa")`, which every training takes as
---front_end=sherpa. It gives the same frames but for one or two at the end. The graph for sherpa-onnx leaves the last one out.
+--front_end=sherpa. It gives the same frames but for one or two at the end. The graph for sherpa-onnx leaves the last
+one out.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ NORMALIZE_SAMPLES = {1.0: 1, 32768.0: 0}
 
 
 def sherpa_metadata(model: SpeakerModel, language: str = "unknown") -> dict[str, str | int]:
-    """Give the metadata by which sherpa-onnx runs a model's graph of features.
+    """Return the metadata by which sherpa-onnx runs a model's graph of features.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def sherpa_metadata(model: SpeakerModel, language: str = "unknown") -> dict[str,
 
 
 def fits_sherpa(model: SpeakerModel) -> bool:
-    """Tell whether sherpa-onnx computes the features that a model was trained on."""
+    """Return whether sherpa-onnx computes the features that a model was trained on."""
     return not _differences(model.compute_features)
 
 

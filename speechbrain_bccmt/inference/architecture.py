@@ -130,7 +130,7 @@ def build(node, name: str, trusted: bool | None = None):
             if node.get("partial")
             else target(*arguments, **keywords)
         )
-    except Exception as error:  # what building an object raises, is told by that object alone
+    except Exception as error:  # an object may raise anything
         raise ValueError(f"{name} cannot be built: {path}: {type(error).__name__}: {error}") from error
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio.recording import Piece, equal_parts, read_mono
+from speechbrain_bccmt.audio.recording import Chunk, equal_parts, read_mono
 from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
 
 # Decoding runs in threads beside the network (soundfile lets go of Python's lock); this many batches ahead.
@@ -27,7 +27,7 @@ def embed_utterances(
     progress: bool = True,
     on_batch: Callable[[list[int], np.ndarray], None] | None = None,
 ) -> tuple[list[str], np.ndarray]:
-    """Embed utterances, each once, as a whole or, above 30 s (`audio.MAX_PIECE_SECONDS`), in pieces.
+    """Embed utterances, each once, as a whole or, above 30 s (`audio.MAX_CHUNK_SECONDS`), in chunks.
 
     They are batched with others of like length, and padding has no part in any embedding: valid frames are
     counted exactly. Files of another sample rate are resampled, several channels are averaged.
@@ -194,7 +194,7 @@ def embed_waveforms(
 ) -> torch.Tensor:
     """Embed waveforms as one padded batch; padding has no part in any embedding.
 
-    Where one is longer than 30 s (`audio.MAX_PIECE_SECONDS`), they are embedded one by one, by `embed_pieces`.
+    Where one is longer than 30 s (`audio.MAX_CHUNK_SECONDS`), they are embedded one by one, by `embed_chunks`.
 
     Parameters
     ----------
@@ -216,22 +216,25 @@ def embed_waveforms(
     if all(len(row) == 1 for row in parts):
         return _embed_padded(wavs, *modules, device)
     return torch.stack(
-        [embed_pieces((Piece.of_waveform(part, rate) for part in row), *modules, device)[0] for row in parts]
+        [
+            embed_chunks((Chunk.from_waveform(part, rate) for part in row), *modules, device)[0]
+            for row in parts
+        ]
     )
 
 
-def embed_pieces(
-    pieces: Iterable[Piece],
+def embed_chunks(
+    chunks: Iterable[Chunk],
     compute_features: torch.nn.Module,
     mean_var_norm: torch.nn.Module,
     embedding_model: torch.nn.Module,
     device: str | torch.device = "cpu",
-) -> tuple[torch.Tensor, list[Piece]]:
-    """Embed a recording piece by piece: the mean of their embeddings by length, silent pieces left out.
+) -> tuple[torch.Tensor, list[Chunk]]:
+    """Embed a recording chunk by chunk: the mean of their embeddings by length, silent chunks left out.
 
     Parameters
     ----------
-    pieces : iterable of Piece
+    chunks : iterable of Chunk
         Of the recording, one or more; one of them at a time is in memory.
     compute_features, mean_var_norm, embedding_model, device
         As in `embed_waveforms`.
@@ -239,18 +242,18 @@ def embed_pieces(
     Returns
     -------
     embedding : torch.Tensor
-        (D,), float32, on `device`; of a recording that is silent, the first piece's.
-    pieces : list of Piece
+        (D,), float32, on `device`; of a recording that is silent, the first chunk's.
+    chunks : list of Chunk
         What was embedded, without samples.
     """
     total, weights, seen, silent = 0.0, 0.0, [], []
-    for piece in pieces:
-        vector = _embed_padded([piece.wav], compute_features, mean_var_norm, embedding_model, device)[0]
-        if piece.audible_seconds:
-            total, weights = total + piece.seconds * vector.double(), weights + piece.seconds
+    for chunk in chunks:
+        vector = _embed_padded([chunk.wav], compute_features, mean_var_norm, embedding_model, device)[0]
+        if chunk.audible_seconds:
+            total, weights = total + chunk.seconds * vector.double(), weights + chunk.seconds
         elif not silent:
             silent.append(vector)
-        seen.append(replace(piece, wav=torch.empty(0)))
+        seen.append(replace(chunk, wav=torch.empty(0)))
     return (total / weights).float() if weights else silent[0], seen
 
 

@@ -23,7 +23,7 @@ class Embeddings:
     vectors : numpy.ndarray
         (N, D), float32.
     seconds : numpy.ndarray or None
-        Duration of each utterance, (N,), where the file tells it.
+        Duration of each utterance, (N,), where the file has it.
     """
 
     ids: list[str]
@@ -31,7 +31,7 @@ class Embeddings:
     seconds: np.ndarray | None
 
     def rows_of(self, ids: list[str]) -> np.ndarray:
-        """Give the row of each of these ids, with or without extension; ValueError names those that are missing."""
+        """Return the row of each of these ids, with or without extension; ValueError names those that are missing."""
         # Trial lists are read without extensions, and files are embedded with them.
         place = {utterance_id(name): row for row, name in enumerate(self.ids)}
         if len(place) < len(self.ids):  # some differ in their extension alone

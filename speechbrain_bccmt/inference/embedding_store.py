@@ -27,7 +27,7 @@ KEEP_EVERY = 60.0
 class EmbeddingStore:
     """Embeddings of one model in a folder, which only ever gains files.
 
-    `<folder>/<fingerprint>/<shard>.npy` holds embeddings, (N, D) float32, and `<shard>.csv` beside it tells of each
+    `<folder>/<fingerprint>/<shard>.npy` holds embeddings, (N, D) float32, and `<shard>.csv` beside it says of each
     row which stretch of which file it embeds, and that file's size and time of change. So neither a changed model
     nor a changed recording finds an old embedding, and several models share a folder. Each shard appears whole or
     not at all, the csv last; several runs may add to a folder at once. A shard that is damaged counts as absent.
@@ -148,7 +148,7 @@ class EmbeddingStore:
 
 
 def utterance_key(row: dict) -> tuple[str, int, int, int, int]:
-    """Tell what an embedding is of: a stretch of a file as it is now.
+    """Return what an embedding is of: a stretch of a file as it is now.
 
     Parameters
     ----------

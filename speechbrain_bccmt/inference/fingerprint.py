@@ -1,4 +1,4 @@
-"""A short digest that tells whether two embeddings come from the same model."""
+"""A short digest of a model: equal where two embeddings are comparable."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def fingerprint(model) -> str:
     str
         16 hexadecimal digits: of the class names and options of all modules but PyTorch's own, and of the names,
         types, shapes and values of all parameters and buffers. An option that is None, False or 0 counts as absent,
-        so that a later version may add options without making every voice print worthless.
+        so that a later version may add options without making every voiceprint worthless.
 
     Raises
     ------
@@ -71,9 +71,9 @@ def fingerprint(model) -> str:
 
 
 def _options(module: torch.nn.Module) -> dict:
-    """Give what a module was built with, as far as its public attributes tell."""
+    """Return what a module was built with, as far as its public attributes show."""
     if type(module).__module__.startswith("torch."):
-        # Shapes tell most of it, our modules' options the rest; and a new PyTorch may add attributes.
+        # Shapes show most of it, our modules' options the rest; and a new PyTorch may add attributes.
         return {}
     options = {
         name: _plain(value)
@@ -84,7 +84,7 @@ def _options(module: torch.nn.Module) -> dict:
 
 
 def _plain(value):
-    """Give an option as JSON holds it, numbers as float (20 is 20.0), and None for what is no option."""
+    """Return an option as JSON holds it, numbers as float (20 is 20.0), and None for what is no option."""
     if isinstance(value, bool | str):
         return value
     if isinstance(value, int | float):
@@ -98,7 +98,7 @@ def _plain(value):
 
 
 def _own_tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Give the tensors that a checkpoint of the module holds, and a global mean where there is one.
+    """Return the tensors that a checkpoint of the module holds, and a global mean where there is one.
 
     Not the windows and filters that a front end computes from its options: their last bit depends on the machine.
     """

@@ -262,7 +262,7 @@ def _best_checkpoint(save_folder: Path, filename: str, min_key: str | None) -> P
             f"({type(error).__name__}: {error})"
         ) from error
     if best is None and newest is not None and min_key is not None:
-        logger.warning(f"no checkpoint in {save_folder} tells its '{min_key}': taking the newest")
+        logger.warning(f"no checkpoint in {save_folder} has '{min_key}': taking the newest")
     return None if newest is None else Path(newest.path) / filename
 
 

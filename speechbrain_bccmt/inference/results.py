@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from speechbrain_bccmt.audio.recording import CLIPPED_SHARE, SILENCE_DBFS, Piece
+from speechbrain_bccmt.audio.recording import CLIPPED_SHARE, SILENCE_DBFS, Chunk
 
-# With a smaller share of audible frames an embedding tells more of the silence than of the voice.
+# With a smaller share of audible frames an embedding describes the silence more than the voice.
 MOSTLY_SILENT = 0.2
 
 
@@ -39,8 +39,8 @@ class EmbeddedUtterance:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of_pieces(cls, path, embedding: np.ndarray, pieces: Sequence[Piece]) -> EmbeddedUtterance:
-        """Sum up what its pieces tell of a recording.
+    def from_chunks(cls, path, embedding: np.ndarray, chunks: Sequence[Chunk]) -> EmbeddedUtterance:
+        """Sum up the chunks of a recording.
 
         Parameters
         ----------
@@ -48,7 +48,7 @@ class EmbeddedUtterance:
             The file.
         embedding : numpy.ndarray
             (D,), float32.
-        pieces : sequence of Piece
+        chunks : sequence of Chunk
             All of the recording; their samples are not looked at.
 
         Returns
@@ -56,9 +56,9 @@ class EmbeddedUtterance:
         EmbeddedUtterance
             With warnings where the recording is silent or clipped.
         """
-        seconds = sum(piece.seconds for piece in pieces)
-        audible = sum(piece.audible_seconds for piece in pieces)
-        clipped = sum(piece.clipped_share * piece.seconds for piece in pieces) / seconds
+        seconds = sum(chunk.seconds for chunk in chunks)
+        audible = sum(chunk.audible_seconds for chunk in chunks)
+        clipped = sum(chunk.clipped_share * chunk.seconds for chunk in chunks) / seconds
         warnings = []
         if audible == 0:
             warnings.append(f"{path}: silent, nothing in it is above {SILENCE_DBFS:g} dBFS")

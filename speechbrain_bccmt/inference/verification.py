@@ -13,13 +13,13 @@ from speechbrain.inference.speaker import SpeakerRecognition
 from speechbrain_bccmt.audio.recording import Recording, audible_seconds, check_rate, read_mono, resample
 from speechbrain_bccmt.audio.waveforms import split_batch, to_float
 from speechbrain_bccmt.features import sample_rate
-from speechbrain_bccmt.inference.embedding import embed_pieces, embed_waveforms
+from speechbrain_bccmt.inference.embedding import embed_chunks, embed_waveforms
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.norms import speaker_means
 
-# Ten frames. Not that it would be enough to tell speakers apart, but less holds no syllable.
+# Ten frames. Too short to verify anyone, but less holds no syllable.
 MIN_SECONDS = 0.1
 
 
@@ -197,10 +197,10 @@ class SpeakerVerification(SpeakerRecognition):
         return embeddings[0] if wavs.dim() == 1 else embeddings
 
     def embed_file(self, path: str | os.PathLike) -> EmbeddedUtterance:
-        """Embed one recording, and tell its length, and whether it is silent or clipped.
+        """Embed one recording, and measure its length, silence and clipping.
 
-        Recordings above 30 s (`audio.MAX_PIECE_SECONDS`) are read in equal pieces, whose embeddings are averaged by
-        their length; pieces without anything audible are left out.
+        Recordings above 30 s (`audio.MAX_CHUNK_SECONDS`) are read in equal chunks, whose embeddings are averaged by
+        their length; chunks without anything audible are left out.
 
         Parameters
         ----------
@@ -222,19 +222,19 @@ class SpeakerVerification(SpeakerRecognition):
             raise ValueError(
                 f"{path}: {recording.seconds:.4g} s is too short, this model takes {self.min_seconds:g} s or more"
             )
-        pieces = recording.pieces(self.sample_rate)
+        chunks = recording.chunks(self.sample_rate)
         with torch.no_grad():
-            embedding, pieces = embed_pieces(pieces, **self._parts(), device=self.device)
+            embedding, chunks = embed_chunks(chunks, **self._parts(), device=self.device)
         embedding = embedding.cpu().numpy()
         if not np.isfinite(embedding).all():
             raise ValueError(
                 f"{path}: its embedding is NaN or infinite: its samples are far beyond full scale, or the model's "
                 "parameters are damaged"
             )
-        return EmbeddedUtterance.of_pieces(path, embedding, pieces)
+        return EmbeddedUtterance.from_chunks(path, embedding, chunks)
 
     def verify_files(self, path_x, path_y, threshold: float | None = None) -> Verification:
-        """Tell whether two recordings, or two groups of recordings, are of one speaker.
+        """Verify that two recordings, or two groups of recordings, are of one speaker.
 
         Parameters
         ----------
@@ -273,7 +273,7 @@ class SpeakerVerification(SpeakerRecognition):
         test: Sequence[EmbeddedUtterance],
         threshold: float | None = None,
     ) -> Verification:
-        """Tell whether utterances that are embedded already are of one speaker; see `verify_files`."""
+        """Verify that embedded utterances are of one speaker; see `verify_files`."""
         threshold = self.resolve_threshold(threshold)
         if not enrolment or not test:
             raise ValueError("a side of the verification has no recording")
@@ -326,7 +326,7 @@ class SpeakerVerification(SpeakerRecognition):
         return Verification(score, (score >= threshold) & heard, probability, llr, threshold)
 
     def resolve_threshold(self, threshold: float | None = None) -> float:
-        """Give the score to decide at: `threshold`, or the one shipped with the model.
+        """Return the score to decide at: `threshold`, or the one shipped with the model.
 
         Raises
         ------

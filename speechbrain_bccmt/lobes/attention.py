@@ -37,12 +37,12 @@ def valid_frames(lengths: Tensor, frames: int) -> Tensor:
     return (lengths * frames).round().long().clamp(min=1, max=frames)
 
 
-def strided(positions, stride: int):
+def conv_output_length(positions, stride: int):
     """Count the positions (int or Tensor) that a centred convolution with `stride` leaves.
 
     Examples
     --------
-    >>> strided(torch.tensor([1, 4, 5]), 2).tolist(), strided(11, 2)
+    >>> conv_output_length(torch.tensor([1, 4, 5]), 2).tolist(), conv_output_length(11, 2)
     ([1, 2, 3], 6)
     """
     return (positions - 1) // stride + 1
@@ -196,7 +196,9 @@ class TemporalSelfAttention(GroupedSelfAttention):
         keep = None
         if valid is not None:
             frames = x.shape[-1]
-            keep = frame_mask(strided(valid, self.key_reduction), strided(frames, self.key_reduction))
+            keep = frame_mask(
+                conv_output_length(valid, self.key_reduction), conv_output_length(frames, self.key_reduction)
+            )
             if self.key_reduction > 1:  # the strided convolution looks across the end of the utterance
                 source = x * frame_mask(valid, frames)[:, None]
         return self._attend(x, self.reduce_norm(self.reduce(source)), keep, with_map)
@@ -245,6 +247,6 @@ class FrequencyTimeSelfAttention(GroupedSelfAttention):
         source = self.reduce_norm(self.reduce(source))
         keep = None
         if valid is not None:
-            keep = frame_mask(strided(valid, self.key_reduction), source.shape[-1])
+            keep = frame_mask(conv_output_length(valid, self.key_reduction), source.shape[-1])
             keep = keep[:, None].expand(-1, source.shape[2], -1).reshape(source.shape[0], -1)
         return self._attend(x, source, keep, with_map)

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from speechbrain_bccmt.lobes.attention import frame_mask, strided, valid_frames
+from speechbrain_bccmt.lobes.attention import conv_output_length, frame_mask, valid_frames
 from speechbrain_bccmt.lobes.blocks import Block, Downsample
 from speechbrain_bccmt.lobes.pooling import FrequencyStatisticsPooling
 
@@ -61,7 +61,7 @@ class BCCMT(nn.Module):
     -----
     An utterance of one frame works. The embedding of an utterance does not depend on padding: `lengths` masks it
     wherever a kernel, a softmax or a mean would see it. Time and memory grow with the square of the length: what uses
-    this encoder on recordings (interface, evaluation, exported graphs) cuts what is above 30 s into pieces.
+    this encoder on recordings (interface, evaluation, exported graphs) cuts what is above 30 s into chunks.
 
     Examples
     --------
@@ -109,7 +109,7 @@ class BCCMT(nn.Module):
             nn.BatchNorm2d(stem_channels),
             nn.ReLU(),
         )
-        frequencies = strided(n_mels, 2)
+        frequencies = conv_output_length(n_mels, 2)
         self.downsamples = nn.ModuleList()
         self.stages = nn.ModuleList()
         before = stem_channels
@@ -118,7 +118,7 @@ class BCCMT(nn.Module):
                 Downsample(before, width, (frequency_strides[stage], time_strides[stage]))
             )
             before = width
-            frequencies = strided(frequencies, frequency_strides[stage])
+            frequencies = conv_output_length(frequencies, frequency_strides[stage])
             if frequencies % subbands:
                 raise ValueError(
                     f"n_mels={n_mels} leaves {frequencies} frequencies in stage {stage + 1}, "
@@ -197,7 +197,7 @@ class BCCMT(nn.Module):
     def feature_map(
         self, x: Tensor, lengths: Tensor | None = None, with_map: bool = False
     ) -> tuple[Tensor, Tensor | None, list]:
-        """Give the last feature map, which the pooling summarises.
+        """Return the last feature map, which the pooling summarises.
 
         Parameters
         ----------
@@ -221,12 +221,12 @@ class BCCMT(nn.Module):
         x = x.transpose(1, 2).unsqueeze(1)
         maps = []
         x = self.stem(x if valid is None else x * frame_mask(valid, x.shape[-1])[:, None, None])
-        valid = None if valid is None else strided(valid, 2)
+        valid = None if valid is None else conv_output_length(valid, 2)
         for downsample, blocks, stride in zip(self.downsamples, self.stages, self.time_strides, strict=True):
             mask = None
             if valid is not None:  # the strided kernel looks one frame beyond the end of the utterance
                 x = x * frame_mask(valid, x.shape[-1])[:, None, None]
-                valid = strided(valid, stride)
+                valid = conv_output_length(valid, stride)
             x = downsample(x)
             if valid is not None:
                 mask = frame_mask(valid, x.shape[-1])[:, None].to(x.dtype)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from speechbrain_bccmt.lobes.attention import frame_mask, strided, valid_frames
+from speechbrain_bccmt.lobes.attention import conv_output_length, frame_mask, valid_frames
 
 POSITIONS = ("none", "sinusoidal", "phonetic")
 
@@ -127,7 +127,7 @@ class ConvolutionalFrontEnd(nn.Module):
         with_map: bool = False,
         phonetic: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, list]:
-        """Give the sequence, in the form of `BCCMT.feature_map`.
+        """Return the sequence, in the form of `BCCMT.feature_map`.
 
         Parameters
         ----------
@@ -147,7 +147,7 @@ class ConvolutionalFrontEnd(nn.Module):
         """
         valid = None if lengths is None else valid_frames(lengths, x.shape[1])
         x = _masked(x.transpose(1, 2), _mask(valid, x.shape[1]))
-        valid = None if valid is None else strided(valid, self.time_stride)
+        valid = None if valid is None else conv_output_length(valid, self.time_stride)
         x = self.stem(x)
         mask = _mask(valid, x.shape[2])
         for stage in self.stages:
@@ -159,7 +159,7 @@ class ConvolutionalFrontEnd(nn.Module):
 
 
 def sinusoidal_positions(frames: int, channels: int, like: Tensor) -> Tensor:
-    """Sines and cosines that tell the frames apart (arXiv 1706.03762, section 3.5).
+    """Sinusoidal positions of the frames (arXiv 1706.03762, section 3.5).
 
     Computed, where SpeechBrain's `PositionalEncoding` keeps a table that ends at a longest utterance.
 
@@ -240,7 +240,7 @@ class FrameSequence(nn.Module):
         phonetic: Tensor | None = None,
         with_map: bool = False,
     ) -> tuple[Tensor, Tensor | None, list]:
-        """Give the sequence.
+        """Return the sequence.
 
         Parameters
         ----------

@@ -105,7 +105,7 @@ class Memory(nn.Module):
         return table.sum(1) @ self.values.to(table.dtype)
 
     def _select(self, query: Tensor) -> tuple[Tensor, Tensor]:
-        """Give scores and slots (b, h, n, top_k) of the best keys for queries (b, h, n, key size)."""
+        """Return scores and slots (b, h, n, top_k) of the best keys for queries (b, h, n, key size)."""
         if not self.product_keys:
             return (query @ self.keys.transpose(1, 2)).topk(self.top_k, dim=-1)
         # The best pairs are among the pairs of the best halves: nothing is lost by looking at those alone.

@@ -40,7 +40,7 @@ class TokenEmbedder(nn.Module):
         With two tokens, which of them is the embedding at inference: "class", "distillation", the "mean" of the two,
         or their "concatenation", of twice the size.
     positions : str
-        What tells the frames apart in time: "none" (beyond what the convolutions see), "sinusoidal", or "phonetic", a
+        Positional information: "none" (beyond what the convolutions see), "sinusoidal", or "phonetic", a
         second input.
     phonetic_size : int
         Size of the phonetic input, such as the bottleneck of a phoneme classifier.

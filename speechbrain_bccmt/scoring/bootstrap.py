@@ -1,6 +1,6 @@
 """How far error rates would move with other speakers: confidence intervals by bootstrap.
 
-Trials are not independent: a speaker whose voice is hard to tell makes all of their trials hard. So speakers
+Trials are not independent: a speaker whose voice is hard to verify makes all of their trials hard. So speakers
 are drawn, not trials: S of S speakers with replacement, and a trial counts as often as its speakers were drawn:
 
 - same speaker on both sides: as often as that speaker;
@@ -17,7 +17,7 @@ fits the trials at hand: it is too low on few speakers, and again by as much in 
 mirrored at the point (the basic bootstrap of Davison and Hinkley 1997), which takes this bias off. In simulations
 with 20, 50 and 100 speakers the 95 % intervals missed the truth in 5 to 7 % of the runs for the EER, those
 of minDCF in 15, 7 and 8 % (percentiles: 31, 16 and 9 %), those of minCllr in 12, 10 and 5 % (24, 21 and 13 %): with
-few speakers read the latter two as too narrow. They tell of other speakers with the same system: not of another
+few speakers read the latter two as too narrow. They are about other speakers with the same system: not of another
 training, and not of another cohort.
 """
 
@@ -115,7 +115,7 @@ def difference_intervals(
 ) -> dict[str, Interval]:
     """Compute by how much one system differs from another on the same trials, by paired resamples.
 
-    Both meet the same speakers in each resample, so an interval without 0 tells them apart, also where their own
+    Both meet the same speakers in each resample, so an interval without 0 is significant, also where their own
     intervals overlap.
 
     Parameters

@@ -106,7 +106,7 @@ class Calibration:
         Parameters
         ----------
         target_scores : array_like
-            Scores of the target trials, of speakers whom no trial to be judged shares.
+            Scores of the target trials, of speakers whom no evaluated trial shares.
         nontarget_scores : array_like
             Scores of the non-target trials.
         p_target : float

@@ -68,7 +68,7 @@ def cosine_scores(
 
 
 def enrolment_vectors(embeddings: np.ndarray, table: np.ndarray, enrolment: str) -> np.ndarray:
-    """Give the vector of each model whose product with a test embedding is the trial's score.
+    """Return the vector of each model whose product with a test embedding is the trial's score.
 
     Parameters
     ----------

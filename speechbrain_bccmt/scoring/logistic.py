@@ -78,7 +78,7 @@ def fit_log_likelihood_ratio(
     # Newton's method: the few features make each step cheap, and it ends at the optimum to many digits.
     solver = LogisticRegression(C=PRIOR_DEVIATION**2, solver="newton-cholesky", tol=1e-8, max_iter=1000)
     solver.fit(scaled, target, sample_weight=importance)
-    # Features that tell nothing get a weight of some 1e-16, of either sign.
+    # Uninformative features get a weight of some 1e-16, of either sign.
     found = np.where(np.abs(solver.coef_[0]) > 1e-9, solver.coef_[0], 0.0)
     weights = np.zeros(features.shape[1])
     weights[varies] = found / deviation[varies]

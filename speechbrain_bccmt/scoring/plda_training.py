@@ -35,7 +35,7 @@ def check_speakers(labels: np.ndarray, counts: np.ndarray, embeddings: np.ndarra
         raise ValueError(f"PLDA needs embeddings of at least 2 speakers, there are {len(counts)}")
     if counts.max() < 2:
         raise ValueError(
-            f"each of the {len(counts)} speakers has one utterance: PLDA needs several, to tell speakers from "
+            f"each of the {len(counts)} speakers has one utterance: PLDA needs several, to separate speakers from "
             "utterances"
         )
     if n_iterations < 1:

@@ -137,7 +137,7 @@ class QualityFusion:
         Parameters
         ----------
         scores : array_like
-            Scores of the trials, (M,), of speakers whom no trial to be judged shares.
+            Scores of the trials, (M,), of speakers whom no evaluated trial shares.
         target : array_like of bool
             Which trials are target trials, (M,).
         enrol, test : array_like of int

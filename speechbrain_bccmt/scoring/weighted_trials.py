@@ -97,7 +97,7 @@ class SortedTrials:
 def figures_of(
     trials: SortedTrials, measures: Sequence[str], p_target, c_miss, c_fa, false_alarm_rate
 ) -> dict[str, Callable[[Weighted], float]]:
-    """Give the function of each measure; each equals its namesake in `metrics` on replicated trials."""
+    """Return the function of each measure; each equals its namesake in `metrics` on replicated trials."""
     unknown = [name for name in measures if name not in MEASURES]
     if unknown:
         raise ValueError(f"no such measure as '{unknown[0]}': expected {', '.join(MEASURES)}")

@@ -103,7 +103,7 @@ class DistillationBrain(SpeakerBrain):
             self._imitation_losses(self._show_student(features, lengths), shown, lengths)
 
     def _show_student(self, features, lengths):
-        """Give the student's embedding, its predictions by the distillation token, and its maps; or None."""
+        """Return the student's embedding, its predictions by the distillation token, and its maps; or None."""
         student, maps, predictions = self.modules.embedding_model, None, None
         if self.token_loss is not None:
             with_map = {"with_map": True} if self.attention_loss is not None else {}
@@ -117,7 +117,7 @@ class DistillationBrain(SpeakerBrain):
         return embeddings, predictions, maps
 
     def _show_teacher(self, features, lengths):
-        """Give the teacher's embedding, its predictions and its maps; or None."""
+        """Return the teacher's embedding, its predictions and its maps; or None."""
         maps = predictions = None
         if self.attention_loss is not None:
             embeddings, maps = self.teacher.forward_with_attention(features, lengths)

@@ -19,7 +19,7 @@ logger = get_logger(__name__)
 
 
 class SpeakerBrain(sb.core.Brain):
-    """Trains an encoder to tell the training speakers apart, and judges it by the EER on held-out speakers.
+    """Trains an encoder to classify the training speakers, and evaluates it by the EER on held-out speakers.
 
     Modules: `compute_features`, `mean_var_norm`, `spec_augment`, `embedding_model`, `classifier`.
     Hyperparameters: `compute_cost` (`LogSoftmaxWrapper` over `AdditiveAngularMargin`, whose margin is the
@@ -87,13 +87,13 @@ class SpeakerBrain(sb.core.Brain):
         return {"cosines": self.classify(self.modules.embedding_model(features, lengths))}
 
     def compute_objectives(self, predictions, batch, stage):
-        """Give the loss and remember its parts for the log."""
+        """Return the loss and remember its parts for the log."""
         losses = self.compute_losses(predictions, batch)
         self.loss_parts = {name: value.detach() for name, (_, value) in losses.items()}
         return sum(weight * value for weight, value in losses.values())
 
     def compute_losses(self, predictions, batch):
-        """Give the parts of the loss by name, as pairs of weight and value."""
+        """Return the parts of the loss by name, as pairs of weight and value."""
         return {
             "speaker_loss": (
                 1.0,

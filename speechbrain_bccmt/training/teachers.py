@@ -130,7 +130,7 @@ def load_teacher(
     Raises
     ------
     FileNotFoundError
-        If there is no such teacher, or nothing that tells its classes.
+        If there is no such teacher, or its classes are not known.
     ValueError
         If the weights belong to another model, it has other classes, or it gives neither attention maps nor
         predictions.

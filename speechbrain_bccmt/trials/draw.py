@@ -103,7 +103,7 @@ def make_trials(
     """Draw a random trial list, in which every speaker has the same weight.
 
     Target trials are shared out evenly among the speakers, and are taken between sessions where a speaker
-    has several (two pieces of one recording are too easy). No pair occurs twice, in either order.
+    has several (two chunks of one recording are too easy). No pair occurs twice, in either order.
 
     Parameters
     ----------

@@ -204,7 +204,7 @@ def _read_enrolment(path: Path) -> dict[str, tuple[int, str | None, list[str]]]:
 def read_models(path: str | Path) -> Iterator[tuple[int, str, str | None, list[str]]]:
     """Read an enrolment file, `model-id phrase-id utterance utterance ...`, with or without a header.
 
-    A header tells whether there are phrases. Without one, the first line does: there are, if its second column
+    A header shows whether there are phrases. Without one, the first line does: there are, if its second column
     does not look like an audio file and its third does.
 
     Parameters

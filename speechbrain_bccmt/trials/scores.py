@@ -1,6 +1,6 @@
 """Read the scores of any toolkit, with their labels: from the same file, or joined from a trial list.
 
-Columns are told by the content of the file, or by the names in a header:
+Columns are detected by the content of the file, or by the names in a header:
 
 - `enrol test score`: Kaldi, WeSpeaker, 3D-Speaker; labels come from a trial list;
 - `enrol test label score`: `scores.txt` of this package and of SpeechBrain;
@@ -91,7 +91,7 @@ def read_scores(
     -------
     ScoredTrials
         In the order of the trial list, or of the score file where there is none. A trial scored twice alike
-        counts once; scores of trials that are not in the list are left out. A warning tells the lines of both.
+        counts once; scores of trials that are not in the list are left out. A warning names the lines of both.
 
     Raises
     ------

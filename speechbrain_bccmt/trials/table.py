@@ -78,7 +78,7 @@ class Layout(NamedTuple):
 
 
 def open_text(path: Path) -> IO[str]:
-    """Open a text file for reading, gzipped or not; its first bytes tell, not its name."""
+    """Open a text file for reading, gzipped or not; by its first bytes, not its name."""
     with open(path, "rb") as file:
         gzipped = file.read(2) == b"\x1f\x8b"
     return (gzip.open if gzipped else open)(path, "rt", encoding="utf-8-sig")
@@ -134,7 +134,7 @@ def _trial_type(label: str) -> str:
 
 
 def parse_label(label: str, format: str = "sdsv") -> tuple[bool, str | None]:
-    """Turn a label into whether it is a target trial, and its type where it tells one.
+    """Turn a label into whether it is a target trial, and its type where it has one.
 
     VoxCeleb's format has 0 and 1 only; the others take all there are.
 
@@ -253,7 +253,7 @@ def _text_chunks(first: str, file: IO[str]) -> Iterator[str]:
 def _even_columns(text: str, width: int) -> list[list[str]] | None:
     """Split a text whose lines all have `width` words into columns; None where one has not.
 
-    All words at once is twice as quick as line by line. A mark at the end of each line tells whether
+    All words at once is twice as quick as line by line. A mark at the end of each line shows whether
     each has its number of words.
     """
     if _END in text:

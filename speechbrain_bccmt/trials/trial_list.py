@@ -118,7 +118,7 @@ class Trials:
         return self.ids if self.models is None else [model.id for model in self.models]
 
     def is_type(self, name: str) -> np.ndarray:
-        """Tell which trials are of one type, (trials,) booleans; none where the list has no such type."""
+        """Return which trials are of one type, (trials,) booleans; none where the list has no such type."""
         if self.trial_type is None or name not in self.trial_types:
             return np.zeros(len(self), dtype=bool)
         return self.trial_type == self.trial_types.index(name)

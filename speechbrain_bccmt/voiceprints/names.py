@@ -12,7 +12,7 @@ _JOINERS = "\u200c\u200d"
 
 
 def check_name(name: str) -> str:
-    """Give a name as it is stored: in one Unicode form, without spaces at its ends.
+    """Return a name as it is stored: in one Unicode form, without spaces at its ends.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def check_name(name: str) -> str:
     ]
     if not checked or wrong or len(checked) > LONGEST_NAME:
         raise ValueError(
-            f"{name[: LONGEST_NAME + 1]!r} is no name for a voice print: expected one line of visible text, of at most "
+            f"{name[: LONGEST_NAME + 1]!r} is no name for a voiceprint: expected one line of visible text, of at most "
             f"{LONGEST_NAME} characters"
         )
     if checked.casefold() == UNKNOWN:

@@ -1,4 +1,4 @@
-"""The SQLite file that voice prints are kept in: whose it is, how it is opened, and what goes wrong with it."""
+"""The SQLite file that voiceprints are kept in: whose it is, how it is opened, and what goes wrong with it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ WAIT_SECONDS = 30.0
 
 
 class VoicePrintFile:
-    """An SQLite file with the voice prints of one model.
+    """An SQLite file with the voiceprints of one model.
 
     Parameters
     ----------
@@ -138,16 +138,16 @@ class VoicePrintFile:
         except sqlite3.OperationalError as error:
             if "locked" in str(error):
                 error = f"another program has been writing it for {WAIT_SECONDS:g} s"
-            raise OSError(f"{self.path}: cannot be used as store of voice prints: {error}") from None
+            raise OSError(f"{self.path}: cannot be used as store of voiceprints: {error}") from None
         except sqlite3.DatabaseError as error:
-            raise ValueError(f"{self.path}: is damaged, or no store of voice prints: {error}") from error
+            raise ValueError(f"{self.path}: is damaged, or no store of voiceprints: {error}") from error
 
     def _check_file(self, mode: str) -> None:
         if self.path.is_dir():
-            raise IsADirectoryError(f"{self.path}: is a folder, expected a store of voice prints")
+            raise IsADirectoryError(f"{self.path}: is a folder, expected a store of voiceprints")
         if not self.path.exists():
             if mode != "rwc":
-                raise FileNotFoundError(f"{self.path}: there is no such store of voice prints")
+                raise FileNotFoundError(f"{self.path}: there is no such store of voiceprints")
             if not self.path.absolute().parent.is_dir():
                 raise FileNotFoundError(f"{self.path}: there is no folder {self.path.absolute().parent}")
             return
@@ -157,7 +157,7 @@ class VoicePrintFile:
             start = file.read(len(_MAGIC))
         # Nothing at all is a store that was not begun yet.
         if start not in (b"", _MAGIC):
-            raise ValueError(f"{self.path}: is no store of voice prints (not an SQLite file)")
+            raise ValueError(f"{self.path}: is no store of voiceprints (not an SQLite file)")
 
     def _is_begun(self, connection: sqlite3.Connection) -> bool:
         """Check that the file is a store, and of this model; False where it is still empty."""
@@ -172,7 +172,7 @@ class VoicePrintFile:
         if application == 0 and tables == 0:
             return False
         if application != _APPLICATION:
-            raise ValueError(f"{self.path}: is an SQLite file, but no store of voice prints")
+            raise ValueError(f"{self.path}: is an SQLite file, but no store of voiceprints")
         if version > _VERSION:
             raise ValueError(
                 f"{self.path}: is a store of version {version}, this package knows version {_VERSION}: update it"
@@ -186,7 +186,7 @@ class VoicePrintFile:
                 for fingerprint, source in (model, (self.fingerprint, self.source))
             )
             raise ValueError(
-                f"{self.path}: its voice prints are of model {theirs}, and cannot be compared with those of model "
+                f"{self.path}: its voiceprints are of model {theirs}, and cannot be compared with those of model "
                 f"{ours}: use that model, or enrol all speakers anew in another store"
             )
         return True

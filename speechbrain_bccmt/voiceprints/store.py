@@ -1,4 +1,4 @@
-"""Voice prints: enrolled speakers by name in one SQLite file, and the search for who is talking.
+"""Voiceprints: enrolled speakers by name in one SQLite file, and the search for who is talking.
 
 Axes: n names, u utterances, d size of an embedding, p probes.
 """
@@ -49,8 +49,8 @@ class Identification:
     candidates: tuple[Candidate, ...]
 
 
-class VoicePrints:
-    """Voice prints of one model in one SQLite file.
+class Voiceprints:
+    """Voiceprints of one model in one SQLite file.
 
     A name has one utterance or several; its score is the cosine of the probe with the mean of their embeddings, each
     of unit length. Every write is one transaction: a kill, or a full disk, leaves the file as it was before. Several
@@ -75,7 +75,7 @@ class VoicePrints:
 
     Examples
     --------
-    >>> prints = VoicePrints(getfixture("tmp_path") / "voices.sqlite", "0123456789abcdef")
+    >>> prints = Voiceprints(getfixture("tmp_path") / "voices.sqlite", "0123456789abcdef")
     >>> prints.enroll("Ada", [[1.0, 0.0], [0.8, 0.6]], [3.0, 4.5])
     2
     >>> prints.enroll("Grace", [[0.0, 2.0]], [3.0])
@@ -196,7 +196,7 @@ class VoicePrints:
             return [EnrolledSpeaker(*row) for row in rows]
 
     def identify(self, embeddings, threshold: float, n_best: int = 5) -> list[Identification]:
-        """Tell for each probe who of the enrolled speakers is talking, or that it is none of them.
+        """Identify the enrolled speaker of each probe, or none of them.
 
         Parameters
         ----------
@@ -236,7 +236,7 @@ class VoicePrints:
         return found
 
     def _matrix(self, size: int) -> tuple[list[str], np.ndarray]:
-        """Give all names and their unit embeddings (n, d), read anew where the file has changed."""
+        """Return all names and their unit embeddings (n, d), read anew where the file has changed."""
         if self.fingerprint is None:
             raise ValueError("to identify speakers, the fingerprint of the model is needed")
         with self._file.reading(size) as connection:

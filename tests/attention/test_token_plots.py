@@ -15,7 +15,7 @@ from tests.voices import voice
 
 
 def strips(figure):
-    """Give each strip of a figure by its values and edges."""
+    """Return each strip of a figure by its values and edges."""
     axes = [axes for axes in figure.axes if not axes.images]
     return [(data.values, data.edges) for data in (axes[k].patches[0].get_data() for k in range(len(axes)))]
 

@@ -1,4 +1,4 @@
-"""Audio as it comes: rates, channels, formats, pieces, and what is refused."""
+"""Audio as it comes: rates, channels, formats, chunks, and what is refused."""
 
 import os
 import tracemalloc
@@ -54,14 +54,14 @@ def test_pieces_are_the_whole(tmp_path, monkeypatch, rate, blocks):
     monkeypatch.setattr(audio, "_BLOCK_VALUES", blocks)
     soundfile.write(tmp_path / "a.wav", np.stack([tone(7.3, rate)] * 2, axis=1), rate, subtype="FLOAT")
     recording = Recording.open(tmp_path / "a.wav")
-    pieces = list(recording.pieces(16000, 2.0))
-    assert len(pieces) == 4
-    assert max(piece.seconds for piece in pieces) <= 2.0
-    assert max(piece.seconds for piece in pieces) - min(piece.seconds for piece in pieces) < 2 / rate
-    assert sum(piece.seconds for piece in pieces) == pytest.approx(recording.seconds)
-    joined = torch.cat([piece.wav for piece in pieces])
+    chunks = list(recording.chunks(16000, 2.0))
+    assert len(chunks) == 4
+    assert max(chunk.seconds for chunk in chunks) <= 2.0
+    assert max(chunk.seconds for chunk in chunks) - min(chunk.seconds for chunk in chunks) < 2 / rate
+    assert sum(chunk.seconds for chunk in chunks) == pytest.approx(recording.seconds)
+    joined = torch.cat([chunk.wav for chunk in chunks])
     whole = read_mono(tmp_path / "a.wav", 16000)
-    assert abs(len(joined) - len(whole)) <= len(pieces)
+    assert abs(len(joined) - len(whole)) <= len(chunks)
     if rate == 16000:
         assert torch.equal(joined, whole)
 
@@ -83,8 +83,8 @@ def test_memory_does_not_grow_with_length(tmp_path):
             for _ in range(minutes):
                 file.write(tone(60.0))
         tracemalloc.start()
-        for piece in Recording.open(tmp_path / "a.wav").pieces(16000, 30.0):
-            assert len(piece.wav) == 480000
+        for chunk in Recording.open(tmp_path / "a.wav").chunks(16000, 30.0):
+            assert len(chunk.wav) == 480000
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0]
@@ -100,9 +100,9 @@ def test_levels(tmp_path):
     for subtype in ("PCM_U8", "PCM_16", "FLOAT"):
         loud = np.clip(rng.normal(0, 0.5, (16000, 2)), -1, 1) * [1, 0.1]
         soundfile.write(tmp_path / "a.wav", loud, 16000, subtype=subtype)
-        (piece,) = Recording.open(tmp_path / "a.wav").pieces(16000)
-        assert piece.clipped_share == pytest.approx((np.abs(loud) >= 0.99).any(axis=1).mean(), abs=5e-3)
-        assert piece.clipped_share > 0.03
+        (chunk,) = Recording.open(tmp_path / "a.wav").chunks(16000)
+        assert chunk.clipped_share == pytest.approx((np.abs(loud) >= 0.99).any(axis=1).mean(), abs=5e-3)
+        assert chunk.clipped_share > 0.03
 
 
 def test_real_speech_is_neither_silent_nor_clipped(speech_data):
@@ -110,9 +110,9 @@ def test_real_speech_is_neither_silent_nor_clipped(speech_data):
     paths = [path for path in paths if path.suffix in (".wav", ".flac", ".WAV", ".opus", ".ogg")][::40]
     assert paths
     for path in paths:
-        (piece,) = Recording.open(path).pieces(16000)
-        assert piece.audible_seconds > 0.3 * piece.seconds
-        assert piece.clipped_share <= audio.CLIPPED_SHARE
+        (chunk,) = Recording.open(path).chunks(16000)
+        assert chunk.audible_seconds > 0.3 * chunk.seconds
+        assert chunk.clipped_share <= audio.CLIPPED_SHARE
 
 
 def test_samples_of_any_kind():

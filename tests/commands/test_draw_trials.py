@@ -13,7 +13,7 @@ IDS = [f"{speaker}/s{session}/{n}" for speaker in SPEAKERS for session in range(
 
 @pytest.fixture
 def corpus(tmp_path):
-    """Give a folder in VoxCeleb's layout, a CSV of it and embeddings, in which neighbours are alike."""
+    """Return a folder in VoxCeleb's layout, a CSV of it and embeddings, in which neighbours are alike."""
     for name in IDS:
         path = tmp_path / "wav" / f"{name}.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def run(*arguments, code=0):
 
 
 def pairs(path):
-    """Give the two utterances of each trial, targets and others apart."""
+    """Return the two utterances of each trial, targets and others apart."""
     trials = read_trials(path)
     names = [(trials.ids[e], trials.ids[t]) for e, t in zip(trials.enrol, trials.test, strict=True)]
     return [

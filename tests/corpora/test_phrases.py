@@ -70,7 +70,7 @@ def rows_of(path):
 
 
 def type_of(utterances, trials, row):
-    """Give the type of a trial, told from who says what."""
+    """Return the type of a trial, told from who says what."""
     model = utterances[trials.ids[trials.models[trials.enrol[row]].utterances[0]]]
     test = utterances[trials.ids[trials.test[row]]]
     who = "target" if model.speaker == test.speaker else "impostor"

@@ -30,7 +30,7 @@ def template(tmp_path_factory):
 
 @pytest.fixture
 def corpus(template, tmp_path):
-    """Give the corpus with keys that may be changed."""
+    """Return the corpus with keys that may be changed."""
     folder = tmp_path / "RSR2015"
     folder.mkdir()
     (folder / "sph").symlink_to(template / "sph")

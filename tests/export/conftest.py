@@ -92,13 +92,13 @@ def make_training_folder(folder: Path, front_end: str, speeds: int = 1) -> Path:
 
 @pytest.fixture(scope="session")
 def training_folder(tmp_path_factory) -> Path:
-    """Give a training on SpeechBrain's features, at three speeds."""
+    """Return a training on SpeechBrain's features, at three speeds."""
     return make_training_folder(tmp_path_factory.mktemp("fbank") / "training", FBANK, speeds=3)
 
 
 @pytest.fixture(scope="session")
 def kaldi_folder(tmp_path_factory) -> Path:
-    """Give a training on the features of sherpa-onnx."""
+    """Return a training on the features of sherpa-onnx."""
     return make_training_folder(tmp_path_factory.mktemp("kaldi") / "training", KALDI)
 
 
@@ -109,7 +109,7 @@ def _synthetic_speech():
 
 @pytest.fixture(params=["synthetic", "real"])
 def speech(request):
-    """Give a function from length in samples and number to a waveform (samples,)."""
+    """Return a function from length in samples and number to a waveform (samples,)."""
     if request.param == "synthetic":
         return synthetic_speech
     request.getfixturevalue("speech_data")  # skips where there is none
@@ -117,12 +117,12 @@ def speech(request):
     files = sorted(file for file in (folder / "wav").rglob("*") if file.is_file())
 
     def read(n_samples: int, number: int) -> torch.Tensor:
-        pieces, length = [], 0
+        chunks, length = [], 0
         while length < n_samples:
-            pieces.append(
-                read_utterance({"ID": "", "wav": str(files[(number + len(pieces)) % len(files)])}, 16000)
+            chunks.append(
+                read_utterance({"ID": "", "wav": str(files[(number + len(chunks)) % len(files)])}, 16000)
             )
-            length += len(pieces[-1])
-        return torch.cat(pieces)[:n_samples]
+            length += len(chunks[-1])
+        return torch.cat(chunks)[:n_samples]
 
     return read

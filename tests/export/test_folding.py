@@ -8,7 +8,7 @@ from speechbrain_bccmt.export.folding import FoldedBlock, fold_blocks
 
 
 def lively(model: torch.nn.Module) -> torch.nn.Module:
-    """Give every norm statistics and weights of its own: a new model's residual branches are zero."""
+    """Return every norm statistics and weights of its own: a new model's residual branches are zero."""
     generator = torch.Generator().manual_seed(1)
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):

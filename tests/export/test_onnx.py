@@ -114,7 +114,7 @@ def test_long_recordings_are_cut_as_by_the_interface(model, graphs, speech):
     assert cosine(alone, ours) > 0.9999
     padded, lengths = torch.nn.utils.rnn.pad_sequence(wavs, batch_first=True), [len(wav) for wav in wavs]
     assert cosine(run(graphs["waveform", True], waveform=padded, lengths=lengths), ours) > 0.9999
-    # Cut between frames in place of samples; the length of the pieces is the same.
+    # Cut between frames in place of samples; the length of the chunks is the same.
     features = [model.compute_features(wav[None]) for wav in wavs]
     alone = torch.cat([run(graphs["features", False], features=rows) for rows in features])
     frames = [rows.shape[1] for rows in features]

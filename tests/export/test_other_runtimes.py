@@ -35,7 +35,7 @@ def run(section, names):
 
 @pytest.fixture(scope="module")
 def folder(kaldi_folder, synthetic_speech, tmp_path_factory):
-    """Give a folder with what the page takes for granted: a model and recordings."""
+    """Return a folder with what the page takes for granted: a model and recordings."""
     folder = tmp_path_factory.mktemp("elsewhere")
     (folder / "model").symlink_to(kaldi_folder)
     (folder / "recordings").mkdir()
@@ -50,7 +50,7 @@ def folder(kaldi_folder, synthetic_speech, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def names():
-    """Give what the blocks have defined so far."""
+    """Return what the blocks have defined so far."""
     return {"__name__": "page"}
 
 

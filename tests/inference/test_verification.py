@@ -38,7 +38,7 @@ def uncalibrated(tmp_path):
 
 @pytest.fixture
 def write(tmp_path):
-    """Give a function that writes a recording and returns its path."""
+    """Return a function that writes a recording and returns its path."""
 
     def make(name, wav, rate=16000, subtype="FLOAT"):
         soundfile.write(tmp_path / name, wav, rate, subtype=subtype)
@@ -239,7 +239,7 @@ def test_shapes_that_are_no_waveforms(model, shape):
 
 
 def test_long_recordings_go_piece_by_piece(model, write, monkeypatch):
-    monkeypatch.setattr(audio, "MAX_PIECE_SECONDS", 2.0)
+    monkeypatch.setattr(audio, "MAX_CHUNK_SECONDS", 2.0)
     parts = [voice(2.0, seed) for seed in range(3)]
     expected = np.mean([model.embed(part).numpy() for part in parts], axis=0)
     wav = np.concatenate(parts)
@@ -255,7 +255,7 @@ def test_long_recordings_go_piece_by_piece(model, write, monkeypatch):
     rows = [{"ID": "a", "wav": utterance.path, "duration": "6.0"}]
     assert np.allclose(embed_utterances(rows, **model._parts(), progress=False)[1], expected, atol=1e-5)
     assert utterance.seconds == 6.0
-    # A pause as long as a piece has no embedding to be averaged.
+    # A pause as long as a chunk has no embedding to be averaged.
     paused = np.concatenate([parts[0], np.zeros(32000), parts[1]])
     expected = np.mean([model.embed(part).numpy() for part in parts[:2]], axis=0)
     utterance = model.embed_file(write("b.wav", paused))
@@ -265,10 +265,10 @@ def test_long_recordings_go_piece_by_piece(model, write, monkeypatch):
 
 
 def test_memory_does_not_grow_with_length(model, tmp_path, monkeypatch):
-    monkeypatch.setattr(audio, "MAX_PIECE_SECONDS", 10.0)
+    monkeypatch.setattr(audio, "MAX_CHUNK_SECONDS", 10.0)
     peaks = []
-    for pieces in (3, 10):
-        soundfile.write(tmp_path / "a.wav", np.tile(voice(10.0), pieces), 16000)
+    for chunks in (3, 10):
+        soundfile.write(tmp_path / "a.wav", np.tile(voice(10.0), chunks), 16000)
         tracemalloc.start()
         model.embed_file(tmp_path / "a.wav")
         peaks.append(tracemalloc.get_traced_memory()[1])
@@ -283,7 +283,7 @@ def forget_peak():
 
 
 def peak_megabytes():
-    """Tell the peak memory of this process, PyTorch's and the decoder's with it, which tracemalloc does not see."""
+    """Return the peak memory of this process, PyTorch's and the decoder's with it, which tracemalloc does not see."""
     with open("/proc/self/status") as file:
         return int(file.read().split("VmHWM:")[1].split()[0]) / 1024
 
@@ -310,7 +310,7 @@ def test_many_minutes_take_the_memory_of_two(model, tmp_path, rate, channels, ma
 def test_averaging_pieces_is_near_the_whole_on_real_speech(speech_data, model, monkeypatch):
     path = max((speech_data / "speechocean762").glob("wav/**/*1.*"), key=lambda path: path.stat().st_size)
     whole = model.embed_file(path)
-    monkeypatch.setattr(audio, "MAX_PIECE_SECONDS", whole.seconds / 2 + 0.01)
+    monkeypatch.setattr(audio, "MAX_CHUNK_SECONDS", whole.seconds / 2 + 0.01)
     assert cosine(model.embed_file(path).embedding, whole.embedding) > 0.9
 
 

@@ -6,8 +6,8 @@ import torch
 from speechbrain_bccmt.lobes.attention import (
     FrequencyTimeSelfAttention,
     TemporalSelfAttention,
+    conv_output_length,
     frame_mask,
-    strided,
     valid_frames,
 )
 from speechbrain_bccmt.lobes.bccmt import Block
@@ -35,7 +35,7 @@ def test_lengths_survive_float_rounding():
 def test_strided_counts_what_the_reduction_leaves(stride):
     for n in range(1, 20):
         attention = TemporalSelfAttention(4, heads=1, groups=1, key_reduction=stride)
-        assert attention.reduce(torch.zeros(1, 4, n)).shape[-1] == strided(n, stride)
+        assert attention.reduce(torch.zeros(1, 4, n)).shape[-1] == conv_output_length(n, stride)
 
 
 @torch.no_grad()

@@ -11,7 +11,7 @@ both_keys = pytest.mark.parametrize("product", [False, True], ids=["flat", "prod
 
 
 def all_keys(memory, head=0):
-    """Give the keys of a head as a plain table (slots, key size)."""
+    """Return the keys of a head as a plain table (slots, key size)."""
     if not memory.product_keys:
         return memory.keys[head]
     first, second = memory.keys[:, head]

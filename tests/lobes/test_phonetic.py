@@ -14,7 +14,7 @@ OPTIONS = {"positions": "phonetic", "phonetic_size": 6, "kernel_size": 1, "time_
 
 
 def phonetic_network():
-    """Give a window of frames, a nonlinearity and a bottleneck; and a norm that training mode would change."""
+    """Return a window of frames, a nonlinearity and a bottleneck; and a norm that training mode would change."""
     torch.manual_seed(3)
     return LengthsCapableSequential(
         context=ContextWindow(3, 3),

@@ -45,7 +45,7 @@ def inputs(model, batch, frames):
 
 @torch.no_grad()
 def lively(model):
-    """Give a new model what training would: running statistics of its input, and an embedding that depends on it."""
+    """Return a new model what training would: running statistics of its input, and an embedding that depends on it."""
     torch.manual_seed(1)
     for parameter in model.sequence.front_end.parameters():
         if not parameter.any():

@@ -16,7 +16,7 @@ PICTURES = ["det.png", "attention_maps.png", "base/training_curves.png"]
 
 @pytest.fixture(scope="module")
 def run_demo():
-    """Give the module of the demo's script."""
+    """Return the module of the demo's script."""
     sys.path.insert(0, str(DEMO))  # where it finds demo_report, as a script does
     try:
         spec = importlib.util.spec_from_file_location("run_demo", DEMO / "run_demo.py")
@@ -29,7 +29,7 @@ def run_demo():
 
 @pytest.fixture(scope="module")
 def finished(run_demo, tmp_path_factory):
-    """Give the demo's folder and settings after one run."""
+    """Return the demo's folder and settings after one run."""
     output = tmp_path_factory.mktemp("demo")
     settings = DemoCorpusSettings(speakers=16, sessions=2, utterances=2)
     # Half of the training speakers are otherwise held out, and a batch would not fill.

@@ -80,7 +80,7 @@ class Toy(nn.Module):
 def make(
     folder, rows, brain_class=SpeakerBrain, epochs=2, options=None, run_opts=None, batch_size=3, **brain
 ):
-    """Give a brain and the arguments of its fit."""
+    """Return a brain and the arguments of its fit."""
     torch.manual_seed(0)
     crops = TrainingCrops(rows, folder / "save" / "label_encoder.txt", crop_seconds=0.3)
     modules = {

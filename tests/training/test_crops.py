@@ -20,7 +20,7 @@ def write(path, samples, rate=16000, **options):
 
 
 def ramp(n):
-    """Give samples that tell their own position, exact in 16 bits."""
+    """Return samples that tell their own position, exact in 16 bits."""
     return (np.arange(n) % 30000 / 32768).astype(np.float32)
 
 
@@ -109,7 +109,7 @@ def test_training_and_inference_read_the_same_samples(tmp_path, rate, stretch):
     path, (start, stop) = row["wav"], stretch
     expected = read_mono(path, 16000, start, stop)
     if stretch == (0, 60_000):
-        inference = torch.cat([piece.wav for piece in Recording.open(path).pieces(16000)])
+        inference = torch.cat([chunk.wav for chunk in Recording.open(path).chunks(16000)])
         assert torch.equal(expected, inference)
     assert torch.equal(CropReader(16000)(path, start, stop, None, rate), expected)
     cached = CropReader(16000, cache_audio=True)(path, start, stop, None, rate)

@@ -1,4 +1,4 @@
-"""Voice prints: who is found, and what a store survives."""
+"""Voiceprints: who is found, and what a store survives."""
 
 import multiprocessing
 import os
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from speechbrain_bccmt.voiceprints.names import check_name
-from speechbrain_bccmt.voiceprints.store import VoicePrints
+from speechbrain_bccmt.voiceprints.store import Voiceprints
 
 ONE, OTHER = "1111111111111111", "2222222222222222"
 
@@ -25,7 +25,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def prints(path):
-    return VoicePrints(path, ONE, "models/one")
+    return Voiceprints(path, ONE, "models/one")
 
 
 def voices(number, size=16, seed=0):
@@ -99,7 +99,7 @@ def test_update_delete_and_list(prints, path):
     assert prints.speakers()[0].utterances == 3
     assert prints.enroll("Ada", voices(3)[2:], [9.0], replace=True) == 1
     assert prints.speakers()[0].seconds == 9.0 and prints.speakers()[1] == grace
-    listing = VoicePrints(path)  # needs no model
+    listing = Voiceprints(path)  # needs no model
     assert [speaker.name for speaker in listing.speakers()] == ["Ada", "Grace"]
     assert listing.delete("Ada") == 1
     with pytest.raises(ValueError, match="nobody of the name 'Ada' is enrolled"):
@@ -123,26 +123,26 @@ def test_a_change_by_another_is_seen(prints, path):
     enroll_some(prints)
     probe = voices(1, seed=5)
     assert prints.identify(probe, 0.9)[0].speaker is None
-    VoicePrints(path, ONE).enroll("new", probe, [1.0])
+    Voiceprints(path, ONE).enroll("new", probe, [1.0])
     assert prints.identify(probe, 0.9)[0].speaker == "new"
-    VoicePrints(path).delete("new")
+    Voiceprints(path).delete("new")
     assert prints.identify(probe, 0.9)[0].speaker is None
     path.unlink()
-    VoicePrints(path, ONE).enroll("other file", probe, [1.0])
+    Voiceprints(path, ONE).enroll("other file", probe, [1.0])
     assert [c.name for c in prints.identify(probe, 0.9)[0].candidates] == ["other file"]
 
 
 def test_without_a_change_nothing_is_read_again(prints, monkeypatch):
     embeddings = enroll_some(prints)
     prints.identify(embeddings, 0.5)
-    monkeypatch.setattr(VoicePrints, "_read_matrix", None)
+    monkeypatch.setattr(Voiceprints, "_read_matrix", None)
     assert prints.identify(embeddings[2:3], 0.5)[0].speaker == "n2"
 
 
 def test_prints_of_another_model_are_refused(prints, path):
     enroll_some(prints)
     before = path.read_bytes()
-    other = VoicePrints(path, OTHER, "models/other")
+    other = Voiceprints(path, OTHER, "models/other")
     for act in (lambda: other.enroll("a", voices(1), [1.0]), lambda: other.identify(voices(1), 0.5)):
         with pytest.raises(ValueError, match=rf"model {ONE} \(models/one\).*model {OTHER} \(models/other\)"):
             act()
@@ -238,7 +238,7 @@ def test_a_foreign_or_damaged_file_is_refused_and_left_as_it_is(prints, path, ki
     for act in (
         lambda: prints.enroll("a", voices(1, size=192), [1.0]),
         lambda: prints.identify(voices(1, size=192), 0.5),
-        lambda: [VoicePrints(path).speakers(), VoicePrints(path).delete("n199")],
+        lambda: [Voiceprints(path).speakers(), Voiceprints(path).delete("n199")],
     ):
         with pytest.raises((ValueError, OSError), match=message) as caught:
             act()
@@ -264,9 +264,9 @@ def test_missing_files_and_folders(prints, path, tmp_path):
             act()
     assert not path.exists()
     with pytest.raises(FileNotFoundError, match="there is no folder .*gone"):
-        VoicePrints(tmp_path / "gone" / "voices", ONE).enroll("a", voices(1), [1.0])
+        Voiceprints(tmp_path / "gone" / "voices", ONE).enroll("a", voices(1), [1.0])
     with pytest.raises(IsADirectoryError):
-        VoicePrints(tmp_path, ONE).speakers()
+        Voiceprints(tmp_path, ONE).speakers()
     path.touch()
     assert prints.speakers() == [] and prints.identify(voices(1), 0.5)[0].speaker is None
     assert path.stat().st_size == 0
@@ -287,7 +287,7 @@ def test_a_writer_that_keeps_the_file_is_named(prints, path, monkeypatch):
 
 def write(path, who, number, start, done):
     """Enrol as a process of its own, and tell of each write after it."""
-    prints, rng = VoicePrints(path, ONE), np.random.default_rng(ord(who))
+    prints, rng = Voiceprints(path, ONE), np.random.default_rng(ord(who))
     start.wait()
     for i in range(number):
         prints.enroll(f"{who}{i}", rng.normal(size=(3, 192)), [1.0] * 3)

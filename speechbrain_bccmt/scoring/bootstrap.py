@@ -29,8 +29,19 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_bccmt.scoring.weighted_trials import SortedTrials, figures_of
+from speechbrain_bccmt.scoring.metrics import (
+    bayes_threshold,
+    cllr,
+    cost_weights,
+    dcf_of_counts,
+    eer_of_counts,
+    min_cllr_of_counts,
+    min_dcf_of_counts,
+    miss_rate_of_counts,
+)
+from speechbrain_bccmt.scoring.roc import Counts, check_scores, count_below
 
+MEASURES = ("eer", "min_dcf", "act_dcf", "cllr", "min_cllr", "miss_rate")
 _MINIMA = ("min_dcf", "min_cllr")
 _SHOW_PROGRESS_FROM = 2e8  # trials to weigh, several seconds
 
@@ -211,10 +222,24 @@ def resample(
     """
     if n_resamples < 1:
         raise ValueError(f"n_resamples is {n_resamples}, expected at least 1")
-    trials = SortedTrials(scores, target, enrol_speaker, test_speaker)
-    figures = figures_of(trials, measures, p_target, c_miss, c_fa, false_alarm_rate)
+    unknown = [name for name in measures if name not in MEASURES]
+    if unknown:
+        raise ValueError(f"no such measure as '{unknown[0]}': expected {', '.join(MEASURES)}")
+    if not 0 <= false_alarm_rate <= 1:
+        raise ValueError(f"false_alarm_rate is {false_alarm_rate}, expected a rate from 0 to 1")
+    costs, bayes = cost_weights(p_target, c_miss, c_fa), bayes_threshold(p_target, c_miss, c_fa)
+    trials = SortedTrials(scores, target, enrol_speaker, test_speaker, bayes)
+    known = {
+        "eer": lambda counts, weights: eer_of_counts(counts)[0],
+        "min_dcf": lambda counts, weights: min_dcf_of_counts(counts, costs)[0],
+        "act_dcf": lambda counts, weights: dcf_of_counts(counts, costs, bayes),
+        "cllr": lambda counts, weights: cllr(*trials.scores, weights),
+        "min_cllr": lambda counts, weights: min_cllr_of_counts(counts),
+        "miss_rate": lambda counts, weights: miss_rate_of_counts(counts, false_alarm_rate)[0],
+    }
+    figures = {name: known[name] for name in measures}
     everyone = trials.weigh(np.ones(trials.n_speakers, dtype=np.int64))
-    points = {name: float(figure(everyone)) for name, figure in figures.items()}
+    points = {name: float(figure(*everyone)) for name, figure in figures.items()}
     samples = {name: np.empty(n_resamples) for name in figures}
     generator = np.random.default_rng(seed)
     long = trials.n_trials * n_resamples >= _SHOW_PROGRESS_FROM
@@ -224,5 +249,73 @@ def resample(
             drawn = generator.integers(trials.n_speakers, size=trials.n_speakers)
             weighted = trials.weigh(np.bincount(drawn, minlength=trials.n_speakers))
         for name, figure in figures.items():
-            samples[name][index] = figure(weighted)
+            samples[name][index] = figure(*weighted)
     return points, samples
+
+
+class SortedTrials:
+    """Trials of each class by ascending score, with the speakers whose multiplicities give their weights."""
+
+    def __init__(self, scores, target, enrol_speaker, test_speaker, threshold: float):
+        target = np.asarray(target, dtype=bool).reshape(-1)
+        scores = np.asarray(scores.detach().cpu() if hasattr(scores, "detach") else scores).reshape(-1)
+        enrol_speaker, test_speaker = np.ravel(enrol_speaker), np.ravel(test_speaker)
+        lengths = [len(column) for column in (scores, target, enrol_speaker, test_speaker)]
+        if len(set(lengths)) > 1:
+            raise ValueError(
+                f"there are {lengths[0]} scores, {lengths[1]} labels, {lengths[2]} enrolment and {lengths[3]} test "
+                "speakers: expected one of each a trial"
+            )
+        names, code = np.unique(np.concatenate([enrol_speaker, test_speaker]), return_inverse=True)
+        first, second = np.split(code.astype(np.int32), 2)
+        wrong = np.flatnonzero(target & (first != second))
+        if wrong.size:
+            raise ValueError(
+                f"{wrong.size} target trials have two speakers, first number {wrong[0]}: "
+                f"{enrol_speaker[wrong[0]]} and {test_speaker[wrong[0]]}. Is the speaker of each utterance right?"
+            )
+        if len(names) == 1:
+            raise ValueError(f"all trials are by one speaker, {names[0]}: nothing to draw from")
+        self.n_speakers, self.n_trials = len(names), len(target)
+        second[first == second] = len(names)  # who counts as drawn once
+        self.sides, self.scores = [], []
+        for kind, chosen in (("target", target), ("non-target", ~target)):
+            values = check_scores(scores[chosen], kind)
+            order = np.argsort(values)
+            self.scores.append(values[order])
+            one_speaker = (second[chosen] == len(names)).all()
+            self.sides.append((first[chosen][order], None if one_speaker else second[chosen][order]))
+        self.thresholds, *self.edges = self._edges(threshold)
+
+    def _edges(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Find the thresholds that matter whatever the weights, and the trials of each class below them.
+
+        Within a run of one class the curve is a straight line along an axis, so only its ends matter; and the first
+        threshold from `threshold` on.
+        """
+        counts = count_below(*self.scores)
+        is_target, is_nontarget = (np.diff(side) > 0 for side in counts[1:])
+        both = is_target & is_nontarget
+        inside = (is_target[1:] == is_target[:-1]) & ~both[1:] & ~both[:-1]
+        chosen = np.concatenate([[True], ~inside, [True]])
+        chosen[min(np.searchsorted(counts.thresholds, threshold), len(chosen) - 1)] = True
+        return tuple(axis[chosen] for axis in counts)
+
+    def weigh(self, multiplicity: np.ndarray) -> tuple[Counts, list[np.ndarray]] | None:
+        """Count each trial as often as its speakers were drawn; None where a class has no trial left.
+
+        Returns the counts at the thresholds that matter, and the weights of the trials of each class by score.
+        """
+        multiplicity = np.append(multiplicity, 1)
+        below, weights = [], []
+        for (first, second), edge in zip(self.sides, self.edges, strict=True):
+            weight = multiplicity[first]
+            if second is not None:
+                weight *= multiplicity[second]
+            total = np.zeros(len(weight) + 1, dtype=np.int64)
+            np.cumsum(weight, out=total[1:])
+            if not total[-1]:
+                return None
+            below.append(total[edge])
+            weights.append(weight)
+        return Counts(self.thresholds, *below), weights

@@ -10,12 +10,12 @@ import math
 import numpy as np
 
 from speechbrain_bccmt.scoring.roc import (
+    Counts,
     check_scores,
     count_below,
     det_curve,
     equal_error_point,
     hull_corners,
-    hull_curve,
 )
 
 __all__ = [
@@ -31,7 +31,9 @@ __all__ = [
 ]
 
 
-def equal_error_rate(target_scores, nontarget_scores, convex_hull: bool = False) -> tuple[float, float]:
+def equal_error_rate(
+    target_scores, nontarget_scores, convex_hull: bool = False, weights=None
+) -> tuple[float, float]:
     """Compute the equal error rate, where as many target as non-target trials are decided wrongly.
 
     Parameters
@@ -43,6 +45,8 @@ def equal_error_rate(target_scores, nontarget_scores, convex_hull: bool = False)
     convex_hull : bool
         Whether to read it off the convex hull of the ROC, as the BOSARIS toolkit does: never above the other,
         never above 0.5, and the highest of the minimum error rates over all priors.
+    weights : tuple of array_like, optional
+        How much each target and each non-target trial counts, see `roc.count_below`.
 
     Returns
     -------
@@ -64,13 +68,15 @@ def equal_error_rate(target_scores, nontarget_scores, convex_hull: bool = False)
     >>> round(eer, 4)
     0.1667
     """
-    curve = hull_curve if convex_hull else det_curve
-    p_miss, p_false_alarm, thresholds = curve(target_scores, nontarget_scores)
-    eer, nearest = equal_error_point(p_miss, p_false_alarm)
-    return eer, float(thresholds[nearest])
+    counts = count_below(target_scores, nontarget_scores, weights)
+    if convex_hull:
+        counts = counts_at_corners(counts)
+    return eer_of_counts(counts)
 
 
-def miss_rate_at(target_scores, nontarget_scores, false_alarm_rate: float) -> tuple[float, float]:
+def miss_rate_at(
+    target_scores, nontarget_scores, false_alarm_rate: float, weights=None
+) -> tuple[float, float]:
     """Compute the lowest miss rate (false rejection rate) whose false-alarm rate stays within a limit.
 
     Parameters
@@ -81,6 +87,8 @@ def miss_rate_at(target_scores, nontarget_scores, false_alarm_rate: float) -> tu
         Scores of the non-target trials.
     false_alarm_rate : float
         The limit, in [0, 1]. A limit below one non-target trial allows no false alarm at all.
+    weights : tuple of array_like, optional
+        How much each target and each non-target trial counts, see `roc.count_below`.
 
     Returns
     -------
@@ -99,15 +107,16 @@ def miss_rate_at(target_scores, nontarget_scores, false_alarm_rate: float) -> tu
     >>> miss_rate_at([0.5, 0.6, 0.7, 0.9], [0.1, 0.2, 0.3, 0.6], false_alarm_rate=0.1)
     (0.5, 0.7)
     """
-    if not 0 <= false_alarm_rate <= 1:
-        raise ValueError(f"false_alarm_rate is {false_alarm_rate}, expected a rate from 0 to 1")
-    p_miss, p_false_alarm, thresholds = det_curve(target_scores, nontarget_scores)
-    first = int(np.argmax(p_false_alarm <= false_alarm_rate))
-    return float(p_miss[first]), float(thresholds[first])
+    return miss_rate_of_counts(count_below(target_scores, nontarget_scores, weights), false_alarm_rate)
 
 
 def min_dcf(
-    target_scores, nontarget_scores, p_target: float = 0.01, c_miss: float = 1, c_fa: float = 1
+    target_scores,
+    nontarget_scores,
+    p_target: float = 0.01,
+    c_miss: float = 1,
+    c_fa: float = 1,
+    weights=None,
 ) -> tuple[float, float]:
     """Compute the minimum of the normalised detection cost over all thresholds.
 
@@ -123,6 +132,8 @@ def min_dcf(
         Cost of a miss, positive.
     c_fa : float
         Cost of a false alarm, positive.
+    weights : tuple of array_like, optional
+        How much each target and each non-target trial counts, see `roc.count_below`.
 
     Returns
     -------
@@ -142,11 +153,8 @@ def min_dcf(
     >>> min_dcf([0.5, 0.6, 0.7, 0.9], [0.1, 0.2, 0.3, 0.6])
     (0.5, 0.7)
     """
-    weight_miss, weight_fa = cost_weights(p_target, c_miss, c_fa)
-    p_miss, p_false_alarm, thresholds = det_curve(target_scores, nontarget_scores)
-    cost = weight_miss * p_miss + weight_fa * p_false_alarm
-    best = int(np.argmin(cost))
-    return float(cost[best]), float(thresholds[best])
+    costs = cost_weights(p_target, c_miss, c_fa)
+    return min_dcf_of_counts(count_below(target_scores, nontarget_scores, weights), costs)
 
 
 def act_dcf(
@@ -156,6 +164,7 @@ def act_dcf(
     c_miss: float = 1,
     c_fa: float = 1,
     threshold: float | None = None,
+    weights=None,
 ) -> float:
     """Compute the normalised detection cost at one given threshold.
 
@@ -174,6 +183,8 @@ def act_dcf(
     threshold : float or None
         The threshold. None takes Bayes' threshold, ln(c_fa (1 - p_target) / (c_miss p_target)), which is the
         best one if the scores are natural-logarithm likelihood ratios.
+    weights : tuple of array_like, optional
+        How much each target and each non-target trial counts, see `roc.count_below`.
 
     Returns
     -------
@@ -190,15 +201,12 @@ def act_dcf(
     >>> act_dcf([2.0, 5.0], [-1.0, 0.5], p_target=0.5)
     0.5
     """
-    weight_miss, weight_fa = cost_weights(p_target, c_miss, c_fa)
-    targets = check_scores(target_scores, "target")
-    nontargets = check_scores(nontarget_scores, "non-target")
-    if threshold is None:
-        threshold = math.log(c_fa * (1 - p_target)) - math.log(c_miss * p_target)
-    return float(weight_miss * np.mean(targets < threshold) + weight_fa * np.mean(nontargets >= threshold))
+    costs = cost_weights(p_target, c_miss, c_fa)
+    threshold = bayes_threshold(p_target, c_miss, c_fa) if threshold is None else threshold
+    return dcf_of_counts(count_below(target_scores, nontarget_scores, weights), costs, threshold)
 
 
-def cllr(target_llrs, nontarget_llrs) -> float:
+def cllr(target_llrs, nontarget_llrs, weights=(None, None)) -> float:
     """Compute the cost of log-likelihood ratios, over all operating points (Bruemmer and du Preez 2006).
 
     Parameters
@@ -207,6 +215,8 @@ def cllr(target_llrs, nontarget_llrs) -> float:
         Natural-logarithm likelihood ratios of the target trials.
     nontarget_llrs : array_like
         Those of the non-target trials.
+    weights : tuple of array_like
+        How much each target and each non-target trial counts.
 
     Returns
     -------
@@ -225,12 +235,12 @@ def cllr(target_llrs, nontarget_llrs) -> float:
     """
     targets = check_scores(target_llrs, "target")
     nontargets = check_scores(nontarget_llrs, "non-target")
-    miss = np.mean(np.logaddexp(0, -targets))
-    false_alarm = np.mean(np.logaddexp(0, nontargets))
+    miss = np.average(np.logaddexp(0, -targets), weights=weights[0])
+    false_alarm = np.average(np.logaddexp(0, nontargets), weights=weights[1])
     return float((miss + false_alarm) / (2 * math.log(2)))
 
 
-def min_cllr(target_scores, nontarget_scores) -> float:
+def min_cllr(target_scores, nontarget_scores, weights=None) -> float:
     """Compute the least `cllr` that any calibration which keeps the order of the scores could reach.
 
     The best such calibration is found by the pool-adjacent-violators algorithm (Bruemmer and du Preez 2006).
@@ -242,6 +252,8 @@ def min_cllr(target_scores, nontarget_scores) -> float:
         Scores of the target trials, of any scale.
     nontarget_scores : array_like
         Those of the non-target trials.
+    weights : tuple of array_like, optional
+        How much each target and each non-target trial counts, see `roc.count_below`.
 
     Returns
     -------
@@ -258,12 +270,44 @@ def min_cllr(target_scores, nontarget_scores) -> float:
     >>> min_cllr([0.2, 0.3], [0.0, 0.1]), min_cllr([0.5], [0.5])
     (0.0, 1.0)
     """
-    _, targets_below, nontargets_below = count_below(target_scores, nontarget_scores)
-    return min_cllr_of_counts(np.diff(targets_below), np.diff(nontargets_below))
+    return min_cllr_of_counts(count_below(target_scores, nontarget_scores, weights))
 
 
-def min_cllr_of_counts(targets: np.ndarray, nontargets: np.ndarray) -> float:
-    """Compute `min_cllr` from numbers of trials, (K,) by ascending score; none of both zero."""
+# The metrics of trials that are counted already, as the bootstrap does it thousands of times for the same scores.
+
+
+def eer_of_counts(counts: Counts) -> tuple[float, float]:
+    """Compute `equal_error_rate` from counts."""
+    eer, nearest = equal_error_point(counts.p_miss, counts.p_false_alarm)
+    return eer, float(counts.thresholds[nearest])
+
+
+def miss_rate_of_counts(counts: Counts, false_alarm_rate: float) -> tuple[float, float]:
+    """Compute `miss_rate_at` from counts."""
+    if not 0 <= false_alarm_rate <= 1:
+        raise ValueError(f"false_alarm_rate is {false_alarm_rate}, expected a rate from 0 to 1")
+    first = int(np.argmax(counts.p_false_alarm <= false_alarm_rate))
+    return float(counts.p_miss[first]), float(counts.thresholds[first])
+
+
+def min_dcf_of_counts(counts: Counts, costs: tuple[float, float]) -> tuple[float, float]:
+    """Compute `min_dcf` from counts and `cost_weights`."""
+    cost = costs[0] * counts.p_miss + costs[1] * counts.p_false_alarm
+    best = int(np.argmin(cost))
+    return float(cost[best]), float(counts.thresholds[best])
+
+
+def dcf_of_counts(counts: Counts, costs: tuple[float, float], threshold: float) -> float:
+    """Compute `act_dcf` from counts and `cost_weights`; the counts have the threshold, or the next above it."""
+    place = min(int(np.searchsorted(counts.thresholds, threshold)), len(counts.thresholds) - 1)
+    return float(costs[0] * counts.p_miss[place] + costs[1] * counts.p_false_alarm[place])
+
+
+def min_cllr_of_counts(counts: Counts) -> float:
+    """Compute `min_cllr` from counts."""
+    targets, nontargets = np.diff(counts.targets_below), np.diff(counts.nontargets_below)
+    some = targets + nontargets > 0
+    targets, nontargets = targets[some], nontargets[some]
     corners = hull_corners(targets, nontargets)[:-1]
     targets, nontargets = np.add.reduceat(targets, corners), np.add.reduceat(nontargets, corners)
     # Every trial of a block has the ratio of its shares. A block of one class has an infinite ratio, which
@@ -274,6 +318,20 @@ def min_cllr_of_counts(targets: np.ndarray, nontargets: np.ndarray) -> float:
     miss = np.sum(p_target * np.log1p(p_nontarget / p_target))
     false_alarm = np.sum(p_nontarget * np.log1p(p_target / p_nontarget))
     return float((miss + false_alarm) / (2 * math.log(2)))
+
+
+def counts_at_corners(counts: Counts) -> Counts:
+    """Keep the corners of the convex hull of the ROC."""
+    targets, nontargets = np.diff(counts.targets_below), np.diff(counts.nontargets_below)
+    some = np.append(targets + nontargets > 0, True)
+    kept = Counts(*(axis[some] for axis in counts))
+    corners = hull_corners(np.diff(kept.targets_below), np.diff(kept.nontargets_below))
+    return Counts(*(axis[corners] for axis in kept))
+
+
+def bayes_threshold(p_target: float, c_miss: float, c_fa: float) -> float:
+    """Return the best threshold of natural-logarithm likelihood ratios."""
+    return math.log(c_fa * (1 - p_target)) - math.log(c_miss * p_target)
 
 
 def cost_weights(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:

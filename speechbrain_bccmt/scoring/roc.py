@@ -4,9 +4,37 @@ Everywhere a trial is accepted if its score reaches the threshold (score >= thre
 score are accepted or rejected together. Each class is sorted once, O(N log N), the classes are merged in O(N).
 """
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from scipy.optimize import isotonic_regression
+
+
+class Counts(NamedTuple):
+    """Trials of each class below each threshold that makes a difference, counted or weighted.
+
+    Attributes
+    ----------
+    thresholds : numpy.ndarray
+        (K + 1,) each distinct score, ascending, then the next number above the highest.
+    targets_below, nontargets_below : numpy.ndarray
+        (K + 1,) from 0 to the weight of all trials of the class.
+    """
+
+    thresholds: np.ndarray
+    targets_below: np.ndarray
+    nontargets_below: np.ndarray
+
+    @property
+    def p_miss(self) -> np.ndarray:
+        """Miss rate at each threshold, never falling, from 0 to 1."""
+        return self.targets_below / self.targets_below[-1]
+
+    @property
+    def p_false_alarm(self) -> np.ndarray:
+        """False-alarm rate at each threshold, never rising, from 1 to 0."""
+        return (self.nontargets_below[-1] - self.nontargets_below) / self.nontargets_below[-1]
 
 
 def det_curve(target_scores, nontarget_scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -39,12 +67,8 @@ def det_curve(target_scores, nontarget_scores) -> tuple[np.ndarray, np.ndarray, 
     >>> p_miss.tolist(), p_false_alarm.tolist()
     ([0.0, 0.0, 0.5, 1.0], [1.0, 0.5, 0.0, 0.0])
     """
-    return _curve(*count_below(target_scores, nontarget_scores))
-
-
-def _curve(thresholds, targets_below, nontargets_below) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    n_nontarget = nontargets_below[-1]
-    return targets_below / targets_below[-1], (n_nontarget - nontargets_below) / n_nontarget, thresholds
+    counts = count_below(target_scores, nontarget_scores)
+    return counts.p_miss, counts.p_false_alarm, counts.thresholds
 
 
 def hull_curve(target_scores, nontarget_scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,9 +100,9 @@ def hull_curve(target_scores, nontarget_scores) -> tuple[np.ndarray, np.ndarray,
     >>> p_miss.tolist(), p_false_alarm.tolist()
     ([0.0, 0.0, 0.5, 1.0], [1.0, 0.5, 0.0, 0.0])
     """
-    thresholds, targets_below, nontargets_below = count_below(target_scores, nontarget_scores)
-    corners = hull_corners(np.diff(targets_below), np.diff(nontargets_below))
-    return tuple(axis[corners] for axis in _curve(thresholds, targets_below, nontargets_below))
+    counts = count_below(target_scores, nontarget_scores)
+    corners = hull_corners(np.diff(counts.targets_below), np.diff(counts.nontargets_below))
+    return tuple(axis[corners] for axis in (counts.p_miss, counts.p_false_alarm, counts.thresholds))
 
 
 def hull_corners(targets: np.ndarray, nontargets: np.ndarray) -> np.ndarray:
@@ -126,35 +150,45 @@ def equal_error_point(p_miss: np.ndarray, p_false_alarm: np.ndarray) -> tuple[fl
     return float(rate), before if -difference[before] <= difference[after] else after
 
 
-def count_below(target_scores, nontarget_scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def count_below(target_scores, nontarget_scores, weights=None) -> Counts:
     """Count the trials of each class below each threshold that makes a difference.
 
     Parameters
     ----------
-    target_scores : array_like
-        Scores of the target trials.
-    nontarget_scores : array_like
-        Scores of the non-target trials.
+    target_scores, nontarget_scores : array_like
+        Scores of the target and of the non-target trials.
+    weights : tuple of array_like, optional
+        How much each target and each non-target trial counts, not negative; 1 each by default.
 
     Returns
     -------
-    thresholds : numpy.ndarray
-        (K + 1,) each distinct score, ascending, then the next number above the highest.
-    targets_below, nontargets_below : numpy.ndarray
-        (K + 1,) integers, from 0 to the number of trials of the class.
+    Counts
+        Integers, or sums of the weights.
 
     Raises
     ------
     ValueError
-        If a class has no score, or a score is NaN or infinite.
+        If a class has no score or no weight, a score is NaN or infinite, or a weight is negative or not finite.
 
     Examples
     --------
-    >>> [axis.tolist() for axis in count_below([2.0, 3.0], [1.0, 2.0])][1:]
+    >>> [below.tolist() for below in count_below([0.2, 0.9], [0.1, 0.2])[1:]]
     [[0, 0, 1, 2], [0, 1, 2, 2]]
+    >>> count_below([0.2, 0.9], [0.1, 0.2], weights=([3, 1], [1, 1])).targets_below.tolist()
+    [0.0, 0.0, 3.0, 4.0]
     """
-    targets = np.sort(check_scores(target_scores, "target"))
-    nontargets = np.sort(check_scores(nontarget_scores, "non-target"))
+    targets = check_scores(target_scores, "target")
+    nontargets = check_scores(nontarget_scores, "non-target")
+    if weights is not None:
+        thresholds = np.union1d(targets, nontargets)
+        below = [
+            _weight_below(scores, weight, kind, thresholds)
+            for scores, weight, kind in zip(
+                (targets, nontargets), weights, ("target", "non-target"), strict=True
+            )
+        ]
+        return Counts(_with_end(thresholds), *below)
+    targets, nontargets = np.sort(targets), np.sort(nontargets)
     # Merge: a sorted class gives the places of its scores among all; the smaller class is looked up.
     smaller, larger = sorted((targets, nontargets), key=len)
     is_smaller = np.zeros(len(smaller) + len(larger), dtype=bool)
@@ -162,12 +196,28 @@ def count_below(target_scores, nontarget_scores) -> tuple[np.ndarray, np.ndarray
     scores = np.empty(len(is_smaller))
     scores[is_smaller], scores[~is_smaller] = smaller, larger
     starts = np.flatnonzero(np.concatenate([[True], scores[1:] != scores[:-1]]))  # of equal scores
-    with np.errstate(over="ignore"):  # above the largest number there is, is infinity
-        thresholds = np.append(scores[starts], np.nextafter(scores[-1], np.inf))
+    thresholds = _with_end(scores[starts])
     starts = np.append(starts, len(scores))
     smaller_below = np.concatenate([[0], np.cumsum(is_smaller)])[starts]
     below = smaller_below, starts - smaller_below
-    return thresholds, *(below if smaller is targets else below[::-1])
+    return Counts(thresholds, *(below if smaller is targets else below[::-1]))
+
+
+def _with_end(thresholds: np.ndarray) -> np.ndarray:
+    """Append the next number above the highest threshold, which rejects all."""
+    with np.errstate(over="ignore"):  # above the largest number there is, is infinity
+        return np.append(thresholds, np.nextafter(thresholds[-1], np.inf))
+
+
+def _weight_below(scores: np.ndarray, weights, kind: str, thresholds: np.ndarray) -> np.ndarray:
+    weights = np.asarray(weights, dtype=np.float64).reshape(-1)
+    if len(weights) != len(scores):
+        raise ValueError(f"there are {len(weights)} weights for {len(scores)} {kind} scores")
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise ValueError(f"the weights of the {kind} trials must be finite, not negative and not all 0")
+    order = np.argsort(scores)
+    total = np.concatenate([[0.0], np.cumsum(weights[order])])
+    return np.append(total[np.searchsorted(scores[order], thresholds)], total[-1])
 
 
 def check_scores(scores, kind: str) -> np.ndarray:

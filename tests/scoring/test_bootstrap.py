@@ -6,11 +6,12 @@ import torch
 
 from speechbrain_bccmt.scoring import act_dcf, cllr, equal_error_rate, min_cllr, min_dcf, miss_rate_at
 from speechbrain_bccmt.scoring.bootstrap import (
+    MEASURES,
+    SortedTrials,
     confidence_intervals,
     difference_intervals,
     resample,
 )
-from speechbrain_bccmt.scoring.weighted_trials import MEASURES, SortedTrials
 from speechbrain_bccmt.trials.trial_list import EnrolmentModel, Trials, trial_speakers
 
 
@@ -163,5 +164,5 @@ def test_speakers_of_trials():
 
 def test_few_thresholds_matter():
     scores, target, enrol, test = draw_system(np.random.default_rng(8), 30)
-    trials = SortedTrials(scores, target, enrol, test)
+    trials = SortedTrials(scores, target, enrol, test, 0.0)
     assert len(trials.edges[0]) < len(scores) / 4

@@ -303,3 +303,39 @@ def test_the_largest_numbers():
     highest = np.finfo(np.float64).max
     assert equal_error_rate([highest], [-highest]) == (0, highest)
     assert det_curve([highest], [0.0])[2].tolist() == [0, highest, math.inf]
+
+
+@pytest.mark.parametrize(
+    "metric",
+    [
+        equal_error_rate,
+        lambda *scores, **more: equal_error_rate(*scores, convex_hull=True, **more),
+        lambda *scores, **more: miss_rate_at(*scores, 0.1, **more),
+        lambda *scores, **more: min_dcf(*scores, p_target=0.2, **more),
+        lambda *scores, **more: act_dcf(*scores, p_target=0.2, **more),
+        cllr,
+        min_cllr,
+    ],
+)
+def test_weights_count_as_repeated_trials(metric):
+    generator = np.random.default_rng(3)
+    targets, nontargets = generator.normal(2, 1.5, 60).round(1), generator.normal(0, 1.5, 80).round(1)
+    weights = generator.integers(0, 4, 60), generator.integers(0, 4, 80)
+    repeated = np.repeat(targets, weights[0]), np.repeat(nontargets, weights[1])
+    found, expected = metric(targets, nontargets, weights=weights), metric(*repeated)
+    assert np.allclose(np.atleast_1d(found)[0], np.atleast_1d(expected)[0], atol=1e-12)
+    assert not np.allclose(np.atleast_1d(found)[0], np.atleast_1d(metric(targets, nontargets))[0])
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (([1], [1, 1]), "1 weights for 2 target scores"),
+        (([1, -1], [1, 1]), "not negative"),
+        (([1, 1], [0, 0]), "not all 0"),
+        (([1, np.nan], [1, 1]), "finite"),
+    ],
+)
+def test_impossible_weights(weights, message):
+    with pytest.raises(ValueError, match=message):
+        equal_error_rate([1.0, 2.0], [0.0, 1.0], weights=weights)

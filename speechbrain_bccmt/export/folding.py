@@ -151,7 +151,8 @@ def fold_blocks(model: nn.Module) -> nn.Module:
     for encoder in list(model.modules()):
         if not isinstance(encoder, BCCMT):
             continue
-        encoder.pooling = ExportPooling(encoder.pooling)
+        if encoder.pooling is not None:  # as it is in the front end of a TokenEmbedder
+            encoder.pooling = ExportPooling(encoder.pooling)
         if encoder.attention != "temporal":
             continue
         frequencies = conv_output_length(encoder.n_mels, 2)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from speechbrain_bccmt import BCCMT, bccmt_base, bccmt_small, bccmt_tiny
+from speechbrain_bccmt import BCCMT, bccmt_base, bccmt_small, bccmt_tiny, token_bccmt_tiny
 from speechbrain_bccmt.export.folding import FoldedBlock, fold_blocks
 
 
@@ -52,6 +52,16 @@ def test_attention_over_the_plane_is_left_alone():
     assert torch.equal(fold_blocks(model)(x), model(x))
     with pytest.raises(ValueError, match="cannot be folded"):
         FoldedBlock(model.stages[0][0], frequencies=20)
+
+
+@torch.no_grad()
+def test_an_encoder_without_its_head_is_folded():
+    """As the front end of a TokenEmbedder it has neither pooling nor embedding layer."""
+    torch.manual_seed(0)
+    model, x = lively(token_bccmt_tiny()), torch.randn(2, 60, 80)
+    folded = fold_blocks(model)
+    assert any(isinstance(module, FoldedBlock) for module in folded.modules())
+    assert torch.allclose(folded(x), model(x), atol=1e-5 * model(x).abs().max())
 
 
 @torch.no_grad()

@@ -21,7 +21,8 @@ from speechbrain_bccmt.hparams import load_hparams
 from speechbrain_bccmt.inference.parameters import load_parameters, read_labels
 from speechbrain_bccmt.training.crops import TrainingCrops
 from speechbrain_bccmt.training.curves import plot_training_curves
-from speechbrain_bccmt.training.distillation_brain import DistillationBrain, SpeakerBrain
+from speechbrain_bccmt.training.distillation_brain import DistillationBrain
+from speechbrain_bccmt.training.speaker_brain import SpeakerBrain
 from speechbrain_bccmt.training.teachers import LearningTeacher, load_teacher
 from speechbrain_bccmt.trials.read import Trials, read_trials
 
@@ -79,12 +80,18 @@ def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> S
     if "teacher_source" not in hparams:
         return SpeakerBrain(**options)
     source, model = hparams["teacher_source"], hparams["teacher_model"]
-    if "token_loss" not in hparams:
-        return DistillationBrain(load_teacher(source, model), **options)
-    modules["distillation_classifier"] = new_classifier()
+    with_predictions = any(
+        loss["compares"] == "predictions" and loss["weight"] is not None
+        for loss in hparams["distillation_losses"].values()
+    )
+    if with_predictions:
+        modules["distillation_classifier"] = new_classifier()
     if source is None:
-        return DistillationBrain(LearningTeacher(model, new_classifier()), **options)
-    teacher = load_teacher(source, model, classifier=new_classifier(), label_encoder=training_set.encoder)
+        teacher = LearningTeacher(model, new_classifier())
+    elif with_predictions:
+        teacher = load_teacher(source, model, classifier=new_classifier(), label_encoder=training_set.encoder)
+    else:
+        teacher = load_teacher(source, model)
     return DistillationBrain(teacher, **options)
 
 

@@ -22,7 +22,8 @@ from speechbrain_bccmt.training.augmentation import SpecAugment
 from speechbrain_bccmt.training.checkpoints import AtomicCheckpointer
 from speechbrain_bccmt.training.crops import TrainingCrops
 from speechbrain_bccmt.training.curves import read_train_log
-from speechbrain_bccmt.training.distillation_brain import DistillationBrain, SpeakerBrain
+from speechbrain_bccmt.training.distillation_brain import DistillationBrain
+from speechbrain_bccmt.training.speaker_brain import SpeakerBrain
 from speechbrain_bccmt.training.teachers import FrozenTeacher, LearningTeacher
 from speechbrain_bccmt.trials.read import Trials
 
@@ -279,12 +280,22 @@ def test_too_little_data_is_said(rows, tmp_path):
         fit()
 
 
-def distillation(kd_weight=1.0, embedding_weight=0.0, pairs=None):
+def distillation(kd_weight=1.0, embedding_weight=None, pairs=None):
+    """Options of a distillation of attention maps and embeddings."""
     return {
-        "kd_weight": kd_weight,
-        "embedding_weight": embedding_weight,
-        "attention_loss": AttentionMapLoss(pairs),
-        "modules": {"embedding_loss": EmbeddingDistillationLoss(16, 24)},
+        "distillation_losses": {
+            "attention_loss": {
+                "compares": "attention_maps",
+                "weight": kd_weight,
+                "loss": AttentionMapLoss(pairs),
+            },
+            "embedding_loss": {
+                "compares": "embeddings",
+                "weight": embedding_weight,
+                "loss": EmbeddingDistillationLoss(16, 24),
+            },
+        },
+        "modules": {},
     }
 
 
@@ -381,11 +392,11 @@ def token_embedder(readout="class+distillation", **options):
     return TokenEmbedder(readout, **small, front_channels=(8, 8), **options)
 
 
-def token_distillation(student=None, classes=3, **modules):
+def token_distillation(student=None, classes=3, weight=0.5, **modules):
     """Options of a distillation of predictions alone."""
+    loss = TokenDistillationLoss(2, teacher_scale=30, student_scale=30)
     return {
-        "token_weight": 0.5,
-        "token_loss": TokenDistillationLoss(2, teacher_scale=30, student_scale=30),
+        "distillation_losses": {"token_loss": {"compares": "predictions", "weight": weight, "loss": loss}},
         "modules": {
             "embedding_model": token_embedder() if student is None else student,
             "distillation_classifier": Classifier(16, out_neurons=classes),
@@ -431,7 +442,7 @@ def test_the_class_token_learns_the_label_and_the_distillation_token_the_teacher
 
 def test_distillation_brings_the_predictions_closer(rows, tmp_path):
     def final(weight):
-        options = token_distillation() | {"token_weight": weight, "lr": 0.01, "valid_interval": 99}
+        options = token_distillation(weight=weight) | {"lr": 0.01, "valid_interval": 99}
         _, fit = make(
             tmp_path / str(weight),
             rows,
@@ -452,7 +463,7 @@ def test_a_teacher_trained_alongside_learns_the_labels_alone(rows, tmp_path):
         torch.manual_seed(0)
         teacher = LearningTeacher(Toy(), Classifier(16, out_neurons=3))
         before = {name: value.clone() for name, value in teacher.named_parameters()}
-        options = token_distillation() | {"token_weight": token_weight}
+        options = token_distillation(weight=token_weight)
         brain, fit = make(
             tmp_path / str(token_weight),
             rows,
@@ -495,7 +506,9 @@ def test_erasing_can_be_the_students_alone(rows, tmp_path):
 
 
 def test_maps_and_predictions_can_be_imitated_at_once(rows, tmp_path):
-    options = token_distillation() | {"attention_loss": AttentionMapLoss(), "kd_weight": 1.0}
+    options = token_distillation()
+    maps = {"compares": "attention_maps", "weight": 1.0, "loss": AttentionMapLoss()}
+    options["distillation_losses"] = {"attention_loss": maps, **options["distillation_losses"]}
     teacher = FrozenTeacher(token_embedder(), Classifier(16, out_neurons=3))
     _, fit = make(
         tmp_path, rows, DistillationBrain, epochs=1, options=options, teacher=teacher, batch_size=12
@@ -504,6 +517,34 @@ def test_maps_and_predictions_can_be_imitated_at_once(rows, tmp_path):
     line = read_train_log(tmp_path / "train_log.txt")[0]
     parts = line["train speaker_loss"] + line["train attention_loss"] + 0.5 * line["train token_loss"]
     assert line["train attention_loss"] > 0 and line["train loss"] == pytest.approx(parts, rel=1e-2)
+
+
+def test_any_sum_of_losses_can_be_given(rows, tmp_path):
+    def entry(weight):
+        return {"compares": "embeddings", "weight": weight, "loss": EmbeddingDistillationLoss(16, 24)}
+
+    losses = {
+        "one_loss": entry(2.0),
+        "other_loss": entry(0.25),
+        "watched_loss": entry(0.0),
+        "unused_loss": entry(None),
+    }
+    teacher = FrozenTeacher(Toy(embedding_size=24))
+    options = {"distillation_losses": losses}
+    brain, fit = make(tmp_path, rows, DistillationBrain, epochs=1, options=options, teacher=teacher)
+    fit()
+    line = read_train_log(tmp_path / "train_log.txt")[0]
+    parts = line["train speaker_loss"] + 2 * line["train one_loss"] + 0.25 * line["train other_loss"]
+    assert line["train loss"] == pytest.approx(parts, rel=1e-2)
+    assert line["train watched_loss"] > 0 and "train unused_loss" not in line
+    kept = brain.checkpointer.find_checkpoint().paramfiles
+    assert {"one_loss", "other_loss", "watched_loss"} <= kept.keys() and "unused_loss" not in kept
+
+
+def unknown_output():
+    options = distillation()
+    options["distillation_losses"]["attention_loss"]["compares"] = "dreams"
+    return options
 
 
 def without(options, module):
@@ -521,6 +562,8 @@ def without(options, module):
         (frozen_toy, lambda: token_distillation(student=token_embedder("class")), "class\\+distillation"),
         (frozen_toy, lambda: without(token_distillation(), "distillation_classifier"), "lack distillation_c"),
         (frozen_toy, dict, "nothing to imitate"),
+        (frozen_toy, partial(distillation, kd_weight=None), "nothing to imitate"),
+        (frozen_toy, unknown_output, "attention_loss compares 'dreams'"),
     ],
 )
 def test_a_distillation_of_predictions_that_cannot_be_is_refused(rows, tmp_path, teacher, options, message):

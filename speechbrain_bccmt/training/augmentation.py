@@ -1,9 +1,8 @@
 """Noise, reverberation and SpecAugment on the fly.
 
-The mixing is SpeechBrain's (`AddNoise`, `reverberate`, `SpectrogramDrop`). Its CSV readers are not used: they
-decode a whole noise file per utterance and draw one offset and one impulse response for a whole batch. Here
-every crop has its own noise excerpt and impulse response, taken from a folder and kept in memory, so that one
-thread spends a millisecond or two on a crop.
+The mixing is SpeechBrain's (`AddNoise`, `reverberate`, `SpectrogramDrop`), but not its CSV readers, which decode a
+whole noise file per utterance and draw one offset and one impulse response per batch. Here every crop has its own,
+from files cached in memory: a millisecond or two per crop on one thread.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from speechbrain_bccmt.training.crops import CropReader
 class AudioBank:
     """Random excerpts of the audio files below a folder.
 
-    Files of any rate and channel count are read (mono, resampled). Those of up to `cache_seconds` are kept in
-    memory after their first use; of longer ones, only the excerpt is read.
+    Files are resampled and mixed down to mono. Those of up to `cache_seconds` are cached; of longer ones, only the
+    excerpt is read.
 
     Parameters
     ----------
@@ -33,12 +32,12 @@ class AudioBank:
     sample_rate : int
         Rate of the excerpts in Hz.
     cache_seconds : float
-        Longest file, in seconds, that is kept in memory.
+        Longest file, in seconds, that is cached.
 
     Raises
     ------
     FileNotFoundError
-        If the folder does not exist or holds no recording.
+        If the folder does not exist or has no recording.
     """
 
     def __init__(self, folder, sample_rate: int = 16000, cache_seconds: float = 20.0):
@@ -60,7 +59,7 @@ class AudioBank:
         Parameters
         ----------
         n_samples : int, optional
-            Length of the excerpt; shorter files are repeated. None gives the whole file.
+            Length of the excerpt; shorter files are repeated. By default the whole file.
 
         Returns
         -------
@@ -96,21 +95,20 @@ class WaveformAugmentation:
     Parameters
     ----------
     noise_folder, rir_folder : str or Path, optional
-        Folders of noises and of room impulse responses; None leaves that augmentation out.
+        Folders of noises and of room impulse responses; None turns that augmentation off.
     noise_probability, reverb_probability : float
-        Share of the crops that get it.
+        Share of the crops that are augmented.
     snr_low, snr_high : float
         Range of the signal-to-noise ratio in dB, drawn uniformly.
     rir_seconds : float
-        Impulse responses are cut to this length, from 5 ms before their peak, the direct sound: what comes
-        later hardly matters and costs time.
+        Length of the impulse responses, cut from 5 ms before their peak, the direct sound.
     sample_rate : int
         Rate of the waveforms in Hz.
 
     Raises
     ------
     FileNotFoundError
-        If a folder is given that does not exist or holds no audio.
+        If a folder does not exist or has no audio.
 
     Examples
     --------
@@ -140,18 +138,7 @@ class WaveformAugmentation:
             self.add_noise = AddNoise(snr_low=snr_low, snr_high=snr_high, noise_funct=noises.draw_like)
 
     def __call__(self, wave: torch.Tensor) -> torch.Tensor:
-        """Augment one waveform.
-
-        Parameters
-        ----------
-        wave : torch.Tensor
-            Shape (1, samples).
-
-        Returns
-        -------
-        torch.Tensor
-            Same shape.
-        """
+        """Augment one waveform (1, samples)."""
         if self.rirs is not None and torch.rand(()) < self.reverb_probability:
             rir = self.rirs.draw()
             direct = int(rir.abs().argmax())
@@ -169,7 +156,7 @@ class SpecAugment(torch.nn.Module):
     Parameters
     ----------
     time_masks, frequency_masks : int
-        Largest number of masks; the number is drawn once per batch, from zero on.
+        Largest number of masks; the number is drawn once per batch.
     time_width, frequency_width : int
         Largest width of a mask in frames and in mels.
 

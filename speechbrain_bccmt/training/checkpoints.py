@@ -1,8 +1,7 @@
-"""Checkpoints that are whole or not there.
+"""Atomic checkpoints.
 
-SpeechBrain's `Checkpointer` writes the meta file first and the parameters after it: a kill in between leaves
-a checkpoint that looks like the newest one and cannot be loaded. Here the folder gets its name when it is
-complete.
+SpeechBrain's `Checkpointer` writes the meta file before the parameters: a kill in between leaves a checkpoint that
+looks like the newest one and cannot be loaded. Here a folder is renamed to its final name once it is complete.
 """
 
 from __future__ import annotations
@@ -31,24 +30,7 @@ class AtomicCheckpointer(Checkpointer):
     """
 
     def save_checkpoint(self, meta=None, end_of_epoch=True, name=None, verbosity=logging.INFO):
-        """Save all recoverables.
-
-        Parameters
-        ----------
-        meta : dict, optional
-            Values to find the checkpoint by.
-        end_of_epoch : bool
-            Whether the epoch is over.
-        name : str, optional
-            Name instead of the time.
-        verbosity : int
-            Level of the log message.
-
-        Returns
-        -------
-        Checkpoint or None
-            None in the other processes of a distributed training.
-        """
+        """Save all recoverables, as SpeechBrain does; None in all but the main process of a distributed training."""
         if if_main_process():
             for leftover in self.checkpoints_dir.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(leftover)

@@ -1,4 +1,4 @@
-"""The training-curve picture, drawn from train_log.txt."""
+"""Training curves, plotted from train_log.txt."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ NUMBER = r"[-+]?(?:\d[\d.]*(?:e[-+]?\d+)?|inf|nan)"
 FIELD = re.compile(rf"([a-z]\w*(?: [a-z]\w*)*): ({NUMBER})")
 TITLES = {
     "train loss": "training loss",
-    "train speaker_loss": "speaker loss",
     "train attention_loss": "attention-map loss (nats)",
-    "train embedding_loss": "embedding loss",
     "valid eer": "dev EER (%)",
     "lr": "learning rate",
     "margin": "margin (rad)",
@@ -29,8 +27,7 @@ def read_train_log(path) -> list[dict[str, float]]:
     Returns
     -------
     list of dict
-        One per epoch in order, name to value. Where an epoch was repeated after an interruption, its last
-        line counts.
+        One per epoch in order, name to value. The last line of a repeated epoch counts.
 
     Examples
     --------
@@ -48,14 +45,14 @@ def read_train_log(path) -> list[dict[str, float]]:
 
 
 def plot_training_curves(train_log, picture) -> None:
-    """Draw losses, dev EER, learning rate and margin over the epochs.
+    """Plot losses, dev EER, learning rate and margin over the epochs.
 
     Parameters
     ----------
     train_log : str or Path
         The train_log.txt.
     picture : str or Path
-        The file to write.
+        Written as PNG, SVG or PDF.
 
     Examples
     --------
@@ -63,21 +60,23 @@ def plot_training_curves(train_log, picture) -> None:
     >>> _ = (folder / "log.txt").write_text("epoch: 1, lr: 1.00e-03 - train loss: 4.50\\n")
     >>> plot_training_curves(folder / "log.txt", folder / "curves.png")
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 
+    from speechbrain_bccmt.figures import save_figure
+
     epochs = read_train_log(train_log)
-    names = [name for name in TITLES if any(name in epoch for epoch in epochs)]
-    columns = min(3, len(names))
-    rows = -(-len(names) // columns)
+    found = dict.fromkeys(name for epoch in epochs for name in epoch)
+    parts = {name: name[6:].replace("_", " ") for name in found if re.fullmatch(r"train \w+_loss", name)}
+    titles = {name: title for name, title in (TITLES | parts | TITLES).items() if name in found}
+    columns = min(3, len(titles))
+    rows = -(-len(titles) // columns)
     figure = Figure(figsize=(4.2 * columns, 3.0 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    for position, name in enumerate(names, start=1):
+    for position, (name, title) in enumerate(titles.items(), start=1):
         points = [(epoch["epoch"], epoch[name]) for epoch in epochs if name in epoch]
         axes = figure.add_subplot(rows, columns, position)
         axes.plot(*zip(*points, strict=True), marker="o" if len(points) < 30 else None, markersize=3)
-        axes.set_title(TITLES[name], fontsize=10)
+        axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.3)
@@ -88,4 +87,4 @@ def plot_training_curves(train_log, picture) -> None:
                 f"{best[1]:.2f} %", best, textcoords="offset points", xytext=(0, 8), ha="center", fontsize=9
             )
             axes.margins(y=0.15)
-    figure.savefig(picture, dpi=120)
+    save_figure(figure, picture)

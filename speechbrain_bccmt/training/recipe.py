@@ -1,6 +1,6 @@
 """The steps that the training recipes share: command line, data, brain, curves.
 
-A recipe gives the preparation of its corpus, and a YAML everything else (see `hparams/`).
+A recipe supplies the preparation of its corpus; its YAML holds everything else (see `hparams/`).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
 from speechbrain.utils.train_logger import TensorboardLogger
 
+from speechbrain_bccmt.corpora.preparation import Preparation, prepare_from_hparams
 from speechbrain_bccmt.hparams import load_hparams
 from speechbrain_bccmt.inference.parameters import load_parameters, read_labels
 from speechbrain_bccmt.training.crops import TrainingCrops
@@ -28,10 +29,10 @@ from speechbrain_bccmt.trials.read import Trials, read_trials
 
 
 def build_training_set(hparams: dict) -> TrainingCrops:
-    """Return the training crops, whose number of classes comes from the data."""
+    """Build the training crops, whose number of classes comes from the data."""
     label_encoder_file = Path(hparams["save_folder"]) / "label_encoder.txt"
     if hparams.get("init_from"):
-        # The classifier goes on with the classes that it has learnt.
+        # The classifier keeps the classes that it was trained on.
         labels = read_labels(hparams["init_from"], needed=False)
         if labels is not None:
             labels.save(label_encoder_file)
@@ -48,7 +49,7 @@ def build_training_set(hparams: dict) -> TrainingCrops:
 
 
 def build_dev_set(hparams: dict) -> tuple[list[dict], Trials] | None:
-    """Return the rows of the held-out utterances and their trials, or None where there are none."""
+    """Read the held-out utterances and their trials; None without dev speakers."""
     if not hparams["dev_speakers"]:
         return None
     folder = Path(hparams["save_folder"])
@@ -59,11 +60,11 @@ def build_dev_set(hparams: dict) -> tuple[list[dict], Trials] | None:
 
 
 def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> SpeakerBrain:
-    """Return the brain: with a teacher if the YAML names one, or has one learn alongside (`teacher_source` null)."""
+    """Build the brain; a YAML with `teacher_source` distils, from a teacher trained alongside where it is null."""
     new_classifier = partial(hparams["classifier"], out_neurons=training_set.n_classes)
     classifier = new_classifier()
     if "phonetic_source" in hparams:
-        # It is the embedder's part from here on: checkpoints and exports hold it.
+        # It is part of the embedder: checkpoints and exports hold it.
         load_parameters({"phonetic_model": hparams["phonetic_model"]}, hparams["phonetic_source"])
     if hparams.get("init_from"):
         parts = {"embedding_model": hparams["embedding_model"], "classifier": classifier}
@@ -96,7 +97,7 @@ def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> S
 
 
 def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, overrides: str) -> None:
-    """Prepare the data, train, and draw the curves.
+    """Prepare the data, train, and plot the curves.
 
     Parameters
     ----------
@@ -104,7 +105,7 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
         Called with the hyperparameters on the main process; writes `train.csv`, `dev.csv` and `dev_trials.txt`
         (with `dev_model_enrollment.txt`, where trials are against models) into `save_folder`.
     hparams_file, run_opts, overrides
-        What `speechbrain.parse_arguments` gives.
+        As `speechbrain.parse_arguments` returns them.
     """
     hparams = load_hparams(hparams_file, overrides)
     ddp_init_group(run_opts)
@@ -130,6 +131,12 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
     )
 
 
+def prepare_phrase_training(prepare: Callable[..., Preparation], hparams: dict) -> None:
+    """Prepare a phrase corpus for training, with the classes and dev trials that the YAML asks for."""
+    options = {key: hparams[key] for key in ("class_of", "dev_speakers", "dev_trials")}
+    prepare_from_hparams(prepare, hparams, **options)
+
+
 def run_training(prepare: Callable[[dict], object], arguments: Sequence[str] | None = None) -> int:
     """Run a training recipe from the command line: `<script> <YAML> --key=value ...`.
 
@@ -138,12 +145,12 @@ def run_training(prepare: Callable[[dict], object], arguments: Sequence[str] | N
     prepare : callable
         See `train`; a function of the recipe's script.
     arguments : sequence of str or None
-        Those of the command line if None.
+        By default, those of the command line.
 
     Returns
     -------
     int
-        Exit code: 0, or 2 where the user's input cannot be used, reported in a line on standard error.
+        Exit code: 0, or 2 for unusable input, which is reported in one line on standard error.
     """
     try:
         train(prepare, *sb.parse_arguments(list(sys.argv[1:] if arguments is None else arguments)))

@@ -1,6 +1,6 @@
 """Learning rate and margin as functions of the training step.
 
-Both depend on the step alone and hold no state: a resumed run continues on the same curve.
+Both are stateless: a resumed run continues on the same curve.
 """
 
 from __future__ import annotations
@@ -9,14 +9,14 @@ import math
 
 
 def warmup_cosine(step: int, total_steps: int, warmup_steps: int, peak: float, final: float = 0.0) -> float:
-    """Learning rate: linear from zero to `peak`, then half a cosine down to `final`.
+    """Return the learning rate: linear from zero to `peak`, then half a cosine down to `final`.
 
     Parameters
     ----------
     step : int
-        Number of optimiser steps made so far.
+        Optimiser steps so far.
     total_steps, warmup_steps : int
-        Steps of the whole training and of its linear part.
+        Steps of the whole training and of the warm-up.
     peak, final : float
         Learning rates after the warm-up and at the end.
 
@@ -37,14 +37,14 @@ def warmup_cosine(step: int, total_steps: int, warmup_steps: int, peak: float, f
 
 
 def linear_margin(epoch: float, start: float, end: float, margin: float) -> float:
-    """Margin of the softmax: zero up to epoch `start`, then linear to `margin` at epoch `end`.
+    """Return the softmax margin: zero up to epoch `start`, then linear to `margin` at epoch `end`.
 
     Parameters
     ----------
     epoch : float
-        Epochs made so far, with their fraction.
+        Epochs so far, with their fraction.
     start, end : float
-        Epochs between which the margin grows; equal ones give a step.
+        Epochs between which the margin grows; a step where they are equal.
     margin : float
         Final margin in radians.
 

@@ -22,8 +22,8 @@ class SpeakerBrain(sb.core.Brain):
     """Trains an encoder to classify the training speakers, and evaluates it by the EER on held-out speakers.
 
     Modules: `compute_features`, `mean_var_norm`, `spec_augment`, `embedding_model`, `classifier`.
-    Hyperparameters: `compute_cost` (`LogSoftmaxWrapper` over `AdditiveAngularMargin`, whose margin is the
-    final one), `margin_start_epoch`, `margin_end_epoch`, `lr`, `lr_final`, `warmup_epochs`, `valid_interval`,
+    Hyperparameters: `compute_cost` (`LogSoftmaxWrapper` over `AdditiveAngularMargin`, with the final
+    margin), `margin_start_epoch`, `margin_end_epoch`, `lr`, `lr_final`, `warmup_epochs`, `valid_interval`,
     `train_logger` and optionally `tensorboard_logger`.
 
     The learning rate follows `warmup_cosine` per optimiser step, the margin `linear_margin`. A checkpoint is
@@ -32,7 +32,7 @@ class SpeakerBrain(sb.core.Brain):
     """
 
     def fit(self, epoch_counter, train_set, valid_set=None, progressbar=None, train_loader_kwargs=None):
-        """Train.
+        """Train, as `speechbrain.core.Brain.fit` does.
 
         Parameters
         ----------
@@ -42,15 +42,13 @@ class SpeakerBrain(sb.core.Brain):
             Training data.
         valid_set : tuple, optional
             Rows of the dev utterances (see `embed_utterances`) and their `Trials`.
-        progressbar : bool, optional
-            Show one; by default unless the run option `noprogressbar` says otherwise.
-        train_loader_kwargs : dict, optional
-            Options of the data loader.
+        progressbar, train_loader_kwargs : optional
+            As in SpeechBrain.
 
         Raises
         ------
         ValueError
-            If the training set gives no batch.
+            If the training set has fewer utterances than a batch.
         """
         self.training_set = getattr(train_set, "dataset", train_set)
         self.dev_set = valid_set
@@ -66,7 +64,7 @@ class SpeakerBrain(sb.core.Brain):
         super().fit(epoch_counter, train_set, progressbar=progressbar)
 
     def extract_features(self, batch, stage):
-        """Turn the batch's waveforms into normalised features (batch, frames, mels) and relative lengths."""
+        """Compute normalised features (batch, frames, mels) and relative lengths of a batch."""
         wavs, lengths = batch.sig
         # Log energies need more digits than half precision has.
         with torch.autocast(self.device_type, enabled=False):
@@ -76,7 +74,7 @@ class SpeakerBrain(sb.core.Brain):
         return features, lengths
 
     def classify(self, embeddings):
-        """Cosines (batch, 1, classes) of embeddings (batch, 1, size) and class centres."""
+        """Compute the cosines (batch, 1, classes) of embeddings (batch, 1, size) and class centres."""
         with torch.autocast(self.device_type, enabled=False):
             return self.modules.classifier(embeddings.float())
 
@@ -87,28 +85,18 @@ class SpeakerBrain(sb.core.Brain):
         return {"cosines": self.classify(self.modules.embedding_model(features, lengths))}
 
     def compute_objectives(self, predictions, batch, stage):
-        """Return the loss and remember its parts for the log."""
+        """Compute the loss, and keep its parts for the log."""
         losses = self.compute_losses(predictions, batch)
         self.loss_parts = {name: value.detach() for name, (_, value) in losses.items()}
         return sum(weight * value for weight, value in losses.values())
 
     def compute_losses(self, predictions, batch):
-        """Return the parts of the loss by name, as pairs of weight and value."""
-        return {
-            "speaker_loss": (
-                1.0,
-                self.hparams.compute_cost(predictions["cosines"], batch.spk_id_encoded.data),
-            )
-        }
+        """Compute the parts of the loss by name, as pairs of weight and value."""
+        loss = self.hparams.compute_cost(predictions["cosines"], batch.spk_id_encoded.data)
+        return {"speaker_loss": (1.0, loss)}
 
     def on_fit_start(self):
-        """Set up the optimiser, resume from the last checkpoint, and remember the final margin.
-
-        Raises
-        ------
-        ValueError
-            If the last checkpoint is that of another experiment.
-        """
+        """Set up the optimiser and resume from the last checkpoint, which must be of the same experiment."""
         try:
             super().on_fit_start()
         except RuntimeError as error:
@@ -121,7 +109,7 @@ class SpeakerBrain(sb.core.Brain):
         self.final_margin = self.hparams.compute_cost.loss_fn.margin
 
     def on_stage_start(self, stage, epoch=None):
-        """Choose the epoch's crops and start its statistics."""
+        """Select the epoch's crops and reset its statistics."""
         if stage == sb.Stage.TRAIN:
             self.epoch = epoch
             self.loss_sums, self.loss_count = {}, 0
@@ -136,7 +124,7 @@ class SpeakerBrain(sb.core.Brain):
         self._follow_schedules()
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
-        """Sum up the parts of the loss for the log."""
+        """Accumulate the parts of the loss for the log."""
         if torch.isfinite(loss):
             self.loss_count += 1
             for name, value in self.loss_parts.items():
@@ -167,13 +155,7 @@ class SpeakerBrain(sb.core.Brain):
             )
 
     def check_loss_isfinite(self, loss):
-        """Skip the update of a batch whose loss is not finite; give up after `nonfinite_patience` of them.
-
-        Raises
-        ------
-        ValueError
-            When the patience is exhausted.
-        """
+        """Skip the update of a batch whose loss is not finite; raise ValueError after `nonfinite_patience` of them."""
         finite = bool(torch.isfinite(loss))
         # Gradients are then checked too and dropped: the weights stay as they are.
         self.skip_nonfinite_grads = not finite
@@ -189,15 +171,14 @@ class SpeakerBrain(sb.core.Brain):
             logger.warning(f"{where}: batch skipped")
 
     def _fit_valid(self, valid_set, epoch, enable):
-        # SpeechBrain's own stage classifies batches; held-out speakers have no class, so that trials are
-        # scored.
+        # SpeechBrain's own stage classifies batches, but held-out speakers have no class: trials are scored instead.
         due = epoch % self.hparams.valid_interval == 0 or epoch == self.last_epoch
         eer = self.dev_eer(progressbar=enable) if self.dev_set is not None and due else None
         self.on_stage_end(sb.Stage.VALID, eer, epoch)
 
     @torch.no_grad()
     def dev_eer(self, progressbar=False):
-        """Embed the dev utterances as they are, score their trials by cosine, and give the EER in [0, 1]."""
+        """Compute the EER in [0, 1] of the dev trials, scored by the cosine of whole utterances."""
         rows, trials = self.dev_set
         self.modules.eval()
         with self.evaluation_ctx:
@@ -215,7 +196,7 @@ class SpeakerBrain(sb.core.Brain):
         return float(equal_error_rate(scores[trials.target], scores[~trials.target])[0])
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
-        """Log the epoch and write its checkpoint, after the dev trials are scored."""
+        """Log the epoch and write its checkpoint once the dev trials are scored."""
         if stage == sb.Stage.TRAIN:
             self.train_stats = {"loss": float(stage_loss), "seconds": time.monotonic() - self.started}
             if len(self.loss_sums) > 1:
@@ -229,7 +210,7 @@ class SpeakerBrain(sb.core.Brain):
             if train_logger is not None:
                 train_logger.log_stats(stats, train_stats=self.train_stats, valid_stats=valid_stats)
         if self.checkpointer is not None:
-            # The key functions are given anew: SpeechBrain appends to its default list at each call.
+            # Explicit, as SpeechBrain appends to its default list of key functions at each call.
             self.checkpointer.save_and_keep_only(
                 meta={"epoch": epoch} | ({} if stage_loss is None else {"eer": stage_loss}),
                 min_keys=["eer"],

@@ -10,16 +10,16 @@ from speechbrain_bccmt.inference.parameters import load_parameters, read_labels
 
 
 class LearningTeacher(nn.Module):
-    """An encoder and its classifier that learn the labels alongside the student, and nothing from the student.
+    """An encoder and its classifier, trained on the labels alongside the student.
 
-    `DistillationBrain` trains it by a speaker loss of its own; what it shows to the student carries no gradient.
+    `DistillationBrain` trains it by a speaker loss of its own; no gradient of the student's losses reaches it.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Encoder with `forward(features, lengths)`, and `forward_with_attention` where its maps are to be imitated.
+        Encoder with `forward(features, lengths)`, and `forward_with_attention` for distillation of attention maps.
     classifier : torch.nn.Module or None
-        Predictions (batch, 1, classes) of embeddings (batch, 1, size), over the student's classes.
+        Maps embeddings (batch, 1, size) to predictions (batch, 1, classes) over the student's classes.
 
     Examples
     --------
@@ -38,7 +38,7 @@ class LearningTeacher(nn.Module):
         return self.model(features, lengths)
 
     def forward_with_attention(self, features, lengths=None):
-        """Embed features and give the attention maps, one per block."""
+        """Embed features and return the attention maps, one per block."""
         return self.model.forward_with_attention(features, lengths)
 
     def classify(self, embeddings):
@@ -58,7 +58,7 @@ class LearningTeacher(nn.Module):
 
 
 class FrozenTeacher(LearningTeacher):
-    """A trained encoder that cannot learn: no gradients, always in evaluation mode, batch statistics as trained.
+    """A trained encoder that stays as it is: no gradients, and always in evaluation mode.
 
     Parameters
     ----------
@@ -79,22 +79,22 @@ class FrozenTeacher(LearningTeacher):
         self.eval()
 
     def train(self, mode: bool = True):
-        """Stay in evaluation mode whatever is asked for."""
+        """Stay in evaluation mode, whatever `mode`."""
         return super().train(False)
 
     @torch.no_grad()
     def forward(self, features, lengths=None):
-        """Embed features (batch, frames, mels): (batch, 1, embedding size)."""
+        """As for `LearningTeacher`, without gradients."""
         return super().forward(features, lengths)
 
     @torch.no_grad()
     def forward_with_attention(self, features, lengths=None):
-        """Embed features and give the attention maps, one per block."""
+        """As for `LearningTeacher`, without gradients."""
         return super().forward_with_attention(features, lengths)
 
     @torch.no_grad()
     def classify(self, embeddings):
-        """Predict the classes of embeddings (batch, 1, size): (batch, 1, classes)."""
+        """As for `LearningTeacher`, without gradients."""
         return super().classify(embeddings)
 
 

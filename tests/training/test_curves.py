@@ -40,3 +40,21 @@ def test_the_picture_is_drawn(tmp_path):
     plot_training_curves(tmp_path / "log.txt", tmp_path / "curves.png")
     picture = matplotlib.image.imread(tmp_path / "curves.png")
     assert picture.shape[0] > 300 and picture[..., :3].std() > 0.05
+
+
+def test_every_loss_is_plotted(tmp_path, monkeypatch):
+    (tmp_path / "log.txt").write_text(
+        "epoch: 1, lr: 1.00e-03 - train loss: 4.50, train seconds: 2, train attention_loss: 0.1, "
+        "train new_kind_loss: 3 - valid eer: 12.30\n"
+    )
+    plotted = []
+    monkeypatch.setattr("speechbrain_bccmt.figures.save_figure", lambda figure, path: plotted.append(figure))
+    plot_training_curves(tmp_path / "log.txt", tmp_path / "curves.png")
+    titles = {axes.get_title() for axes in plotted[0].axes}
+    assert titles == {
+        "training loss",
+        "attention-map loss (nats)",
+        "new kind loss",
+        "dev EER (%)",
+        "learning rate",
+    }

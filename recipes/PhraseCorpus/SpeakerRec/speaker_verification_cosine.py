@@ -4,7 +4,7 @@
     python speaker_verification_cosine.py hparams/verification_phrases.yaml --data_folder=/data/commands \
         --pretrain_path=results/token_class/1986
 
-Any key of the YAML can be set in this way. Writes scores.txt, results.json with the error rates by type of trial,
+Any key of the YAML can be set this way. Writes scores.txt, results.json with the error rates by type of trial,
 score_histogram.png and det.png into the output folder.
 """
 
@@ -16,7 +16,7 @@ from speechbrain_bccmt.evaluation.experiment import run_recipe, verify_phrases
 
 
 def main(arguments=None):
-    """Run from the command line; give the exit code."""
+    """Run from the command line; return the exit code."""
     return run_recipe(partial(verify_phrases, prepare=prepare_phrase_csv), arguments)
 
 

@@ -4,8 +4,8 @@
     python extract_speaker_embeddings.py hparams/extract.yaml --data_folder=/data/VoxCeleb1 \
         --verification_file=/data/meta/veri_test2.txt --pretrain_path=results/bccmt_tiny/1986
 
-Any key of the YAML can be set in this way. A run that was killed goes on where it was. The embeddings lie in
-`embeddings_folder`, where the verification recipes find them if they are given the same folder; and in train.npz and
+Any key of the YAML can be set this way. A run that was killed continues where it stopped. The embeddings are stored in
+`embeddings_folder`, where the verification recipes find them if they are given the same folder, and in train.npz and
 test.npz in the output folder, with `ids`, `embeddings` (utterances, size), `seconds` and `speakers`.
 """
 
@@ -47,7 +47,7 @@ def extract(experiment):
 
 
 def main(arguments=None):
-    """Run from the command line; give the exit code."""
+    """Run from the command line; return the exit code."""
     return run_recipe(extract, arguments)
 
 

@@ -4,7 +4,7 @@
     python speaker_verification_cosine.py hparams/verification.yaml --data_folder=/data/VoxCeleb1 \
         --verification_file=/data/meta/veri_test2.txt --pretrain_path=results/bccmt_tiny/1986
 
-Any key of the YAML can be set in this way. Writes scores.txt, scores_norm.txt (with score normalisation),
+Any key of the YAML can be set this way. Writes scores.txt, scores_norm.txt (with score normalisation),
 results.json, score_histogram.png and det.png into the output folder. Embeddings are kept in `embeddings_folder`:
 another run with the same model reads them there.
 """
@@ -43,7 +43,7 @@ def verify(experiment):
 
 
 def main(arguments=None):
-    """Run from the command line; give the exit code."""
+    """Run from the command line; return the exit code."""
     return run_recipe(verify, arguments)
 
 

@@ -5,8 +5,8 @@
         --data_folder="[/data/VoxCeleb1, /data/VoxCeleb2]" --verification_file=/data/meta/veri_test2.txt \
         --pretrain_path=results/bccmt_tiny/1986
 
-Any key of the YAML can be set in this way. Writes scores.txt (of the PLDA), plda.npz, results.json,
-score_histogram.png and det.png into the output folder; the cosine stands beside the PLDA in all results. Embeddings
+Any key of the YAML can be set this way. Writes scores.txt (of the PLDA), plda.npz, results.json,
+score_histogram.png and det.png into the output folder; all results give the cosine beside the PLDA. Embeddings
 are kept in `embeddings_folder`: another run with the same model reads them there.
 """
 
@@ -67,7 +67,7 @@ def verify(experiment):
 
 
 def main(arguments=None):
-    """Run from the command line; give the exit code."""
+    """Run from the command line; return the exit code."""
     return run_recipe(verify, arguments)
 
 

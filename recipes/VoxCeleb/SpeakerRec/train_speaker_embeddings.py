@@ -5,7 +5,7 @@
         --verification_file=/data/meta/veri_test2.txt --noise_folder=/data/musan \
         --rir_folder=/data/RIRS_NOISES
 
-Any key of the YAML can be set in this way. Started again, it resumes from the last checkpoint.
+Any key of the YAML can be set this way. A repeated run resumes from the last checkpoint.
 """
 
 import sys
@@ -26,7 +26,7 @@ def prepare(hparams):
 
 
 def main(arguments=None):
-    """Run from the command line; give the exit code."""
+    """Run from the command line; return the exit code."""
     return run_training(prepare, arguments)
 
 

@@ -32,7 +32,7 @@ def short_budget(epochs: int) -> dict:
 
 
 def speech_corpus(name: str) -> Path:
-    """Return the folder of a corpus in SPEECH_DATA; exit with a hint where it is not there."""
+    """Return the folder of a corpus in SPEECH_DATA; exit with a hint where it is missing."""
     corpus = SPEECH / name
     if not corpus.is_dir():
         raise SystemExit(f"no speech at {corpus}: set SPEECH_DATA to the folder that holds {name}")
@@ -46,7 +46,7 @@ def speechocean762() -> dict:
 
 
 def describe_machine(threads: int) -> str:
-    """Name the processor, its cores and the versions that a figure depends on."""
+    """Return the processor, its cores and the versions that a figure depends on."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

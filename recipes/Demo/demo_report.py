@@ -104,7 +104,7 @@ def make_report(output: Path, epochs: dict[str, int], seconds: dict[str, float])
 
 @torch.inference_mode()
 def _maps(modules: dict[str, torch.nn.Module], row: dict) -> list[torch.Tensor]:
-    """Return the attention maps of one utterance, a list with one for each block."""
+    """Compute the attention maps of one utterance, one per block."""
     wav = read_utterance(row, sample_rate(modules["compute_features"]))
     features = modules["compute_features"](wav.reshape(1, -1))
     features = modules["mean_var_norm"](features, torch.ones(1))
@@ -112,7 +112,7 @@ def _maps(modules: dict[str, torch.nn.Module], row: dict) -> list[torch.Tensor]:
 
 
 def _compare_maps(output: Path, models: dict[str, dict]) -> dict[str, float]:
-    """Draw the maps of one test utterance, and give each Tiny's divergence from the teacher on several."""
+    """Plot the maps of one test utterance, and return each Tiny's mean divergence from the teacher."""
     with open(output / "verification_base" / "save" / "test.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     rows = rows[:: max(1, len(rows) // COMPARED_UTTERANCES)][:COMPARED_UTTERANCES]
@@ -140,14 +140,14 @@ def _compare_maps(output: Path, models: dict[str, dict]) -> dict[str, float]:
 
 
 def _read_scores(output: Path, system: System) -> tuple[list[float], list[float]]:
-    """Return the scores of target and non-target trials."""
+    """Read the scores of target and non-target trials."""
     text = (output / f"verification_{system.name}" / "scores.txt").read_text(encoding="utf-8")
     trials = [line.split() for line in text.splitlines()]
     return tuple([float(score) for _, _, label, score in trials if label == kind] for kind in "10")
 
 
 def _table(rows: list[dict], plain: bool = False) -> str:
-    """Write the rows as a Markdown table, or as one for a screen."""
+    """Format the rows as a Markdown table, or as plain text."""
     cells = [list(COLUMNS.values())]
     cells += [["" if row[key] is None else _cell(row[key]) for key in COLUMNS] for row in rows]
     widths = [max(len(line[column]) for line in cells) for column in range(len(COLUMNS))]
@@ -173,7 +173,7 @@ def _cell(value: str | int | float) -> str:
 
 
 def _notes(found: dict) -> str:
-    """Say what the figures are of."""
+    """Describe how the figures were measured."""
     return (
         f"{found['n_trials']:,} trials of {found['n_utterances']} utterances of held-out synthetic speakers, "
         f"cosine scores.\nCPU: one thread, batch of one, {FRAMES_PER_SECOND} frames, encoder only, median of "
@@ -184,7 +184,7 @@ def _notes(found: dict) -> str:
 
 
 def _cpu() -> str:
-    """Name the processor as far as the system tells."""
+    """Return the name of the processor and its number of cores."""
     info = Path("/proc/cpuinfo")
     names = info.read_text().splitlines() if info.is_file() else []
     name = next((line.split(":")[1].strip() for line in names if line.startswith("model name")), None)

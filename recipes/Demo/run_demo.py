@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Runs the main job from nothing on a small synthetic corpus: `make demo`.
+"""Runs the whole pipeline on a small synthetic corpus: `make demo`.
 
 Makes the demo corpus; trains a Base teacher, Tiny alone, and Tiny guided by the teacher's attention maps,
-with the VoxCeleb recipe's scripts; verifies the held-out speakers with each; and reports. Started again, it
-reuses what is done. The corpus is synthetic and the budget is minutes, so the figures show that the machinery
-works, and not how good the models can be.
+with the VoxCeleb recipe's scripts; verifies the held-out speakers with each; and reports. A repeated run
+skips finished steps. The corpus is synthetic and the budget is minutes: the figures show that the pipeline works, not
+how good the models can be.
 
     python run_demo.py [--output_folder=results/demo] [--epochs 5 6 6]
 """
@@ -47,7 +47,7 @@ class StepFailed(Exception):
 
 
 def run_step(title: str, arguments: list[str], folder: Path) -> float:
-    """Run a script of the recipe, unless it has finished in this folder before; give its time in seconds.
+    """Run a script of the recipe, unless it has finished in this folder before; return its time in seconds.
 
     Its output goes to `folder`/console.txt; epochs, and on a terminal the progress bars, are shown as well.
     """
@@ -61,7 +61,7 @@ def run_step(title: str, arguments: list[str], folder: Path) -> float:
             )
         record = found
     if record["finished"]:
-        print(f"{title}: done before ({record['seconds']:.0f} s)")
+        print(f"{title}: already done ({record['seconds']:.0f} s)")
         return record["seconds"]
     print(f"{title} ...")
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,7 +80,7 @@ def run_step(title: str, arguments: list[str], folder: Path) -> float:
 
 
 def _run(title: str, command: list[str], log_file: Path) -> int:
-    """Run a command in the recipe's folder, log its output and show its progress; give its exit code."""
+    """Run a command in the recipe's folder, log its output and show its progress; return its exit code."""
     # Idle threads that spin, the default, slow a training tenfold where any other program wants the core.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     with (
@@ -114,7 +114,7 @@ def _show(title: str, line: str) -> None:
 
 
 def train(system: System, epochs: int, corpus: Path, output: Path) -> float:
-    """Train a system with the recipe's training script; give its time in seconds."""
+    """Train a system with the recipe's training script; return its time in seconds."""
     options = {
         "data_folder": corpus,
         "verification_file": corpus / "meta" / "veri_test.txt",
@@ -123,7 +123,7 @@ def train(system: System, epochs: int, corpus: Path, output: Path) -> float:
         "number_of_epochs": epochs,
         "margin_start_epoch": epochs // 4,
         "margin_end_epoch": epochs // 2,
-        # Eight dev speakers would now and then choose a checkpoint from before the learning rate has come down.
+        # With eight dev speakers, the best dev EER may fall on an epoch before the learning rate has decayed.
         "valid_interval": epochs,
         **TRAINING,
     }
@@ -165,8 +165,8 @@ def run_demo(output: Path, settings: DemoCorpusSettings, epochs: list[int]) -> N
 
 
 def main() -> int:
-    """Run from the command line; give the exit code."""
-    parser = argparse.ArgumentParser(description="The main job, from nothing, on a small synthetic corpus.")
+    """Run from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description="Train, verify and report on a small synthetic corpus.")
     parser.add_argument("--output_folder", type=Path, default=ROOT / "results" / "demo")
     parser.add_argument("--seed", type=int, default=DemoCorpusSettings().seed, help="of the corpus")
     parser.add_argument("--speakers", type=int, default=DemoCorpusSettings().speakers, help="of the corpus")
@@ -189,7 +189,7 @@ def main() -> int:
         print(f"\nerror: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted. Started again, the demo goes on from here.", file=sys.stderr)
+        print("\nInterrupted. Run it again to continue.", file=sys.stderr)
         return 130
     return 0
 

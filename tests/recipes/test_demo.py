@@ -63,7 +63,7 @@ def test_every_picture_of_the_report_exists(finished):
 
 def test_a_second_run_trains_nothing(run_demo, finished, capsys):
     run_demo.run_demo(*finished, [1, 1, 1])
-    assert capsys.readouterr().out.count("done before") == 6
+    assert capsys.readouterr().out.count("already done") == 6
 
 
 def test_other_settings_do_not_mix_with_a_finished_run(run_demo, finished):

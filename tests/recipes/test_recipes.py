@@ -120,6 +120,26 @@ def test_every_yaml_is_listed():
             assert (ROOT / row[column]).is_file(), row[column]
 
 
+PAGES = [
+    path.relative_to(ROOT)
+    for pattern in ("*.md", "docs/*.md", "recipes/*/*/*.md", "recipes/*/*/*.py")
+    for path in sorted(ROOT.glob(pattern))
+]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_commands_of_the_docs_name_existing_yamls_and_keys(page):
+    text = re.sub(r"\\\n\s*", " ", (ROOT / page).read_text(encoding="utf-8"))
+    assert "hparams/common" not in text and "include:common" not in text
+    for name, options in re.findall(r"hparams/(\w+)\.yaml([^\n]*)", text):
+        yaml = ROOT / "hparams" / f"{name}.yaml"
+        assert yaml.is_file(), f"{page} names {name}.yaml"
+        unknown = set(re.findall(r"--(\w+)=", options)) - set(
+            re.findall(r"^(\w+):", yaml.read_text(), re.MULTILINE)
+        )
+        assert unknown == set(), f"{page} sets {unknown} of {name}.yaml"
+
+
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: Path(row["Hparam_file"]).stem)
 def test_every_key_is_used(row):
     """As SpeechBrain's consistency test: a key is read by the script, or another key refers to it."""

@@ -32,7 +32,7 @@ def short_budget(epochs: int) -> dict:
 
 
 def speech_corpus(name: str) -> Path:
-    """Return the folder of a corpus in SPEECH_DATA; exit with a hint where it is missing."""
+    """Return the folder of a corpus in SPEECH_DATA; exit with a hint where it is not there."""
     corpus = SPEECH / name
     if not corpus.is_dir():
         raise SystemExit(f"no speech at {corpus}: set SPEECH_DATA to the folder that holds {name}")

@@ -104,7 +104,7 @@ def make_report(output: Path, epochs: dict[str, int], seconds: dict[str, float])
 
 @torch.inference_mode()
 def _maps(modules: dict[str, torch.nn.Module], row: dict) -> list[torch.Tensor]:
-    """Compute the attention maps of one utterance, one per block."""
+    """Return the attention maps of one utterance, a list with one for each block."""
     wav = read_utterance(row, sample_rate(modules["compute_features"]))
     features = modules["compute_features"](wav.reshape(1, -1))
     features = modules["mean_var_norm"](features, torch.ones(1))
@@ -140,7 +140,7 @@ def _compare_maps(output: Path, models: dict[str, dict]) -> dict[str, float]:
 
 
 def _read_scores(output: Path, system: System) -> tuple[list[float], list[float]]:
-    """Read the scores of target and non-target trials."""
+    """Return the scores of target and non-target trials."""
     text = (output / f"verification_{system.name}" / "scores.txt").read_text(encoding="utf-8")
     trials = [line.split() for line in text.splitlines()]
     return tuple([float(score) for _, _, label, score in trials if label == kind] for kind in "10")

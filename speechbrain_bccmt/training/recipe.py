@@ -29,7 +29,7 @@ from speechbrain_bccmt.trials.read import Trials, read_trials
 
 
 def build_training_set(hparams: dict) -> TrainingCrops:
-    """Build the training crops, whose number of classes comes from the data."""
+    """Return the training crops, whose number of classes comes from the data."""
     label_encoder_file = Path(hparams["save_folder"]) / "label_encoder.txt"
     if hparams.get("init_from"):
         # The classifier keeps the classes that it was trained on.
@@ -49,7 +49,7 @@ def build_training_set(hparams: dict) -> TrainingCrops:
 
 
 def build_dev_set(hparams: dict) -> tuple[list[dict], Trials] | None:
-    """Read the held-out utterances and their trials; None without dev speakers."""
+    """Return the rows of the held-out utterances and their trials, or None where there are none."""
     if not hparams["dev_speakers"]:
         return None
     folder = Path(hparams["save_folder"])
@@ -60,7 +60,7 @@ def build_dev_set(hparams: dict) -> tuple[list[dict], Trials] | None:
 
 
 def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> SpeakerBrain:
-    """Build the brain; a YAML with `teacher_source` distils, from a teacher trained alongside where it is null."""
+    """Return the brain: with a teacher if the YAML names one, or has one learn alongside (`teacher_source` null)."""
     new_classifier = partial(hparams["classifier"], out_neurons=training_set.n_classes)
     classifier = new_classifier()
     if "phonetic_source" in hparams:
@@ -150,7 +150,7 @@ def run_training(prepare: Callable[[dict], object], arguments: Sequence[str] | N
     Returns
     -------
     int
-        Exit code: 0, or 2 for unusable input, which is reported in one line on standard error.
+        Exit code: 0, or 2 where the user's input cannot be used, reported in a line on standard error.
     """
     try:
         train(prepare, *sb.parse_arguments(list(sys.argv[1:] if arguments is None else arguments)))

@@ -85,13 +85,13 @@ class SpeakerBrain(sb.core.Brain):
         return {"cosines": self.classify(self.modules.embedding_model(features, lengths))}
 
     def compute_objectives(self, predictions, batch, stage):
-        """Compute the loss, and keep its parts for the log."""
+        """Return the loss and remember its parts for the log."""
         losses = self.compute_losses(predictions, batch)
         self.loss_parts = {name: value.detach() for name, (_, value) in losses.items()}
         return sum(weight * value for weight, value in losses.values())
 
     def compute_losses(self, predictions, batch):
-        """Compute the parts of the loss by name, as pairs of weight and value."""
+        """Return the parts of the loss by name, as pairs of weight and value."""
         loss = self.hparams.compute_cost(predictions["cosines"], batch.spk_id_encoded.data)
         return {"speaker_loss": (1.0, loss)}
 

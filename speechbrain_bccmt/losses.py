@@ -3,7 +3,7 @@
 The idea of guiding the student's self-attention maps by the teacher's is the paper's (Choi, Yang, Chang,
 IEEE/ACM TASLP 32, 2024). The divergence, the matching of blocks and the weights are our reading. That a token of
 its own mimics the teacher's predictions is that of Mingote et al. (Digital Signal Processing 133, 2023); the loss
-is DeiT's (arXiv 2012.12877).
+is DeiT's (arXiv 2012.12877). The losses of embeddings need no labels and take any teacher.
 """
 
 from __future__ import annotations
@@ -191,6 +191,110 @@ class EmbeddingDistillationLoss(nn.Module):
                 "give student_size and teacher_size"
             )
         return (1 - F.cosine_similarity(student.float(), teacher.detach().float(), dim=-1)).mean()
+
+
+class RelationalDistillationLoss(nn.Module):
+    """Mean squared difference of the cosine similarities within a batch, of student and of teacher.
+
+    Embeddings may have different sizes: only who resembles whom is compared. After similarity-preserving distillation
+    (Tung and Mori, arXiv 1907.09682), with cosines in place of normalised products.
+
+    Examples
+    --------
+    >>> teacher = torch.randn(4, 1, 192)
+    >>> RelationalDistillationLoss()(2 * teacher[..., :64], teacher[..., :64]).item() < 1e-10
+    True
+    """
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compare embeddings (batch, 1, size) or (batch, size); no gradient flows into the teacher's.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer than two utterances, or not as many of both.
+        """
+        student, teacher = (_unit_rows(embeddings) for embeddings in (student, teacher.detach()))
+        if len(student) < 2 or len(student) != len(teacher):
+            raise ValueError(
+                f"{len(student)} and {len(teacher)} embeddings: expected as many of both, two at least"
+            )
+        others = ~torch.eye(len(student), dtype=torch.bool, device=student.device)
+        return F.mse_loss((student @ student.T)[others], (teacher @ teacher.T)[others])
+
+
+class BankDistillationLoss(nn.Module):
+    """Divergence of the similarities to a bank of the teacher's embeddings, as softmax distributions.
+
+    KL(teacher || student) of softmax(scale * cosines to the bank), in nats: the student learns the teacher's view of
+    which voices resemble an utterance. A label-free, contrastive form of distillation (arXiv 2212.03090). Both
+    are compared with the same bank, so the student's embeddings live in the teacher's space.
+
+    Parameters
+    ----------
+    bank : Tensor
+        (N, size), the teacher's embeddings, such as those of all training utterances. Their mean is subtracted from the
+        bank and from the teacher's embeddings, but not from the student's: it learns to be centred.
+    scale : float
+        Factor on the cosines.
+    sample : int or None
+        Size of a random part of the bank that a batch is compared with, besides the batch itself; None: all of it.
+
+    Raises
+    ------
+    ValueError
+        If the bank has no two embeddings, or scale or sample are not positive.
+
+    Examples
+    --------
+    >>> bank = torch.randn(100, 16)
+    >>> loss = BankDistillationLoss(bank)
+    >>> round(loss(bank[:4] - bank.mean(0), bank[:4]).item(), 6), loss(torch.randn(4, 16), bank[:4]).item() > 0.1
+    (0.0, True)
+    """
+
+    def __init__(self, bank: Tensor, scale: float = 20.0, sample: int | None = None):
+        super().__init__()
+        if bank.ndim != 2 or len(bank) < 2:
+            raise ValueError(
+                f"the bank has shape {tuple(bank.shape)}, expected (embeddings, size), two at least"
+            )
+        if not scale > 0 or (sample is not None and sample < 1):
+            raise ValueError(f"scale={scale} and sample={sample} must be positive")
+        self.scale, self.sample = scale, sample
+        bank = bank.detach().float()
+        # Constants: no checkpoint holds them.
+        self.register_buffer("mean", bank.mean(0), persistent=False)
+        self.register_buffer("bank", F.normalize(bank - self.mean, dim=1), persistent=False)
+
+    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
+        """Compare embeddings (batch, 1, size) or (batch, size); no gradient flows into the teacher's.
+
+        Raises
+        ------
+        ValueError
+            If an embedding is of another size than the bank's.
+        """
+        for who, embeddings in (("student", student), ("teacher", teacher)):
+            if embeddings.shape[-1] != self.bank.shape[1]:
+                raise ValueError(
+                    f"the {who}'s embeddings have size {embeddings.shape[-1]}, those of the bank {self.bank.shape[1]}"
+                )
+        teacher = _unit_rows(teacher.detach().float() - self.mean)
+        bank = self.bank
+        if self.sample is not None and self.sample < len(bank):
+            chosen = torch.randint(len(bank), (self.sample,), device=bank.device)
+            bank = torch.cat([teacher, bank[chosen]])
+        student, teacher = (
+            F.log_softmax(self.scale * embeddings @ bank.T, 1)
+            for embeddings in (_unit_rows(student), teacher)
+        )
+        return F.kl_div(student, teacher, reduction="batchmean", log_target=True)
+
+
+def _unit_rows(embeddings: Tensor) -> Tensor:
+    """Scale embeddings (batch, 1, size) or (batch, size) to unit length, (batch, size) in single precision."""
+    return F.normalize(embeddings.flatten(0, -2).float(), dim=1)
 
 
 class TokenDistillationLoss(nn.Module):

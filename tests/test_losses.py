@@ -2,12 +2,15 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.stats import entropy
 
 from speechbrain_bccmt.lobes.bccmt import bccmt_tiny
 from speechbrain_bccmt.losses import (
     AttentionMapLoss,
+    BankDistillationLoss,
     EmbeddingDistillationLoss,
+    RelationalDistillationLoss,
     TokenDistillationLoss,
     match_blocks,
 )
@@ -187,3 +190,61 @@ def test_predictions_of_other_classes_are_refused():
 def test_sharp_predictions_of_half_precision_are_finite(dtype):
     student, teacher = (30 * predictions(2, 1, 7, seed=seed).to(dtype) for seed in range(2))
     assert torch.isfinite(TokenDistillationLoss(0.5, teacher_scale=30, student_scale=30)(student, teacher))
+
+
+def test_relational_loss_compares_similarities_alone():
+    torch.manual_seed(0)
+    teacher, student = torch.randn(5, 1, 12), torch.randn(5, 1, 7, requires_grad=True)
+    loss = RelationalDistillationLoss()
+    cosines = [F.cosine_similarity(e[:, 0, None], e[None, :, 0], dim=2) for e in (student, teacher)]
+    expected = (cosines[0] - cosines[1]).square().sum() / (5 * 4)
+    assert loss(student, teacher).item() == pytest.approx(expected.item(), rel=1e-5)
+    rotation = torch.linalg.qr(torch.randn(12, 12)).Q
+    assert loss(3 * teacher @ rotation, teacher).item() < 1e-10
+    loss(student, teacher).backward()
+    assert student.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="1 and 1 embeddings"):
+        loss(student[:1], teacher[:1])
+
+
+def test_bank_loss_is_the_divergence_of_the_similarities():
+    torch.manual_seed(0)
+    bank, student = 2 + torch.randn(50, 8), torch.randn(4, 1, 8, requires_grad=True)
+    teacher, loss = bank[:4, None].requires_grad_(), BankDistillationLoss(bank, scale=7.0)
+    centred = F.normalize(bank - bank.mean(0), dim=1)
+    p, q = (
+        torch.softmax(7 * F.normalize(e, dim=1) @ centred.T, 1)
+        for e in (teacher[:, 0] - bank.mean(0), student[:, 0])
+    )
+    assert loss(student, teacher).item() == pytest.approx((p * (p / q).log()).sum(1).mean().item(), rel=1e-4)
+    loss(student, teacher).backward()
+    assert student.grad.abs().sum() > 0 and teacher.grad is None
+    assert not loss.state_dict()
+
+
+def test_a_sampled_bank_holds_the_batch_and_estimates_the_same_order():
+    torch.manual_seed(0)
+    bank = torch.randn(400, 8)
+    loss, teacher = BankDistillationLoss(bank, sample=100), bank[:6]
+    exact = teacher - bank.mean(0)
+    assert loss(exact, teacher).item() < 1e-6
+    near, far = exact + 0.1 * torch.randn(6, 8), torch.randn(6, 8)
+    assert loss(near, teacher).item() < loss(far, teacher).item()
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: BankDistillationLoss(torch.randn(1, 4)), "two at least"),
+        (lambda: BankDistillationLoss(torch.randn(4)), "expected"),
+        (lambda: BankDistillationLoss(torch.randn(4, 4), scale=0), "scale=0"),
+        (lambda: BankDistillationLoss(torch.randn(4, 4), sample=0), "sample=0"),
+        (
+            lambda: BankDistillationLoss(torch.randn(4, 4))(torch.randn(2, 3), torch.randn(2, 4)),
+            "student's .* size 3",
+        ),
+    ],
+)
+def test_bank_loss_refuses_what_does_not_fit(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()

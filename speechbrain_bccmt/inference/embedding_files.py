@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -30,13 +31,17 @@ class Embeddings:
     vectors: np.ndarray
     seconds: np.ndarray | None
 
-    def rows_of(self, ids: list[str]) -> np.ndarray:
-        """Return the row of each of these ids, with or without extension; ValueError names those that are missing."""
+    @cached_property
+    def _rows(self) -> dict[str, int]:
         # Trial lists are read without extensions, and files are embedded with them.
         place = {utterance_id(name): row for row, name in enumerate(self.ids)}
         if len(place) < len(self.ids):  # some differ in their extension alone
             place = {}
-        place |= {name: row for row, name in enumerate(self.ids)}
+        return place | {name: row for row, name in enumerate(self.ids)}
+
+    def rows_of(self, ids: list[str]) -> np.ndarray:
+        """Return the row of each of these ids, with or without extension; ValueError names those that are missing."""
+        place = self._rows
         if missing := [name for name in ids if name not in place]:
             raise ValueError(
                 f"{len(missing)} of {len(ids)} utterances have no embedding, such as {missing[0]}; "

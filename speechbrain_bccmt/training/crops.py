@@ -111,7 +111,8 @@ class CropReader:
 class TrainingCrops(DynamicItemDataset):
     """Training set of one random crop per utterance and epoch, with its speaker label.
 
-    Items: `id`, `sig` (samples,) and `spk_id_encoded` (1,). Speed perturbation makes new speakers, as usual
+    Items: `id`, `sig` (samples,), `spk_id_encoded` (1,) and `speed` in percent.
+    Speed perturbation makes new speakers, as usual
     in the field: speed number k of speaker s has the label s + k * (number of speakers).
 
     Parameters
@@ -181,7 +182,9 @@ class TrainingCrops(DynamicItemDataset):
         )
         self.add_dynamic_item(operator.itemgetter(0), takes="crop", provides="sig")
         self.add_dynamic_item(self._label, takes=["spk_id", "crop"], provides="spk_id_encoded")
-        self.set_output_keys(["id", "sig", "spk_id_encoded"])
+        self.speeds = [int(speed) for speed in speeds]
+        self.add_dynamic_item(self._speed, takes="crop", provides="speed")
+        self.set_output_keys(["id", "sig", "spk_id_encoded", "speed"])
         if cache_audio:
             self._preload()
 
@@ -234,6 +237,9 @@ class TrainingCrops(DynamicItemDataset):
             if self.augment is not None:
                 wave = self.augment(wave)
         return wave.squeeze(0), which
+
+    def _speed(self, crop):
+        return self.speeds[crop[1]]
 
     def _label(self, speaker, crop):
         return torch.tensor([self.encoder.encode_label(speaker) + crop[1] * len(self.encoder)])

@@ -6,9 +6,10 @@ import torch
 
 from speechbrain_bccmt.losses import match_blocks
 from speechbrain_bccmt.training.speaker_brain import SpeakerBrain
+from speechbrain_bccmt.training.targets import StoredTargets
 from speechbrain_bccmt.training.teachers import FrozenTeacher, LearningTeacher
 
-OUTPUTS = ("attention_maps", "embeddings", "predictions")
+OUTPUTS = ("attention_maps", "embeddings", "predictions", "targets")
 
 
 class DistillationBrain(SpeakerBrain):
@@ -17,10 +18,11 @@ class DistillationBrain(SpeakerBrain):
     The loss is the speaker loss of the student's embedding (of its class token, where it has two), plus the weighted
     sum of the hyperparameter `distillation_losses`. It maps a name, under which the loss is logged, to a dict of
 
-    - `compares`: the output of student and teacher that is compared, one of `OUTPUTS`;
+    - `compares`: the output of student and teacher that is compared, one of `OUTPUTS`; `targets` are embeddings of a
+      teacher that were stored before, see `StoredTargets`;
     - `weight`: the factor in the sum. 0 computes and logs the loss without training on it, None leaves it out;
     - `loss`: a module called with the student's and the teacher's output, and with the relative lengths for attention
-      maps. Its parameters are trained, too.
+      maps. Its parameters are trained, too. For targets it may be a function of all of them that returns the module.
 
     Blocks are matched by `match_blocks` unless the loss of the attention maps has pairs of its own. Predictions are
     those of the student's distillation token (`forward_tokens`) by the module `distillation_classifier`.
@@ -31,8 +33,10 @@ class DistillationBrain(SpeakerBrain):
 
     Parameters
     ----------
-    teacher : FrozenTeacher or LearningTeacher
-        See `load_teacher`.
+    teacher : FrozenTeacher, LearningTeacher or None
+        See `load_teacher`; None where targets alone are compared.
+    targets : StoredTargets or None
+        Needed where targets are compared.
     **kwargs
         As for `SpeakerBrain`.
 
@@ -43,7 +47,7 @@ class DistillationBrain(SpeakerBrain):
         a second of noise before the first batch.
     """
 
-    def __init__(self, teacher: LearningTeacher, **kwargs):
+    def __init__(self, teacher: LearningTeacher | None, targets: StoredTargets | None = None, **kwargs):
         losses = (kwargs["hparams"].get("distillation_losses") or {}).items()
         self.distillation_losses = {name: entry for name, entry in losses if entry["weight"] is not None}
         if not self.distillation_losses:
@@ -52,9 +56,18 @@ class DistillationBrain(SpeakerBrain):
             if entry["compares"] not in OUTPUTS:
                 raise ValueError(f"{name} compares '{entry['compares']}', expected {', '.join(OUTPUTS)}")
         self.compared = {entry["compares"] for entry in self.distillation_losses.values()}
-        self.teacher_learns = not isinstance(teacher, FrozenTeacher)
+        self.targets = targets
+        if "targets" in self.compared and targets is None:
+            raise ValueError("stored targets are compared, but there are none: give target_files")
+        if self.compared != {"targets"} and teacher is None:
+            raise ValueError(
+                f"{', '.join(sorted(self.compared - {'targets'}))} need a teacher: give teacher_source"
+            )
+        self.teacher_learns = teacher is not None and not isinstance(teacher, FrozenTeacher)
         modules = dict(kwargs.pop("modules"))
-        modules |= {name: entry["loss"] for name, entry in self.distillation_losses.items()}
+        for name, entry in self.distillation_losses.items():
+            made = isinstance(entry["loss"], torch.nn.Module)
+            modules[name] = entry["loss"] if made else entry["loss"](targets.bank)
         if self.teacher_learns:
             modules["teacher"] = teacher
         super().__init__(modules=modules, **kwargs)
@@ -62,7 +75,7 @@ class DistillationBrain(SpeakerBrain):
             raise ValueError(
                 "distillation trains on one device: start it without torchrun and data_parallel_backend"
             )
-        self.teacher = teacher.to(self.device)
+        self.teacher = None if teacher is None else teacher.to(self.device)
         if "predictions" in self.compared and "distillation_classifier" not in self.modules:
             raise ValueError("the modules lack distillation_classifier, which predictions are compared by")
         if self.checkpointer is not None:
@@ -72,7 +85,7 @@ class DistillationBrain(SpeakerBrain):
         self._check_fit()
 
     def _check_fit(self):
-        student, teacher = self.modules.embedding_model, self.teacher.model
+        student, teacher = self.modules.embedding_model, getattr(self.teacher, "model", None)
         if "attention_maps" in self.compared:
             for role, model in (("student", student), ("teacher", teacher)):
                 if not hasattr(model, "forward_with_attention"):
@@ -94,10 +107,12 @@ class DistillationBrain(SpeakerBrain):
             )
         self.modules.eval()
         with torch.no_grad():
-            features = self.modules.compute_features(0.01 * torch.randn(1, 8000, device=self.device))
-            lengths = torch.ones(1, device=self.device)
+            features = self.modules.compute_features(0.01 * torch.randn(2, 8000, device=self.device))
+            lengths = torch.ones(2, device=self.device)
             try:
                 expected = self._teacher_outputs(features, lengths)
+                if self.targets is not None:
+                    expected["targets"] = self.targets.bank[:2, None].to(self.device)
             except (RuntimeError, ValueError) as error:
                 message = str(error).splitlines()[0]
                 raise ValueError(f"the teacher does not take the student's features: {message}") from error
@@ -114,6 +129,8 @@ class DistillationBrain(SpeakerBrain):
         return self._embeddings_and_maps(student, features, lengths)
 
     def _teacher_outputs(self, features, lengths):
+        if self.teacher is None:
+            return {}
         outputs = self._embeddings_and_maps(self.teacher, features, lengths)
         if "predictions" in self.compared or self.teacher_learns:
             outputs["predictions"] = self.teacher.classify(outputs["embeddings"])
@@ -130,6 +147,8 @@ class DistillationBrain(SpeakerBrain):
         batch = batch.to(self.device)
         features, lengths = self.extract_features(batch, stage)
         teacher = self._teacher_outputs(features, lengths)
+        if "targets" in self.compared:
+            teacher["targets"] = self.targets(batch.id, batch.speed).to(self.device)
         if "student_erasing" in self.modules:
             features = self.modules.student_erasing(features)
         student = self._student_outputs(features, lengths)
@@ -157,6 +176,7 @@ class DistillationBrain(SpeakerBrain):
         for name, entry in self.distillation_losses.items():
             output = entry["compares"]
             padding = (lengths,) if output == "attention_maps" else ()
-            value = self.modules[name](student[output], teacher[output], *padding)
+            own = student["embeddings" if output == "targets" else output]
+            value = self.modules[name](own, teacher[output], *padding)
             losses[name] = (entry["weight"], value)
         return losses

@@ -24,6 +24,7 @@ from speechbrain_bccmt.training.crops import TrainingCrops
 from speechbrain_bccmt.training.curves import plot_training_curves
 from speechbrain_bccmt.training.distillation_brain import DistillationBrain
 from speechbrain_bccmt.training.speaker_brain import SpeakerBrain
+from speechbrain_bccmt.training.targets import StoredTargets
 from speechbrain_bccmt.training.teachers import LearningTeacher, load_teacher
 from speechbrain_bccmt.trials.read import Trials, read_trials
 
@@ -78,8 +79,18 @@ def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> S
         "run_opts": run_opts,
         "checkpointer": hparams["checkpointer"],
     }
+    targets = None
+    if "target_files" in hparams:
+        files = hparams["target_files"]
+        if isinstance(files, list):
+            if len(files) != len(training_set.speeds):
+                raise ValueError(f"target_files has {len(files)} files for speeds={training_set.speeds}")
+            files = dict(zip(training_set.speeds, files, strict=True))
+        targets = StoredTargets(files)
+        seconds = {name: float(row["duration"]) for name, row in training_set.data.items()}
+        targets.check(seconds, training_set.speeds)
     if "teacher_source" not in hparams:
-        return SpeakerBrain(**options)
+        return SpeakerBrain(**options) if targets is None else DistillationBrain(None, targets, **options)
     source, model = hparams["teacher_source"], hparams["teacher_model"]
     with_predictions = any(
         loss["compares"] == "predictions" and loss["weight"] is not None
@@ -93,7 +104,7 @@ def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> S
         teacher = load_teacher(source, model, classifier=new_classifier(), label_encoder=training_set.encoder)
     else:
         teacher = load_teacher(source, model)
-    return DistillationBrain(teacher, **options)
+    return DistillationBrain(teacher, targets, **options)
 
 
 def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, overrides: str) -> None:

@@ -93,7 +93,7 @@ class SpeakerBrain(sb.core.Brain):
     def compute_losses(self, predictions, batch):
         """Return the parts of the loss by name, as pairs of weight and value."""
         loss = self.hparams.compute_cost(predictions["cosines"], batch.spk_id_encoded.data)
-        return {"speaker_loss": (1.0, loss)}
+        return {"speaker_loss": (getattr(self.hparams, "speaker_weight", 1.0), loss)}
 
     def on_fit_start(self):
         """Set up the optimiser and resume from the last checkpoint, which must be of the same experiment."""

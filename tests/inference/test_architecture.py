@@ -133,7 +133,9 @@ d: 32
     assert load(tmp_path, text)["embedding_model"](torch.rand(2, 50, 80)).shape == (2, 1, 64)
 
 
-@pytest.mark.parametrize("name", ["bccmt", "bccmt_tiny_kd", "token", "token_kd", "token_phonetic"])
+@pytest.mark.parametrize(
+    "name", ["bccmt", "bccmt_distilled", "bccmt_tiny_kd", "token", "token_kd", "token_phonetic"]
+)
 def test_the_models_of_the_experiments_are_built_as_hyperpyyaml_builds_them(tmp_path, name):
     text = (ROOT / "hparams" / f"{name}.yaml").read_text().replace("!PLACEHOLDER", "x")
     built = load(tmp_path, text)

@@ -48,7 +48,17 @@ def corpus(tmp_path_factory):
         decay = np.exp(-np.arange(round(seconds * rate)) / rate * 20)[:, None]
         audio = 0.1 * rng.standard_normal((round(seconds * rate), channels))
         soundfile.write(folder / name / "one.wav", audio if name == "noise" else audio * decay, rate)
+    names = sorted((folder / "wav").rglob("*.wav"))
+    for name, speed in (("targets", 100), ("targets_90", 90)):
+        np.savez(
+            folder / f"{name}.npz",
+            ids=[path.relative_to(folder / "wav").as_posix() for path in names],
+            embeddings=rng.normal(size=(len(names), 192)).astype(np.float32),
+            seconds=[soundfile.info(path).duration * 100 / speed for path in names],
+        )
     return {
+        "targets": folder / "targets.npz",
+        "targets_90": folder / "targets_90.npz",
         "corpus": folder,
         "trials": folder / "trials.txt",
         "noise": folder / "noise",

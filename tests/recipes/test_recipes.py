@@ -66,6 +66,7 @@ def test_every_experiment_runs(row, corpus, phrase_corpora, models, tmp_path):
         log = (tmp_path / "train_log.txt").read_text()
         assert "epoch: 2" in log and "eer" in log and "nan" not in log
         assert ("attention_loss" in log) == ("teacher_source" in row["test_debug_flags"])
+        assert ("bank_loss" in log) == ("target_files" in row["test_debug_flags"])
         for name in ("embedding_model", "classifier", "optimizer"):
             assert list(tmp_path.glob(f"save/CKPT+*/{name}.ckpt"))
 
@@ -183,6 +184,11 @@ def test_every_key_is_used(row):
         ("token RSR2015", "--corpus_options=null", "protocol=drawn"),
         ("token DeepMine", "--data_folder={phrases}", "not laid out as DeepMine"),
         ("bccmt", "--size=huge", "size is 'huge'"),
+        ("bccmt_distilled", "--target_files=/no/such/targets.npz", "/no/such/targets.npz"),
+        ("bccmt_distilled", "--target_files={targets}", "target_files has none for 90"),
+        ("bccmt_distilled", "--target_files={targets_90} --speeds=[100]", "the targets are of other audio"),
+        ("bccmt_distilled", "--target_files=[{targets}]", "target_files has 1 files for speeds=[100, 90]"),
+        ("bccmt_distilled", "--embedding_size=64", "have size 64, those of the bank 192"),
         ("bccmt", "--front_end=mfcc", "front_end is 'mfcc'"),
         ("bccmt", "--attention=space", "attention"),
         ("token_kd", "--teacher_source=/no/such/teacher", "/no/such/teacher"),

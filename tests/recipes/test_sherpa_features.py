@@ -13,7 +13,7 @@ from speechbrain_bccmt.inference.verification import SpeakerVerification
 from tests.recipes.test_recipes import ROOT, ROWS, row_of, run
 
 sherpa_onnx = pytest.importorskip("sherpa_onnx", reason="sherpa-onnx is not installed")
-TRAINING = ("bccmt", "bccmt_tiny_kd", "token", "token_kd", "token_phonetic")
+TRAINING = ("bccmt", "bccmt_distilled", "bccmt_tiny_kd", "token", "token_kd", "token_phonetic")
 
 
 @pytest.mark.parametrize("name", TRAINING)

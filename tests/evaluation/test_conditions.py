@@ -122,5 +122,5 @@ def test_summary_of_each_and_what_lacks_a_class(write):
     assert table["trial type", "same"] == {"eer": None, "min_dcf": None, "n_target": 2, "n_nontarget": 0}
     lines = format_condition_table(table).splitlines()
     assert lines[-1].endswith("no non-target trials") and lines[-2].endswith("no target trials")
-    with pytest.raises(ValueError, match=r"gender f is told of \(3,\) trials, but there are \(4,\) scores"):
+    with pytest.raises(ValueError, match=r"gender f covers \(3,\) trials, but there are \(4,\) scores"):
         summarise_conditions(scores, TRIALS.target, {"gender": {"f": np.ones(3, bool)}})

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from speechbrain_bccmt.attention.plots import plot_attention_maps
+from speechbrain_bccmt.attention.plots import draw_attention_maps
 from speechbrain_bccmt.evaluation.plots import plot_det
 from speechbrain_bccmt.features import sample_rate
+from speechbrain_bccmt.figures import save_figure
 from speechbrain_bccmt.files import write_together
 from speechbrain_bccmt.inference.embedding import read_utterance
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
@@ -129,13 +130,13 @@ def _compare_maps(output: Path, models: dict[str, dict]) -> dict[str, float]:
                 system.title: [maps[system.name][pair[system.name == "base"]] for pair in pairs]
                 for system in SYSTEMS
             }
-            plot_attention_maps(
+            figure = draw_attention_maps(
                 blocks,
-                output / "attention_maps.png",
                 seconds=float(row["duration"]),
                 row_titles=[f"block {student + 1}" for student, _ in pairs],
                 title=f"{row['ID']}, blocks that the distillation matches, mean of heads",
             )
+            save_figure(figure, output / "attention_maps.png")
     return {name: float(f"{value / len(rows):.3g}") for name, value in sums.items()}
 
 

@@ -1,4 +1,4 @@
-"""Attention of a trained model in a recording: the weights of its tokens, or its attention maps, and plots of them."""
+"""Attention of a trained model in a recording: its attention maps, the weights of its tokens, and plots of both."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure, SubFigure
 
-from speechbrain_bccmt.attention.plots import draw_attention_maps, draw_token_attention, picture_inches
+from speechbrain_bccmt.attention.plots import draw_attention_maps, draw_token_attention, strips_height
 from speechbrain_bccmt.audio.recording import Recording
 from speechbrain_bccmt.features import band_frequencies
 from speechbrain_bccmt.figures import save_figure
@@ -21,28 +21,28 @@ from speechbrain_bccmt.inference.results import EmbeddedUtterance
 if TYPE_CHECKING:
     from speechbrain_bccmt.inference.verification import SpeakerVerification
 
-# Maps of long recordings would be as long squared; what a person can see in a picture is less than this.
-DRAWN_SECONDS = 10.0
-# Side by side, more than these are too small to be read.
+# Maps grow with the square of the length, and a plot shows no more than this.
+PLOTTED_SECONDS = 10.0
+# More than these side by side are too small to read.
 MAX_CLIPS = 8
 
 
 @dataclass(frozen=True)
 class ClipAttention:
-    """What a model attends to in one recording.
+    """Attention of a model in one recording.
 
     Attributes
     ----------
     path : str
         The recording.
     seconds : float
-        What was looked at of it: all, or the first `DRAWN_SECONDS`.
+        Length of what was analysed: all of it, or the first `PLOTTED_SECONDS`.
     features : torch.Tensor
-        (frames, mels), log-mel, as the front end gives them.
+        (frames, mels), log-mel, of the model's front end.
     frequencies : numpy.ndarray
         (mels,), centre of each band in Hz.
     maps : list of torch.Tensor
-        One for each block that was asked for, (1, heads, query positions, key positions).
+        One for each block asked for, (1, heads, query positions, key positions).
     blocks : tuple of int
         Their numbers, from 1.
     token_weights : dict of str to list of torch.Tensor
@@ -50,9 +50,9 @@ class ClipAttention:
     time_stride : int
         Frames of the features for one of the sequence that a token attends to.
     tokens : int
-        How many tokens stand before the frames.
+        Number of tokens before the frames.
     warnings : tuple of str
-        Of silence, clipping and what was left out; each begins with the path.
+        About silence, clipping and what was left out; each begins with the path.
     """
 
     path: str
@@ -67,19 +67,9 @@ class ClipAttention:
     warnings: tuple[str, ...] = ()
 
     def draw(self, title: str = "", figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
-        """Plot it: strips of the tokens below the spectrogram, or the attention maps of an encoder without tokens.
+        """Plot the tokens' weights below the spectrogram, or the attention maps of an encoder without tokens.
 
-        Parameters
-        ----------
-        title : str
-            Title of the picture.
-        figure : matplotlib.figure.Figure, SubFigure or None
-            What to draw into; None: a new figure.
-
-        Returns
-        -------
-        matplotlib.figure.Figure or SubFigure
-            The picture.
+        Into `figure`, with the layout "constrained", or a new one; it is returned.
         """
         shared = {"frequencies": self.frequencies, "figure": figure}
         if not self.token_weights:
@@ -97,13 +87,13 @@ class ClipAttention:
         )
 
     def describe(self) -> list[dict]:
-        """Return the numbers behind the strips, as plain values.
+        """Return the weights of the tokens as plain values.
 
         Returns
         -------
         list of dict
-            For each block and token `block`, `token`, `weights` (heads, frames of the sequence), `on_tokens` (heads),
-            what is left to the tokens, and `frame_seconds`, the distance of two frames of the sequence.
+            For each block and token: `block`, `token`, `weights` (heads, frames of the sequence), `on_tokens` (heads),
+            the weight left to the tokens, and `frame_seconds`, the distance of two frames of the sequence.
         """
         step = self.time_stride * self.seconds / len(self.features)
         return [
@@ -119,6 +109,11 @@ class ClipAttention:
         ]
 
 
+def has_attention(model: SpeakerVerification) -> bool:
+    """Return whether `attend_to_clip` works with a model."""
+    return hasattr(model.mods.embedding_model, "forward_with_attention")
+
+
 @torch.no_grad()
 def attend_to_clip(
     model: SpeakerVerification,
@@ -126,7 +121,7 @@ def attend_to_clip(
     blocks: Sequence[int] | None = None,
     tokens: Sequence[str] | None = None,
 ) -> ClipAttention:
-    """Compute the attention of a model in a recording; of a long one, in its first `DRAWN_SECONDS`.
+    """Compute the attention of a model in a recording, or in the first `PLOTTED_SECONDS` of a longer one.
 
     Parameters
     ----------
@@ -135,15 +130,15 @@ def attend_to_clip(
     path : str or Path
         The recording.
     blocks : sequence of int or None
-        Numbers of the attention blocks, from 1: of the blocks that the tokens go through, or of an encoder without
-        tokens. None: the last, from which a token is read out.
+        Numbers of the attention blocks, from 1; of a TokenEmbedder, of the blocks that its tokens go through. None: the
+        last.
     tokens : sequence of str or None
-        "class", "distillation"; None: all that there are.
+        "class", "distillation"; None: all that the model has.
 
     Returns
     -------
     ClipAttention
-        Its numbers; `draw` makes the picture.
+        The numbers; `draw` plots them.
 
     Raises
     ------
@@ -151,42 +146,35 @@ def attend_to_clip(
         If the recording cannot be read or is too short, or the model has no such block or token, or no attention.
     """
     encoder = model.mods.embedding_model
-    kind = type(encoder).__name__
-    if not hasattr(encoder, "forward_with_attention"):
-        raise ValueError(f"{model.source or 'the model'}: its {kind} gives no attention maps")
+    source, kind = model.source or "the model", type(encoder).__name__
+    if not has_attention(model):
+        raise ValueError(f"{source}: its {kind} has no attention maps")
     known = getattr(encoder, "token_names", ())  # none where the readout is the mean of the frames
     if tokens and not known:
-        raise ValueError(
-            f"{model.source or 'the model'}: its {kind} has no tokens: its attention maps are plotted"
-        )
-    # Unlike the list of their class, a model's own: a class token alone has no distillation token beside it.
+        raise ValueError(f"{source}: its {kind} has no tokens: its attention maps are plotted")
     for token in tokens or ():
         if token not in known:
-            raise ValueError(
-                f"{model.source or 'the model'}: it has no {token} token, but {', '.join(known)}"
-            )
+            raise ValueError(f"{source}: it has no {token} token, but {', '.join(known)}")
 
     recording = Recording.open(path)
     if recording.seconds < model.min_seconds:
         raise ValueError(
             f"{path}: {recording.seconds:.4g} s is too short, this model takes {model.min_seconds:g} s or more"
         )
-    chunk = recording.beginning(model.sample_rate, DRAWN_SECONDS)
+    chunk = recording.beginning(model.sample_rate, PLOTTED_SECONDS)
     warnings = EmbeddedUtterance.from_chunks(path, np.empty(0), [chunk]).warnings
     if chunk.seconds < recording.seconds:
-        warnings += (f"{path}: {recording.seconds:.4g} s long, its first {DRAWN_SECONDS:g} s are drawn",)
+        warnings += (f"{path}: {recording.seconds:.4g} s long, its first {PLOTTED_SECONDS:g} s are plotted",)
     wav = chunk.wav.to(model.device)[None]
     features = model.mods.compute_features(wav)
     normalised = model.mods.mean_var_norm(features, torch.ones(1, device=wav.device))
     maps = encoder.forward_with_attention(normalised)[1]
     if known:
-        maps = maps[-encoder.depths[-1] :]  # those before are of a front end, and know no tokens
+        maps = maps[-encoder.depths[-1] :]  # those before are of a front end without tokens
     blocks = tuple(blocks or (len(maps),))
     for number in blocks:
         if not 1 <= number <= len(maps):
-            raise ValueError(
-                f"{model.source or 'the model'}: there is no block {number}, its {kind} has {len(maps)}"
-            )
+            raise ValueError(f"{source}: there is no block {number}, its {kind} has {len(maps)}")
     chosen = [maps[number - 1].cpu() for number in blocks]
     names = tuple(tokens or known)
     return ClipAttention(
@@ -206,29 +194,29 @@ def attend_to_clip(
 def plot_clips(
     clips: Sequence[ClipAttention], path: str | os.PathLike, titles: Sequence[str] | None = None
 ) -> None:
-    """Plot what a model attends to in recordings, side by side, into a file.
+    """Plot the attention in recordings side by side, and save the plot.
 
     Parameters
     ----------
     clips : sequence of ClipAttention
         At most `MAX_CLIPS`.
     path : str or Path
-        The picture to write: .png, .svg or .pdf.
+        The plot to write: .png, .svg or .pdf.
     titles : sequence of str or None
         Of the clips; None: their paths, without the folders that they share.
 
     Raises
     ------
     ValueError
-        If there are none or too many clips, or the ending of the picture is unknown.
+        If there are none or too many clips, or the ending of the path is unknown.
     """
     if not 1 <= len(clips) <= MAX_CLIPS:
-        raise ValueError(f"a picture holds 1 to {MAX_CLIPS} clips, got {len(clips)}")
+        raise ValueError(f"a plot holds 1 to {MAX_CLIPS} recordings, got {len(clips)}")
     rows = max(len(clip.blocks) for clip in clips)
     strips = max(len(weights[0][0]) for clip in clips for weights in clip.token_weights.values() or [[[[]]]])
     if strips:
         groups = max(len(clip.token_weights) * len(clip.blocks) for clip in clips)
-        size = 0.8 + 5.2 * len(clips), picture_inches(strips * groups)
+        size = 0.8 + 5.2 * len(clips), strips_height(strips * groups)
     else:
         size = 0.8 + 4.2 * len(clips), 2.2 + 2.9 * rows
     figure = Figure(figsize=size, layout="constrained")

@@ -1,42 +1,16 @@
-"""Pictures of attention maps, systems side by side, one row for each compared block; and of what they attend to."""
+"""Plots of attention: maps of systems side by side, and the weights of tokens, below the spectrogram."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
-# Where the axis of a spectrogram has its ticks, as far as the mel bands reach.
+# Ticks of a spectrogram's axis, as far as the mel bands reach.
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
-
-
-def plot_attention_maps(
-    maps_by_system: Mapping[str, Sequence],
-    path: str | Path,
-    seconds: float,
-    row_titles: Sequence[str] | None = None,
-    title: str = "",
-) -> None:
-    """Draw attention maps into a file; see `draw_attention_maps`, which gets all but the path.
-
-    Parameters
-    ----------
-    maps_by_system, seconds, row_titles, title
-        See `draw_attention_maps`.
-    path : str or Path
-        The PNG to write.
-
-    Examples
-    --------
-    >>> maps = np.random.default_rng(0).dirichlet(np.ones(50), (4, 100))
-    >>> path = getfixture("tmp_path") / "maps.png"
-    >>> plot_attention_maps({"student": [maps]}, path, seconds=2.0)
-    >>> path.exists()
-    True
-    """
-    draw_attention_maps(maps_by_system, seconds, row_titles, title).savefig(path, dpi=130)
+COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
+SPECTROGRAM_INCHES, HEAD_INCHES, EDGE_INCHES = 1.9, 0.55, 0.9
 
 
 def draw_attention_maps(
@@ -48,7 +22,7 @@ def draw_attention_maps(
     frequencies: Sequence[float] | None = None,
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """Draw which key frames each query frame attends to, on axes of seconds.
+    """Plot which key frames each query frame attends to, on axes of seconds.
 
     Heads are averaged, as attention-map distillation does where the number of heads differs. Within a row all
     systems share one colour scale, so that equal colours are equal weights; the scale ends at the 99.5th
@@ -57,16 +31,16 @@ def draw_attention_maps(
     Parameters
     ----------
     maps_by_system : mapping of str to sequence
-        Name of each system to its maps of one utterance, one for each row of the picture. Each map is
-        (heads, query frames, key frames) or (1, heads, query frames, key frames), array or tensor.
+        Name of each system to its maps of one utterance, one for each row. Each map is (heads, query frames, key
+        frames) or (1, heads, query frames, key frames), array or tensor.
     seconds : float
         Duration of the utterance: query and key frames both span it.
     row_titles : sequence of str, optional
         One for each row; by default "block 1", "block 2" and so on.
     title : str
-        Title of the picture.
+        Title of the figure.
     features : array, tensor or None
-        (frames, mels): the spectrogram of the utterance, drawn above each column.
+        (frames, mels): the spectrogram of the utterance, plotted above each column.
     frequencies : sequence of float or None
         See `draw_spectrogram`.
     figure : matplotlib.figure.Figure, SubFigure or None
@@ -75,13 +49,13 @@ def draw_attention_maps(
     Returns
     -------
     matplotlib.figure.Figure or SubFigure
-        The picture.
+        The figure.
 
     Raises
     ------
     ValueError
-        Where there is nothing to draw, systems differ in their number of maps, a map has another shape, or
-        `seconds` is not positive.
+        If there are no maps, systems differ in their number of maps, a map has another shape, or `seconds` is not
+        positive.
 
     Examples
     --------
@@ -90,12 +64,17 @@ def draw_attention_maps(
     >>> len(draw_attention_maps({"teacher": teacher, "student": student}, seconds=2.0).axes)  # with the colour scale
     3
     """
-    if seconds <= 0:
-        raise ValueError(f"seconds must be positive, got {seconds}")
-    pictures = {
-        name: [_head_mean(name, weights) for weights in maps] for name, maps in maps_by_system.items()
+    _check_seconds(seconds)
+    means = {
+        name: [
+            _one_utterance(weights, 3, f"{name}: a map must be (heads, query frames, key frames)").mean(
+                axis=0
+            )
+            for weights in maps
+        ]
+        for name, maps in maps_by_system.items()
     }
-    counts = {name: len(maps) for name, maps in pictures.items()}
+    counts = {name: len(maps) for name, maps in means.items()}
     n_rows = max(counts.values(), default=0)
     if n_rows == 0 or len(set(counts.values())) != 1:
         raise ValueError(f"each system needs the same number of maps, at least one: got {counts}")
@@ -104,32 +83,29 @@ def draw_attention_maps(
         raise ValueError(f"{n_rows} rows of maps have {len(row_titles)} titles")
 
     above = [] if features is None else [0.6]
-    rows = n_rows + len(above)
     if figure is None:
-        size = 2.6 * len(pictures) + 1.2, 2.3 * (n_rows + sum(above)) + 0.6
+        size = 2.6 * len(means) + 1.2, 2.3 * (n_rows + sum(above)) + 0.6
         figure = Figure(figsize=size, layout="constrained")
     grid = figure.subplots(
-        rows,
-        len(pictures),
+        n_rows + len(above),
+        len(means),
         squeeze=False,
         sharex=True,
         sharey="row" if above else True,
         height_ratios=above + [1] * n_rows,
     )
-    if above:
-        for axes, name in zip(grid[0], pictures, strict=True):
+    for axes, name in zip(grid[0], means, strict=True):
+        if above:
             draw_spectrogram(axes, features, seconds, frequencies)
-            axes.set_title(name, fontsize=10)
             axes.label_outer()
+        axes.set_title(name, fontsize=10)
     for row, row_axes in enumerate(grid[len(above) :]):
-        top = np.percentile(np.concatenate([maps[row].ravel() for maps in pictures.values()]), 99.5)
-        for axes, (name, maps) in zip(row_axes, pictures.items(), strict=True):
+        top = np.percentile(np.concatenate([maps[row].ravel() for maps in means.values()]), 99.5)
+        for axes, maps in zip(row_axes, means.values(), strict=True):
             # Time runs to the right for the attended frames and downwards for the attending ones.
             image = axes.imshow(
                 maps[row], aspect="auto", cmap="magma", vmin=0, vmax=top, extent=(0, seconds, seconds, 0)
             )
-            if row == 0 and not above:
-                axes.set_title(name, fontsize=10)
             if row == n_rows - 1:
                 axes.set_xlabel("attended time (s)")
         row_axes[0].set_ylabel(f"{row_titles[row]}\nattending time (s)")
@@ -141,15 +117,117 @@ def draw_attention_maps(
     return figure
 
 
+def draw_token_attention(
+    features,
+    weights_by_token: Mapping[str, object],
+    seconds: float,
+    time_stride: int = 1,
+    tokens: int = 1,
+    frequencies: Sequence[float] | None = None,
+    title: str = "",
+    figure: Figure | SubFigure | None = None,
+) -> Figure | SubFigure:
+    """Plot which frames a token attends to: a strip for each head, all on the time axis of the spectrogram.
+
+    Each strip is scaled to its own highest weight, which stands on the right with what the head leaves to the tokens
+    themselves. The dotted line is the weight of a frame if the token attended to all alike, as mean pooling does.
+
+    Parameters
+    ----------
+    features : array or tensor
+        (frames, mels), the log-mel features of one utterance.
+    weights_by_token : mapping of str to array or tensor
+        Name of each group of strips, such as "class token", to the weights (heads, frames of the sequence) or
+        (1, heads, frames of the sequence) that `TokenEmbedder.token_attention` returns.
+    seconds : float
+        Duration of the utterance.
+    time_stride : int
+        Frames of the features for one of the sequence, which is centred on the first of them.
+    tokens : int
+        Number of tokens, which share what the frames do not get.
+    frequencies : sequence of float or None
+        See `draw_spectrogram`.
+    title : str
+        Title of the figure.
+    figure : matplotlib.figure.Figure, SubFigure or None
+        What to draw into, with the layout "constrained"; None: a new figure.
+
+    Returns
+    -------
+    matplotlib.figure.Figure or SubFigure
+        The figure.
+
+    Raises
+    ------
+    ValueError
+        If there are no weights, or shapes, stride and duration do not match.
+
+    Examples
+    --------
+    >>> weights = np.random.default_rng(0).dirichlet(np.ones(51), 4)[:, 1:]  # four heads; a token and 50 frames
+    >>> figure = draw_token_attention(np.random.rand(100, 80), {"class token": weights}, seconds=1.0, time_stride=2)
+    >>> len(figure.axes)  # the spectrogram, and a strip for each head
+    5
+    """
+    _check_seconds(seconds)
+    if not weights_by_token:
+        raise ValueError("there is no token to plot")
+    frames = len(features)
+    expected = -(-frames // time_stride)
+    strips = []
+    for index, (name, weights) in enumerate(weights_by_token.items()):
+        rows = _one_utterance(weights, 2, f"{name}: expected weights (heads, {expected} frames)")
+        if rows.shape[1] != expected or not rows.size:
+            raise ValueError(f"{name}: expected weights (heads, {expected} frames), got {rows.shape}")
+        strips += [(name, COLOURS[index % len(COLOURS)], head, row) for head, row in enumerate(rows)]
+    # A frame of the sequence is centred on every time_stride-th one of the features, frame k of which is centred at
+    # k + 0.5, and stands for half a stride on both sides.
+    edges = np.clip((np.arange(expected + 1) - 0.5) * time_stride + 0.5, 0, frames) * seconds / frames
+    edges[-1] = seconds
+
+    if figure is None:
+        figure = Figure(figsize=(7.5, strips_height(len(strips), bool(title))), layout="constrained")
+    panels = figure.subplots(
+        1 + len(strips),
+        1,
+        squeeze=False,
+        sharex=True,
+        height_ratios=[SPECTROGRAM_INCHES] + [HEAD_INCHES] * len(strips),
+    )[:, 0]
+    draw_spectrogram(panels[0], features, seconds, frequencies)
+    if figure.get_layout_engine() is not None:
+        figure.get_layout_engine().set(h_pad=0.02, hspace=0.01)
+    for axes, (name, colour, head, row) in zip(panels[1:], strips, strict=True):
+        axes.stairs(row, edges, fill=True, color=colour)
+        axes.axhline(1 / expected, color="black", linewidth=0.7, linestyle=":")
+        axes.set_ylim(0, max(row.max(), 1 / expected) * 1.1)
+        axes.set_yticks([])
+        axes.tick_params(axis="x", length=3 if axes is panels[-1] else 0)
+        axes.grid(axis="x", color="0.85", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_ylabel(f"head {head + 1}", rotation=0, ha="right", va="center", fontsize=8)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        left = 100 * max(0.0, 1 - float(row.sum()))
+        note = f"up to {100 * row.max():.1f} %\n{left:.1f} % on {'itself' if tokens == 1 else 'tokens'}"
+        axes.text(1.01, 0.45, note, transform=axes.transAxes, va="center", fontsize=7)
+        if head == 0:
+            axes.set_title(f"{name}: weight per frame; dotted: uniform", fontsize=8, loc="left", pad=3)
+    panels[-1].set_xlabel("time (s)")
+    panels[-1].set_xlim(0, seconds)
+    if title:
+        figure.suptitle(title, fontsize=10)
+    return figure
+
+
 def draw_spectrogram(axes, features, seconds: float, frequencies: Sequence[float] | None = None) -> None:
-    """Draw log-mel features on an axis of seconds.
+    """Plot log-mel features on an axis of seconds.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
         Where to draw.
     features : array or tensor
-        (frames, mels), on a logarithmic scale; what is fainter than all but 5 % of it is dark.
+        (frames, mels), log-mel; the faintest 5 % of it is the darkest colour.
     seconds : float
         Duration of the utterance, which the frames span.
     frequencies : sequence of float or None
@@ -159,7 +237,7 @@ def draw_spectrogram(axes, features, seconds: float, frequencies: Sequence[float
     Raises
     ------
     ValueError
-        If the features are not those of one utterance, or the frequencies not those of their bands.
+        If the features are not of one utterance, or the frequencies not one for each band.
 
     Examples
     --------
@@ -194,140 +272,25 @@ def draw_spectrogram(axes, features, seconds: float, frequencies: Sequence[float
     axes.set_ylabel("frequency (Hz)")
 
 
+def strips_height(n_strips: int, titled: bool = True) -> float:
+    """Return the height of a figure with so many strips, in inches."""
+    return SPECTROGRAM_INCHES + HEAD_INCHES * n_strips + EDGE_INCHES + 0.3 * titled
+
+
+def _check_seconds(seconds: float) -> None:
+    if seconds <= 0:
+        raise ValueError(f"seconds must be positive, got {seconds}")
+
+
 def _to_numpy(values) -> np.ndarray:
     return values.detach().float().cpu().numpy() if hasattr(values, "detach") else np.asarray(values)
 
 
-def _head_mean(name: str, weights) -> np.ndarray:
-    """Return the mean over heads (query frames, key frames) of the map of one utterance."""
+def _one_utterance(weights, ndim: int, expected: str) -> np.ndarray:
+    """Return weights of `ndim` axes, without the axis of a batch of one."""
     weights = _to_numpy(weights)
-    if weights.ndim == 4 and len(weights) == 1:
+    if weights.ndim == ndim + 1 and len(weights) == 1:
         weights = weights[0]
-    if weights.ndim != 3:
-        raise ValueError(
-            f"{name}: a map must be (heads, query frames, key frames) of one utterance, got {weights.shape}"
-        )
-    return weights.mean(axis=0)
-
-
-COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
-SPECTROGRAM_INCHES, HEAD_INCHES, EDGE_INCHES = 1.9, 0.55, 0.9
-
-
-def draw_token_attention(
-    features,
-    weights_by_token: Mapping[str, object],
-    seconds: float,
-    time_stride: int = 1,
-    tokens: int = 1,
-    frequencies: Sequence[float] | None = None,
-    title: str = "",
-    figure: Figure | SubFigure | None = None,
-) -> Figure | SubFigure:
-    """Draw which frames a token attends to: a strip for each head, all on the time axis of the spectrogram.
-
-    Each strip ends at its own highest weight, which stands on the right with what the head leaves to the tokens
-    themselves. The dotted line is where all weights would be if the token looked everywhere alike, as the mean over the
-    frames does.
-
-    Parameters
-    ----------
-    features : array or tensor
-        (frames, mels), the log-mel features of one utterance.
-    weights_by_token : mapping of str to array or tensor
-        What to call each group of strips, such as "class token", to the weights (heads, frames of the sequence) or
-        (1, heads, frames of the sequence) that `TokenEmbedder.token_attention` gives.
-    seconds : float
-        Duration of the utterance.
-    time_stride : int
-        Frames of the features for one of the sequence, which is centred on the first of them.
-    tokens : int
-        How many tokens there are, which share what the frames do not get.
-    frequencies : sequence of float or None
-        Centre of each mel band in Hz; see `draw_spectrogram`.
-    title : str
-        Title of the picture.
-    figure : matplotlib.figure.Figure, SubFigure or None
-        What to draw into, with the layout "constrained"; None: a new figure.
-
-    Returns
-    -------
-    matplotlib.figure.Figure or SubFigure
-        The picture.
-
-    Raises
-    ------
-    ValueError
-        Where there is nothing to draw, or shapes, stride and duration do not go together.
-
-    Examples
-    --------
-    >>> weights = np.random.default_rng(0).dirichlet(np.ones(51), 4)[:, 1:]  # four heads; a token and 50 frames
-    >>> figure = draw_token_attention(np.random.rand(100, 80), {"class token": weights}, seconds=1.0, time_stride=2)
-    >>> len(figure.axes)  # the spectrogram, and a strip for each head
-    5
-    """
-    if seconds <= 0:
-        raise ValueError(f"seconds must be positive, got {seconds}")
-    if not weights_by_token:
-        raise ValueError("there is no token to draw")
-    frames = len(features)
-    expected = -(-frames // time_stride)
-    groups = {name: _weights(name, weights, expected) for name, weights in weights_by_token.items()}
-    strips = [(name, head, row) for name, rows in groups.items() for head, row in enumerate(rows)]
-    # A frame of the sequence is centred on every time_stride-th one of the features, frame k of which is centred at
-    # k + 0.5, and stands for half a stride on both sides.
-    edges = np.clip((np.arange(expected + 1) - 0.5) * time_stride + 0.5, 0, frames) * seconds / frames
-    edges[-1] = seconds
-
-    if figure is None:
-        figure = Figure(figsize=(7.5, picture_inches(len(strips), bool(title))), layout="constrained")
-    panels = figure.subplots(
-        1 + len(strips),
-        1,
-        squeeze=False,
-        sharex=True,
-        height_ratios=[SPECTROGRAM_INCHES] + [HEAD_INCHES] * len(strips),
-    )[:, 0]
-    draw_spectrogram(panels[0], features, seconds, frequencies)
-    names = list(groups)
-    if figure.get_layout_engine() is not None:
-        figure.get_layout_engine().set(h_pad=0.02, hspace=0.01)
-    for axes, (name, head, row) in zip(panels[1:], strips, strict=True):
-        axes.stairs(row, edges, fill=True, color=COLOURS[names.index(name) % len(COLOURS)])
-        axes.axhline(1 / expected, color="black", linewidth=0.7, linestyle=":")
-        axes.set_ylim(0, max(row.max(), 1 / expected) * 1.1)
-        axes.set_yticks([])
-        axes.tick_params(axis="x", length=3 if axes is panels[-1] else 0)
-        axes.grid(axis="x", color="0.85", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.set_ylabel(f"head {head + 1}", rotation=0, ha="right", va="center", fontsize=8)
-        axes.spines[["top", "right", "left"]].set_visible(False)
-        left = 100 * max(0.0, 1 - float(row.sum()))
-        told = f"up to {100 * row.max():.1f} %\n{left:.1f} % on {'itself' if tokens == 1 else 'tokens'}"
-        axes.text(1.01, 0.45, told, transform=axes.transAxes, va="center", fontsize=7)
-        if head == 0:
-            legend = f"{name}: weight of each frame; dotted: all frames alike"
-            axes.set_title(legend, fontsize=8, loc="left", pad=3)
-    panels[-1].set_xlabel("time (s)")
-    panels[-1].set_xlim(0, seconds)
-    if title:
-        figure.suptitle(title, fontsize=10)
-    return figure
-
-
-def picture_inches(n_strips: int, titled: bool = True) -> float:
-    """Return how high a picture with so many strips should be, in inches."""
-    return SPECTROGRAM_INCHES + HEAD_INCHES * n_strips + EDGE_INCHES + 0.3 * titled
-
-
-def _weights(name: str, weights, expected: int) -> np.ndarray:
-    """Return the weights (heads, frames of the sequence) of one utterance."""
-    weights = weights.detach().float().cpu().numpy() if hasattr(weights, "detach") else np.asarray(weights)
-    if weights.ndim == 3 and len(weights) == 1:
-        weights = weights[0]
-    if weights.ndim != 2 or weights.shape[1] != expected or not weights.size:
-        raise ValueError(
-            f"{name}: expected weights (heads, {expected} frames) of one utterance, got {weights.shape}"
-        )
+    if weights.ndim != ndim:
+        raise ValueError(f"{expected} of one utterance, got {weights.shape}")
     return weights

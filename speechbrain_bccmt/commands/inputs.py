@@ -1,60 +1,68 @@
-"""What several commands share: the model, the recordings named on the command line, and the warnings about them."""
+"""What several commands share: options, the model, recordings named on the command line, and a progress bar.
+
+Whatever is heavy is imported where it is used: `bccmt COMMAND --help` and misuse have no need of torch.
+"""
 
 from __future__ import annotations
 
 import glob
+import math
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import click
 
-from speechbrain_bccmt.audio.recording import find_recordings
+from speechbrain_bccmt.commands.streams import one_line
 
-model_option = click.option(
-    "-m",
-    "--model",
-    envvar="BCCMT_MODEL",
-    metavar="MODEL",
-    show_envvar=True,
-    help="Published folder, output folder of a training, or HuggingFace hub id (owner/model).",
-)
-device_option = click.option(
-    "--device", default="cpu", show_default=True, help="Where to compute, such as cuda."
-)
+device_option = click.option("--device", default="cpu", show_default=True, help="Device, such as cuda.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+quiet_option = click.option("--quiet", is_flag=True, help="Show no progress bar.")
+
+
+def model_option(required: bool = True) -> Callable:
+    """Return the option that names a model: `model` of a command; not `required` where some uses need none."""
+    return click.option(
+        "-m",
+        "--model",
+        envvar="BCCMT_MODEL",
+        metavar="MODEL",
+        show_envvar=True,
+        callback=lambda ctx, param, value: require_model(value) if required else value,
+        help="Published folder, output folder of a training, or HuggingFace hub id (owner/model).",
+    )
 
 
 def require_model(source: str | None) -> str:
     """Return the model that was named, or raise `click.UsageError`."""
-    if source is None:
-        raise click.UsageError("no model: give one by -m/--model, or by the environment variable BCCMT_MODEL")
+    if not source:
+        raise click.UsageError("no model given: name one by -m/--model or in BCCMT_MODEL")
     return source
 
 
-def load_model(source: str | None, device: str = "cpu"):
-    """Load the model of a command.
+def _check_threshold(ctx, param, value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise click.UsageError(f"--threshold is {value}, expected a finite number")
+    return value
 
-    Parameters
-    ----------
-    source : str or None
-        A published folder, the output folder of a training, or a HuggingFace hub id.
-    device : str
-        Such as "cuda".
 
-    Returns
-    -------
-    SpeakerVerification
-        The model.
+threshold_option = click.option(
+    "--threshold",
+    type=float,
+    callback=_check_threshold,
+    help="Lowest score that counts as the same speaker. Default: the model's own.",
+)
+
+
+def load_model(source: str, device: str = "cpu"):
+    """Load the model of a command: a `SpeakerVerification` on `device`.
 
     Raises
     ------
-    click.UsageError
-        If no model is given.
     ValueError
-        If there is no such device here.
+        If there is no such device here, or the model cannot be loaded.
     """
-    source = require_model(source)
     import torch
 
     from speechbrain_bccmt.inference.verification import SpeakerVerification
@@ -72,8 +80,8 @@ def expand_inputs(arguments: Iterable[str]) -> list[str]:
     Parameters
     ----------
     arguments : iterable of str
-        Of the command line. A folder stands for the recordings in it and in its subfolders, by their ending; a
-        name with `*`, `?` or `[` that is no file for those that it matches; `-` for the lines of standard input.
+        A folder stands for the recordings in it and in its subfolders, by their ending; a name with `*`, `?` or `[`
+        that is no file for those that it matches; `-` for the lines of standard input.
 
     Returns
     -------
@@ -99,10 +107,12 @@ def expand_inputs(arguments: Iterable[str]) -> list[str]:
     for argument in arguments:
         found = [argument]
         if argument == "-":
-            # A byte order mark, as editors of Windows write it, is no part of the first name.
+            # Editors of Windows begin a file with a byte order mark, which is no part of the first name.
             lines = [line.rstrip("\r\n").removeprefix("\ufeff") for line in sys.stdin or ()]
             found = [line for line in lines if line.strip()]
         elif os.path.isdir(argument):
+            from speechbrain_bccmt.audio.recording import find_recordings
+
             found = find_recordings(argument)
         elif glob.has_magic(argument) and not os.path.exists(argument):
             found = sorted(path for path in glob.glob(argument, recursive=True) if Path(path).is_file())
@@ -114,49 +124,39 @@ def expand_inputs(arguments: Iterable[str]) -> list[str]:
     return list(paths)
 
 
+def check_ending(path: str | None, endings: Iterable[str]) -> None:
+    """Raise `click.UsageError` if a file to write has none of the endings."""
+    if path is not None and Path(path).suffix.lower() not in endings:
+        raise click.UsageError(f"{path}: its ending is none of {', '.join(endings)}")
+
+
 def print_warnings(warnings: Iterable[str]) -> None:
     """Print warnings to standard error, a line each."""
     for text in warnings:
         click.echo(f"warning: {text}", err=True)
 
 
-def embed_all(verification, paths: Iterable[str], quiet: bool = False) -> dict:
-    """Embed recordings, each once, as `embed_each` does: path to `EmbeddedUtterance`. The first error is raised."""
-    embedded = {}
-    for path, outcome in embed_each(verification, dict.fromkeys(paths), quiet):
-        if isinstance(outcome, Exception):
-            raise outcome
-        embedded[path] = outcome
-    return embedded
+def run_each(
+    work: Callable, paths: Iterable[str], description: str, quiet: bool = False, skip_errors: bool = False
+) -> Iterator[tuple]:
+    """Yield each path and its `work(path)`, with a progress bar where standard error is a terminal.
 
-
-def embed_each(verification, paths: Iterable[str], quiet: bool = False) -> Iterator[tuple]:
-    """Embed recordings one by one, with a progress bar where standard error is a terminal.
-
-    Parameters
-    ----------
-    verification : SpeakerVerification
-        The model.
-    paths : iterable of str
-        The recordings.
-    quiet : bool
-        Show no bar.
-
-    Yields
-    ------
-    tuple
-        The path, and an `EmbeddedUtterance` or the error that came instead. What is printed in between does not
-        meet the bar.
+    What the caller prints in between does not meet the bar. With `skip_errors` a recording that cannot be used is
+    reported on standard error, and None stands in place of its result; otherwise its error is raised.
     """
     from tqdm import tqdm
 
     paths = list(paths)
-    with tqdm(total=len(paths), desc="Embedding", unit="file", disable=quiet or None) as bar:
+    with tqdm(total=len(paths), desc=description, unit="file", disable=quiet or None) as bar:
         for path in paths:
             try:
-                outcome = verification.embed_file(path)
-            except (OSError, ValueError) as error:
-                outcome = error
+                result, error = work(path), None
+            except (OSError, ValueError) as caught:
+                if not skip_errors:
+                    raise
+                result, error = None, caught
             with tqdm.external_write_mode():
-                yield path, outcome
+                if error is not None:
+                    click.echo(f"error: {one_line(error)}", err=True)
+                yield path, result
             bar.update()

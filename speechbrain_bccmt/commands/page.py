@@ -6,15 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from speechbrain_bccmt.attention.clip_attention import attend_to_clip
+from speechbrain_bccmt.attention.clip_attention import attend_to_clip, has_attention
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from speechbrain_bccmt.inference.verification import SpeakerVerification
 
 LABELS = ("First clip", "Second clip")
-# On a telephone a plot as wide as the page is too small to read: there it scrolls sideways.
+# On a phone a plot as wide as the page is too small to read: there it scrolls sideways.
 STYLE = """
 @media (max-width: 700px) {
     .picture { overflow-x: auto !important }
@@ -25,22 +23,10 @@ STYLE = """
 
 
 def build_page(model: SpeakerVerification):
-    """Build the page; nothing is served yet.
+    """Build the page, a `gradio.Blocks` whose `launch` serves it.
 
-    Parameters
-    ----------
-    model : SpeakerVerification
-        The trained model. Without a calibration of its own the page starts at a threshold of 0.5, and says so.
-
-    Returns
-    -------
-    gradio.Blocks
-        Call its `launch`.
-
-    Raises
-    ------
-    ImportError
-        If gradio is not installed.
+    Without a calibration of its own the model starts at a threshold of 0.5, and the page says so. Raises ImportError if
+    gradio is not installed.
     """
     gradio = _import_gradio()
 
@@ -54,23 +40,23 @@ def build_page(model: SpeakerVerification):
         if threshold is None:
             return show("## No comparison\n\nThe threshold is empty.")
         try:
-            outcome = model.verify_files(first, second, threshold)
+            verdict = model.verify_files(first, second, threshold)
             figures = [
-                draw_attention(model, path, label)
+                attend_to_clip(model, path).draw(label) if has_attention(model) else None
                 for path, label in zip((first, second), LABELS, strict=True)
             ]
         except (OSError, ValueError) as error:
-            # The page's own copies have long names that say nothing to whoever made the recording.
+            # The uploaded copies have long names that the user has never seen.
             text = str(error)
             for path, label in zip((first, second), LABELS, strict=True):
                 text = text.replace(path, label)
             return show(f"## No comparison\n\n{text.rstrip('.')}.")
-        return show(describe(outcome), figures)
+        return show(describe(verdict), figures)
 
     shipped = model.threshold
     # System fonts: the page must look the same without a network.
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
-    with gradio.Blocks(title="Who speaks?", analytics_enabled=False) as page:
+    with gradio.Blocks(title="Same speaker?", analytics_enabled=False) as page:
         page.theme, page.css = theme, STYLE
         gradio.Markdown(
             f"# Same speaker?\n{Path(model.source).name or 'Model'}, running on this machine only."
@@ -98,32 +84,23 @@ def build_page(model: SpeakerVerification):
             gradio.Plot(show_label=False, format="png", visible=False, elem_classes="picture") for _ in LABELS
         ]
         button.click(compare, [*clips, threshold], [result, *figures], api_name="compare")
-        for clip in clips:  # or an earlier decision would stand beside other clips
+        for clip in clips:  # a decision must not outlive its clips
             clip.change(
                 lambda: show(""), None, [result, *figures], show_progress="hidden", api_visibility="private"
             )
     return page
 
 
-def describe(outcome) -> str:
-    """Write an outcome as Markdown: the decision, the score, and what was found about the recordings."""
-    lines = [f"## {'Same speaker' if outcome.decision else 'Different speakers'}"]
-    text = f"Score **{float(outcome.score):.3f}**, threshold {outcome.threshold:.3f}"
-    if outcome.probability == outcome.probability:
-        text += f", probability of the same speaker {outcome.probability:.1%}"
+def describe(verdict) -> str:
+    """Describe a `Verification` in Markdown: the decision, the score, and warnings about the recordings."""
+    lines = [f"## {'Same speaker' if verdict.decision else 'Different speakers'}"]
+    text = f"Score **{float(verdict.score):.3f}**, threshold {verdict.threshold:.3f}"
+    if verdict.probability == verdict.probability:
+        text += f", probability of the same speaker {verdict.probability:.1%}"
     lines.append(text + ".")
-    for label, utterance in zip(LABELS, outcome.utterances, strict=True):
-        # The page's copies have names that nobody gave.
+    for label, utterance in zip(LABELS, verdict.utterances, strict=True):
         lines += [f"{label}: {text.removeprefix(f'{utterance.path}: ')}." for text in utterance.warnings]
     return "\n\n".join(lines)
-
-
-def draw_attention(model: SpeakerVerification, path: str, title: str) -> Figure | None:
-    """Plot what the model attends to in a recording, as `bccmt attention` does; None where it has no attention."""
-    encoder = model.mods.embedding_model
-    if not hasattr(encoder, "forward_with_attention"):
-        return None
-    return attend_to_clip(model, path).draw(title)
 
 
 def _import_gradio():

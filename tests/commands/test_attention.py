@@ -1,4 +1,4 @@
-"""`bccmt attention`: what it draws and prints for both kinds of models, and how it refuses."""
+"""`bccmt attention`: what it plots and prints for both kinds of models, and what it refuses."""
 
 import json
 
@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from speechbrain_bccmt import cli
 from speechbrain_bccmt.attention import clip_attention
 from speechbrain_bccmt.inference.verification import SpeakerVerification
-from tests.attention.test_token_plots import expected_weights
+from tests.attention.test_clip_attention import expected_weights
 from tests.tiny_hub_folder import write_hub_folder, write_token_folder
 from tests.voices import voice
 
@@ -37,6 +37,12 @@ def clips(tmp_path):
     return paths
 
 
+@pytest.fixture(autouse=True)
+def working_folder(tmp_path, monkeypatch):
+    """Where relative paths lead, so that no plot is left in the working copy."""
+    monkeypatch.chdir(tmp_path)
+
+
 def run(*arguments):
     result = CliRunner().invoke(cli.main, ["attention", "-m", *map(str, arguments)])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
@@ -44,13 +50,13 @@ def run(*arguments):
 
 
 @pytest.mark.parametrize("name", ["token", "phonetic", "bccmt"])
-def test_a_picture_of_every_kind_of_model(models, clips, tmp_path, name):
+def test_a_plot_for_every_kind_of_model(models, clips, tmp_path, name):
     result = run(models[name], *clips, "-o", tmp_path / "picture.png")
     assert (result.exit_code, result.stdout, result.stderr) == (0, "", "")
     assert matplotlib.image.imread(tmp_path / "picture.png")[..., :3].std() > 0.05
 
 
-def test_what_is_drawn_of_which_clip(models, clips, tmp_path, monkeypatch):
+def test_what_is_plotted_of_which_clip(models, clips, tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(clip_attention, "save_figure", lambda figure, path: drawn.append(figure))
     assert run(models["bccmt"], clips[0].parents[1], "--block", 4, "--block", 1, "-o", "x.png").exit_code == 0
@@ -69,7 +75,7 @@ def test_what_is_drawn_of_which_clip(models, clips, tmp_path, monkeypatch):
         np.testing.assert_allclose(values, expected_weights(model, clip, "distillation", -1), rtol=1e-5)
 
 
-def test_numbers(models, clips):
+def test_weights_as_json(models, clips):
     result = run(models["token"], *clips, "--json", "--block", 1)
     told = [json.loads(line) for line in result.stdout.splitlines()]
     assert [entry["clip"] for entry in told] == [str(clip) for clip in clips]
@@ -94,7 +100,7 @@ def test_numbers(models, clips):
         ("token", [], "name a plot by -o, or ask for numbers by --json"),
         ("token", ["-o", "x.jpeg"], "x.jpeg: its ending is none of .png, .svg, .pdf"),
         ("token", ["-o", "x.png", "no.wav"], "no.wav: there is no such file"),
-        ("token", ["-o", "x.png", *map("{}.wav".format, range(8))], "at most 8 clips, got 9"),
+        ("token", ["-o", "x.png", *map("{}.wav".format, range(8))], "at most 8 recordings, got 9"),
     ],
 )
 def test_misuse(models, clips, name, options, message):

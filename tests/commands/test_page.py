@@ -13,9 +13,7 @@ import urllib.request
 import pytest
 import soundfile
 
-from speechbrain_bccmt.commands.page import draw_attention
-from speechbrain_bccmt.inference.verification import SpeakerVerification
-from tests.tiny_hub_folder import write_hub_folder, write_token_folder
+from tests.tiny_hub_folder import write_hub_folder
 from tests.voices import CALIBRATION, voice
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
@@ -153,12 +151,3 @@ def test_a_missing_gradio_names_the_extra(tmp_path):
         text=True,
     )
     assert done.returncode == 2 and "speechbrain_bccmt[page]" in done.stderr
-
-
-@pytest.mark.parametrize(("readout", "strips", "maps"), [("class", 4, 0), ("mean", 0, 1)])
-def test_tokens_are_drawn_as_strips_and_frames_as_maps(clips, tmp_path, readout, strips, maps):
-    folder = write_token_folder(tmp_path / "model", readout=readout)
-    model = SpeakerVerification.from_hparams(folder, run_opts={"device": "cpu"})
-    axes = draw_attention(model, clips / "one.wav", "one").axes
-    assert len([one for one in axes if one.get_ylabel().startswith("head")]) == strips
-    assert len([one for one in axes if one.images and "attended" in one.get_xlabel()]) == maps

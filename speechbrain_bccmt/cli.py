@@ -2,8 +2,7 @@
 
 Each command is a module of `speechbrain_bccmt.commands`, imported when it is called: `bccmt --help` has no need of
 torch. Exit codes: 0 done (or same speaker), 1 different or unknown speaker, 2 misuse or input that can't be used, 3 a
-fault of this package. Whatever else ends a command, such as Ctrl-C, must not be taken for a decision: 128 and the
-number of the signal, as shells have it.
+bug in this package. A signal, such as Ctrl-C, must not be taken for a decision: 128 plus its number, as in shells.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ COMMANDS = {
     "attention": "Plot attention maps of recordings.",
     "info": "Show a model's size, operations and latency.",
     "export": "Export a trained model to a hub folder or to ONNX.",
-    "demo": "Open a local page that compares two recordings.",
+    "demo": "Open a local web page that compares two recordings.",
 }
 
 
@@ -61,19 +60,20 @@ class LazyGroup(click.Group):
             with mute_libraries():
                 return super().invoke(ctx)
         except BrokenPipeError:
-            # The reader of our output has gone, as in `bccmt embed ... | head`: nothing is left to say to it.
+            # The reader of our output has gone, as in `bccmt embed ... | head`.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(SIGNALLED + getattr(signal, "SIGPIPE", 13))
 
     def main(self, *args, **options):
-        """Run the command line, and end the process; what the user can mend is one line on standard error."""
+        """Run the command line, and end the process; what the user can fix is one line on standard error."""
         try:
-            # Otherwise click itself ends the process, with 1 for Ctrl-C.
+            # In standalone mode click itself ends the process, with 1 for Ctrl-C.
             code = super().main(*args, **options | {"standalone_mode": False})
         except click.Abort:
             code = SIGNALLED + signal.SIGINT
         except click.ClickException as error:
-            _show(error.show)
+            bare = isinstance(error, getattr(click.exceptions, "NoArgsIsHelpError", ()))
+            _show(error.show if bare else lambda error=error: click.echo(_misuse(error), err=True))
             code = MISUSE
         except (OSError, ImportError, ValueError) as error:
             if os.environ.get("BCCMT_DEBUG"):
@@ -83,12 +83,17 @@ class LazyGroup(click.Group):
         except Exception:
             _show(traceback.print_exc)
             _show(
-                lambda: click.echo(
-                    "error: this is a fault of bccmt, please report it with the above", err=True
-                )
+                lambda: click.echo("error: this is a bug in bccmt, please report it with the above", err=True)
             )
             code = FAULT
         sys.exit(code)
+
+
+def _misuse(error: click.ClickException) -> str:
+    """Return the one line that says what was wrong with a command line, and where its help is."""
+    context = getattr(error, "ctx", None)
+    where = f" (see {context.command_path} --help)" if context else ""
+    return f"error: {one_line(error.format_message()).removesuffix('.')}{where}"
 
 
 def _show(write: Callable[[], None]) -> None:
@@ -103,9 +108,10 @@ def main() -> None:
     """Lightweight speaker verification.
 
     Commands that need a model take it by -m/--model: a published folder, the output folder of a training, or a
-    HuggingFace hub id (owner/model). BCCMT_DEBUG=1 shows where an error came from.
+    HuggingFace hub id (owner/model). BCCMT_MODEL names it for all commands; BCCMT_DEBUG=1 shows where an error came
+    from.
     """
-    # Names of files need not be text; in JSON this is an escape as any other.
+    # File names need not be valid text; in JSON this is an escape like any other.
     if sys.stdout is not None:
         sys.stdout.reconfigure(errors="backslashreplace")
     # Only what concerns the user reaches the screen; results go to standard output, the rest to standard error.

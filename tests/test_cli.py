@@ -34,13 +34,44 @@ def test_help_lists_every_command():
         assert name in result.output and text.split()[0] in result.output
 
 
-def test_help_needs_no_torch():
+def test_help_and_misuse_need_nothing_heavy():
     code = (
-        "import sys; from click.testing import CliRunner; from speechbrain_bccmt.cli import main\n"
+        "import sys; from click.testing import CliRunner; from speechbrain_bccmt.cli import COMMANDS, main\n"
+        "for name in COMMANDS: assert CliRunner().invoke(main, [name, '--help']).exit_code == 0\n"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
-        "assert 'torch' not in sys.modules"
+        "assert CliRunner().invoke(main, ['embed', 'a.wav']).exit_code == 2\n"
+        "assert not {'torch', 'numpy', 'scipy', 'matplotlib'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", code], check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "BCCMT_MODEL"}
+    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+
+
+def test_the_package_is_the_command_too():
+    command = [sys.executable, "-m", "speechbrain_bccmt", "--help"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("Usage: bccmt [OPTIONS]") and "identify" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "command"),
+    [
+        (["no-such-command"], "No such command", "main"),
+        (["embed", "--thing", "a.wav"], "No such option", "main embed"),
+        (["embed", "-m", "model"], "Missing argument 'FILES...'", "main embed"),
+        (["identify", "-m", "model"], "Missing argument 'STORE'", "main identify"),
+    ],
+)
+def test_misuse_is_one_line_that_names_the_help(arguments, message, command):
+    result = CliRunner().invoke(cli.main, arguments)
+    assert result.exit_code == 2 and result.stdout == "" and result.stderr.count("\n") == 1
+    assert result.stderr.startswith(f"error: {message}") and result.stderr.endswith(
+        f" (see {command} --help)\n"
+    )
+
+
+def test_no_arguments_show_the_help():
+    result = CliRunner().invoke(cli.main, [])
+    assert result.exit_code == 2 and "Commands:" in result.output
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
@@ -63,7 +94,7 @@ def test_expected_errors_are_one_line(failing, error):
     assert result.stderr == "error: a.wav: too short\n"
 
 
-def test_faults_of_ours_are_told_and_are_no_decision(failing):
+def test_bugs_are_reported_and_are_no_decision(failing):
     failing(RuntimeError("a fault of ours"))
     result = CliRunner().invoke(cli.main, ["info"])
     assert result.exit_code == 3  # 1 would say that the speakers differ

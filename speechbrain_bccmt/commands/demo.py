@@ -1,4 +1,4 @@
-"""`bccmt demo`: open a local page that compares two recordings."""
+"""`bccmt demo`: open a local web page that compares two recordings."""
 
 from __future__ import annotations
 
@@ -6,26 +6,29 @@ import contextlib
 
 import click
 
-from speechbrain_bccmt.commands.inputs import device_option, model_option
+from speechbrain_bccmt.commands import inputs
 
 
 @click.command()
-@model_option
+@inputs.model_option()
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=7860, show_default=True, help="0: any free one."
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=7860,
+    show_default=True,
+    help="Port; 0: any that is free.",
 )
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in a browser.")
-@device_option
+@inputs.device_option
 def demo(model, port, browser, device):
-    """Open a local page that compares two recordings.
+    """Open a local web page that compares two recordings.
 
-    The page is served to this machine only.
+    The page shows score, decision and attention maps, and is served to this machine only.
     """
-    from speechbrain_bccmt.commands.inputs import load_model
     from speechbrain_bccmt.commands.page import build_page
 
-    page = build_page(load_model(model, device))
-    with contextlib.suppress(KeyboardInterrupt):  # how the page is meant to be closed
+    page = build_page(inputs.load_model(model, device))
+    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C closes the page
         # gradio takes the first free port itself when it is given none.
         _, address, _ = page.launch(
             server_name="127.0.0.1",

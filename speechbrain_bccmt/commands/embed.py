@@ -8,27 +8,28 @@ from pathlib import Path
 
 import click
 
-from speechbrain_bccmt.commands.inputs import device_option, model_option
+from speechbrain_bccmt.commands import inputs
+from speechbrain_bccmt.files import temporary_sibling
 
 FORMATS = (".npz", ".safetensors", ".json", ".jsonl")
 
 
 @click.command()
-@model_option
+@inputs.model_option()
 @click.argument("files", nargs=-1, required=True)
 @click.option(
     "-o",
     "--output",
     type=click.Path(dir_okay=False),
-    help="Where to write: .npz, .safetensors, .json or .jsonl. Default: a line of JSON each on standard output.",
+    help="File to write: .npz, .safetensors, .json or .jsonl. Default: lines of JSON on standard output.",
 )
 @click.option(
     "--root",
     type=click.Path(file_okay=False, exists=True),
     help="Name recordings by their path from this folder, as a trial list does.",
 )
-@device_option
-@click.option("--quiet", is_flag=True, help="Show no progress bar.")
+@inputs.device_option
+@inputs.quiet_option
 def embed(model, files, output, root, device, quiet):
     """Embed recordings.
 
@@ -38,24 +39,19 @@ def embed(model, files, output, root, device, quiet):
     and the ids as JSON in its metadata. Recordings that cannot be used are reported on standard error, the others are
     written, and the exit code is 2.
     """
-    from speechbrain_bccmt.commands.inputs import embed_each, expand_inputs, load_model, print_warnings
-    from speechbrain_bccmt.commands.streams import one_line
-    from speechbrain_bccmt.files import temporary_sibling
-
-    if output is not None and Path(output).suffix.lower() not in FORMATS:
-        raise click.UsageError(f"{output}: its ending is none of {', '.join(FORMATS)}")
-    paths = expand_inputs(files)
+    inputs.check_ending(output, FORMATS)
+    paths = inputs.expand_inputs(files)
     names = {path: os.path.relpath(path, root).replace(os.sep, "/") if root else path for path in paths}
     if output is not None:
         with temporary_sibling(Path(output)) as temporary:
-            temporary.touch()  # now, and not after all the work, a folder that cannot be written to is reported
+            temporary.touch()  # so that a folder that cannot be written to is reported before the work
     utterances, failed = [], 0
-    for path, utterance in embed_each(load_model(model, device), paths, quiet):
-        if isinstance(utterance, Exception):
+    embed_file = inputs.load_model(model, device).embed_file
+    for path, utterance in inputs.run_each(embed_file, paths, "Embedding", quiet, skip_errors=True):
+        if utterance is None:
             failed += 1
-            click.echo(f"error: {one_line(utterance)}", err=True)
             continue
-        print_warnings(utterance.warnings)
+        inputs.print_warnings(utterance.warnings)
         if output is None:
             click.echo(json.dumps(_entry(names[path], utterance), ensure_ascii=False))
         else:
@@ -77,8 +73,6 @@ def _entry(name: str, utterance) -> dict:
 def _write(path: Path, utterances: list) -> None:
     import numpy as np
     from safetensors.numpy import save_file
-
-    from speechbrain_bccmt.files import temporary_sibling
 
     ids = [name for name, _ in utterances]
     arrays = {

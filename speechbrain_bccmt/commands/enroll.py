@@ -8,33 +8,35 @@ from pathlib import Path
 
 import click
 
-from speechbrain_bccmt.commands.inputs import device_option, model_option
+from speechbrain_bccmt.commands import inputs
 
 
 @click.command()
 @click.argument("arguments", nargs=-1, metavar="STORE NAME FILES...")
-@model_option
-@click.option("--replace", is_flag=True, help="Forget the utterances that NAME has so far.")
-@click.option("--list", "listing", is_flag=True, help="List who is enrolled: bccmt enroll --list STORE.")
+@inputs.model_option(required=False)
+@click.option("--replace", is_flag=True, help="Delete the earlier utterances of NAME first.")
+@click.option(
+    "--list", "listing", is_flag=True, help="List the enrolled speakers: bccmt enroll --list STORE."
+)
 @click.option("--delete", metavar="NAME", help="Delete a speaker: bccmt enroll --delete NAME STORE.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@device_option
-@click.option("--quiet", is_flag=True, help="Show no progress bar.")
+@inputs.json_option
+@inputs.device_option
+@inputs.quiet_option
 def enroll(arguments, model, replace, listing, delete, as_json, device, quiet):
     """Enrol speakers by name.
 
-    STORE is the file that keeps the voiceprints; it is created where there is none. FILES are recordings of the speaker
-    NAME, folders with recordings, or globs; - reads a list from standard input. They are added to those that NAME has;
-    several make a better voiceprint than one.
+    STORE is the file of voiceprints, created if missing. FILES are recordings of the speaker NAME, folders with
+    recordings, or globs; - reads a list from standard input. They are added to those that NAME has; several make a
+    better voiceprint than one.
 
     Either all FILES are enrolled or none: one that cannot be used, or is silent, is reported, and the exit code is 2.
     A store holds the voiceprints of one model, and refuses another.
     """
-    from speechbrain_bccmt.voiceprints.store import Voiceprints
-
     if listing or delete is not None:
         if (listing and delete is not None) or replace or len(arguments) != 1:
             raise click.UsageError("expected --list STORE, or --delete NAME STORE")
+        from speechbrain_bccmt.voiceprints.store import Voiceprints
+
         prints = Voiceprints(arguments[0])
         if listing:
             speakers = prints.speakers()
@@ -47,7 +49,7 @@ def enroll(arguments, model, replace, listing, delete, as_json, device, quiet):
     if len(arguments) < 3:
         raise click.UsageError("expected STORE NAME FILES..., or --list STORE, or --delete NAME STORE")
     store, name, *files = arguments
-    result = _enroll(model, store, name, files, replace, device, quiet)
+    result = _enroll(inputs.require_model(model), store, name, files, replace, device, quiet)
     if as_json:
         click.echo(_as_json(result))
     else:
@@ -59,21 +61,22 @@ def enroll(arguments, model, replace, listing, delete, as_json, device, quiet):
 
 
 def _enroll(model: str, store: str, name: str, files: list[str], replace: bool, device, quiet: bool) -> dict:
-    from speechbrain_bccmt.commands.inputs import embed_all, expand_inputs, load_model, print_warnings
     from speechbrain_bccmt.inference.fingerprint import fingerprint
     from speechbrain_bccmt.voiceprints.names import check_name
     from speechbrain_bccmt.voiceprints.store import Voiceprints
 
-    name, paths = check_name(name), expand_inputs(files)
-    verification = load_model(model, device)
+    name, paths = check_name(name), inputs.expand_inputs(files)
+    verification = inputs.load_model(model, device)
     prints = Voiceprints(store, fingerprint(verification), model)
     if Path(store).exists():
         prints.check()  # before the long work
-    utterances = list(embed_all(verification, paths, quiet).values())
+    utterances = [
+        utterance for _, utterance in inputs.run_each(verification.embed_file, paths, "Embedding", quiet)
+    ]
     silent = [utterance.path for utterance in utterances if utterance.audible_seconds == 0]
     if silent:
-        raise ValueError(f"{silent[0]}: is silent, and nobody's voice: nothing is enrolled")
-    print_warnings(dict.fromkeys(text for utterance in utterances for text in utterance.warnings))
+        raise ValueError(f"{silent[0]}: silent, nothing is enrolled")
+    inputs.print_warnings(dict.fromkeys(text for utterance in utterances for text in utterance.warnings))
     added = prints.enroll(
         name,
         [utterance.embedding for utterance in utterances],

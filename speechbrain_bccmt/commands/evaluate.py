@@ -8,6 +8,8 @@ from pathlib import Path
 
 import click
 
+from speechbrain_bccmt.commands import inputs
+
 SYSTEM = "[NAME=]FILE"
 
 
@@ -16,24 +18,29 @@ SYSTEM = "[NAME=]FILE"
     "--scores", multiple=True, metavar=SYSTEM, help="Score file of any toolkit; repeat to compare systems."
 )
 @click.option(
-    "--embeddings", multiple=True, metavar=SYSTEM, help="Embeddings, as `bccmt embed -o` writes them."
+    "--embeddings",
+    multiple=True,
+    metavar=SYSTEM,
+    help="Embeddings by `bccmt embed -o`; repeat to compare systems.",
 )
 @click.option("--trials", metavar="FILE", help="Trial list; not needed where the score file has labels.")
-@click.option("--enrolment", metavar="FILE", help="Models of the trial list, each of several utterances.")
+@click.option(
+    "--enrolment", metavar="FILE", help="Enrolment list: the utterances of each model of the trials."
+)
 @click.option("--cohort", metavar="FILE", help="Embeddings of other speakers: adds s-norm to --embeddings.")
 @click.option(
     "--subtract-mean", is_flag=True, help="Subtract the cohort's mean from --embeddings before the cosine."
 )
 @click.option(
-    "--top-n", type=click.IntRange(2), help="Adaptive s-norm: the cohort scores that count. Default: all."
+    "--top-n", type=click.IntRange(2), help="Adaptive s-norm on this many top cohort scores. Default: all."
 )
 @click.option(
-    "--conditions", metavar="FILE", help="Key file, `enrol test <condition>...`: a table by condition."
+    "--conditions", metavar="FILE", help="Key file, `enrol test <condition>...`, for a table by condition."
 )
 @click.option("--speakers", metavar="FILE", help="Lines `utterance speaker`. Default: an id's first folder.")
 @click.option("--calibration", metavar="FILE", help="Calibration JSON, for actDCF and Cllr.")
 @click.option(
-    "--calibrate-on", metavar="FILE", help="Scores of other trials, with labels, to fit a calibration on."
+    "--calibrate-on", metavar="FILE", help="Labelled scores of other trials, to fit a calibration on."
 )
 @click.option("--save-calibration", metavar="FILE", help="Fit a calibration on these scores and write it.")
 @click.option("--p-target", type=float, default=0.01, show_default=True, help="Prior of a target trial.")
@@ -43,18 +50,20 @@ SYSTEM = "[NAME=]FILE"
     "--far", type=float, default=0.01, show_default=True, help="False-alarm rate to report the miss rate at."
 )
 @click.option(
-    "--resamples", type=click.IntRange(0), default=1000, show_default=True, help="Of the bootstrap; 0: none."
+    "--resamples",
+    type=click.IntRange(0),
+    default=1000,
+    show_default=True,
+    help="Bootstrap resamples; 0: none.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the bootstrap.")
-@click.option(
-    "-o", "--output", metavar="FOLDER", help="Where results.json and the pictures go. Default: none."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Bootstrap seed.")
+@click.option("-o", "--output", metavar="FOLDER", help="Folder to write results.json and plots to.")
+@inputs.json_option
 def evaluate(**options):
     """Evaluate scores or embeddings on a trial list: EER, minDCF, actDCF, Cllr, with confidence intervals.
 
-    Confidence intervals (95 %) are by bootstrap over speakers, not over trials: they show how far the figures would
-    move with other speakers. All systems are evaluated on the same trials.
+    Confidence intervals (95 %) are by bootstrap over speakers, not over trials: they show how much the results would
+    vary with other speakers. All systems are evaluated on the same trials.
     """
     if not options["scores"] and not options["embeddings"]:
         raise click.UsageError("give --scores or --embeddings")
@@ -108,20 +117,20 @@ def evaluate(**options):
                     systems, durations, target, folder / f"eer_by_duration{suffix}", title=title
                 )
         write_results(folder / "results.json", results)
-        text += f"\n\nResults and pictures are in {folder}"
+        text += f"\n\nResults and plots are in {folder}"
     n_target = int(target.sum())
     head = f"{len(target):,} trials: {n_target:,} target, {len(target) - n_target:,} non-target"
     click.echo(json.dumps(results) if options["as_json"] else f"{head}\n\n{text}")
 
 
 def _split(argument: str) -> tuple[str | None, str]:
-    """Split NAME=FILE; a file that exists under the whole name is that file, and has no name."""
+    """Split NAME=FILE; where a file has the whole name, it is that file, without a name."""
     name, separator, path = argument.partition("=")
     return (None, argument) if not separator or Path(argument).exists() else (name, path)
 
 
 def _named(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Return names and files: a file's own name where none is given, with the folders that distinguish it."""
+    """Return names and files; the default name is the file's, with the folders that distinguish it."""
     split = [_split(argument) for argument in arguments]
     unnamed = {
         path: (*Path(path).absolute().parent.parts, Path(path).stem) for name, path in split if name is None
@@ -136,7 +145,7 @@ def _named(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _systems(options: dict):
-    """Return the scores of each system on the same trials, the trials, their labels, and the shorter side's seconds."""
+    """Return each system's scores on the same trials, the trials, their labels, and the seconds of the shorter side."""
     from speechbrain_bccmt.trials.read import read_trials
     from speechbrain_bccmt.trials.scores import read_scores
 
@@ -145,7 +154,7 @@ def _systems(options: dict):
         trials = read_trials(options["trials"], enrolment=options["enrolment"])
     systems, target, durations = {}, None if trials is None else trials.target, None
     for name, path in _named(options["scores"]):
-        # The first file stands for a list that is not given: the others are brought into its order.
+        # Without a trial list, the first file's order is that of all.
         scored = read_scores(path, trials)
         trials = trials or scored.trials
         if target is not None and len(scored) != len(target):
@@ -200,7 +209,7 @@ def _score_embeddings(path: str, trials, options: dict):
 
 
 def _speakers(trials, path: str | None):
-    """Return the speakers of each trial's sides, or None and why they are not known."""
+    """Return the speakers of both sides of each trial, or None and the reason."""
     from speechbrain_bccmt.trials.trial_list import trial_speakers
 
     if trials is None:
@@ -221,7 +230,7 @@ def _speakers(trials, path: str | None):
 
 
 def _calibrations(options: dict, systems: dict, point) -> dict:
-    """Return the calibration of each system: one for all from a file, or fitted on other trials."""
+    """Return the calibration of the system, from a file or fitted on other trials."""
     from speechbrain_bccmt.scoring.calibration import Calibration
     from speechbrain_bccmt.trials.scores import read_scores
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from speechbrain_bccmt.commands.inputs import model_option, require_model
+from speechbrain_bccmt.commands import inputs
 
 INT8 = ("dynamic", "static")
 
@@ -18,15 +18,18 @@ def export() -> None:
 
 @export.command()
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@model_option
+@inputs.model_option()
 @click.option("--calibration", type=click.Path(path_type=Path), help="Calibration JSON to ship.")
 @click.option(
     "--scores",
     type=click.Path(path_type=Path),
-    help="scores.txt of a verification: the card reports its error rates, and the calibration is fitted on it.",
+    help="scores.txt of a verification: fits the calibration, and the card reports its error rates.",
 )
 @click.option(
-    "--p-target", default=0.01, show_default=True, help="Prior of a target trial, for the fit on --scores."
+    "--p-target",
+    default=0.01,
+    show_default=True,
+    help="Prior of a target trial, to calibrate on --scores for.",
 )
 @click.option("--test-set", help="Name of the trials of --scores, for the card.")
 @click.option("--data", help="What the model was trained on, for the card.")
@@ -39,31 +42,31 @@ def export() -> None:
     "examples",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Recording to publish with the model; give two of one speaker. None is taken unasked: only such as its "
-    "speaker and its licence allow, or synthetic ones of `python -m speechbrain_bccmt.demo_corpus`.",
+    help="Recording to publish with the model; give two of one speaker. Use only what its speaker and its licence "
+    "allow, or synthetic speech of `python -m speechbrain_bccmt.demo_corpus`.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier export.")
 @click.option("--push", "repo_id", metavar="OWNER/MODEL", help="Upload to the HuggingFace hub.")
-@click.option("--private", is_flag=True, help="Make a new repository of --push private.")
+@click.option("--private", is_flag=True, help="Make the repository private if --push creates it.")
 def hub(
-    out: Path,
-    model: str | None,
-    calibration: Path | None,
-    scores: Path | None,
-    p_target: float,
-    test_set: str | None,
-    data: str | None,
-    licence: str | None,
-    language: str | None,
-    examples: tuple[Path, ...],
-    overwrite: bool,
-    repo_id: str | None,
-    private: bool,
-) -> None:
-    """Write a folder that SpeechBrain and this package load, from the output folder of a training (-m).
+    out,
+    model,
+    calibration,
+    scores,
+    p_target,
+    test_set,
+    data,
+    licence,
+    language,
+    examples,
+    overwrite,
+    repo_id,
+    private,
+):
+    """Export a trained model to a folder that SpeechBrain and this package load.
 
-    OUT gets hyperparams.yaml, the parameters (.ckpt and .safetensors), label encoder, calibration.json, config.json
-    and a model card.
+    MODEL is the output folder of a training. OUT gets hyperparams.yaml, config.json, the parameters (.ckpt and
+    .safetensors), the label encoder, calibration.json and a model card.
     """
     from speechbrain_bccmt.export.hub import export_hub, push_to_hub
     from speechbrain_bccmt.inference.parameters import HUB_ID
@@ -88,7 +91,7 @@ def hub(
     card = {"results": results, "test_set": test_set, "data": data, "licence": licence, "language": language}
     if repo_id:
         card["model"] = repo_id
-    export_hub(require_model(model), out, fitted, card, examples, overwrite)
+    export_hub(model, out, fitted, card, examples, overwrite)
     click.echo(f"Wrote {out}", err=True)
     if fitted is None:
         click.echo("No threshold is shipped: give --scores or --calibration.", err=True)
@@ -102,55 +105,50 @@ def hub(
 
 @export.command()
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@model_option
+@inputs.model_option()
 @click.option(
     "--graph",
     "graphs",
     multiple=True,
     type=click.Choice(["features", "waveform", "sherpa"]),
-    help="What to write; repeat for several. Default: features and waveform, and sherpa where it fits the model.",
+    help="Graph to write; repeat for several. Default: features, waveform, and sherpa if the model allows.",
 )
-@click.option("--with-lengths", is_flag=True, help="Add an input for the lengths of a padded batch.")
-@click.option("--language", default="unknown", show_default=True, help="Language, for sherpa-onnx to show.")
+@click.option("--with-lengths", is_flag=True, help="Add an input for the lengths of padded batches.")
+@click.option("--language", default="unknown", show_default=True, help="Language that sherpa-onnx shows.")
 @click.option(
-    "--int8", multiple=True, type=click.Choice(INT8), help="Write 8-bit graphs as well; repeat for both."
+    "--int8", multiple=True, type=click.Choice(INT8), help="Also write 8-bit graphs; repeat for both."
 )
 @click.option(
     "--speech",
-    "speech",
     multiple=True,
-    type=click.Path(path_type=Path),
-    help="Recordings, or folders of them, to calibrate `--int8 static` on.",
+    metavar="FILES",
+    help="Recording, folder or glob to calibrate `--int8 static` on; repeat for several.",
 )
-@click.option("--utterances", default=100, show_default=True, help="How many recordings of --speech to use.")
-def onnx(
-    out: Path,
-    model: str | None,
-    graphs: tuple[str, ...],
-    with_lengths: bool,
-    language: str,
-    int8: tuple[str, ...],
-    speech: tuple[Path, ...],
-    utterances: int,
-) -> None:
-    """Write ONNX graphs of MODEL into the folder OUT: features.onnx, waveform.onnx and sherpa.onnx.
+@click.option(
+    "--utterances",
+    type=click.IntRange(1),
+    default=100,
+    show_default=True,
+    help="Recordings of --speech to calibrate on, spread evenly.",
+)
+def onnx(out, model, graphs, with_lengths, language, int8, speech, utterances):
+    """Export a model to ONNX graphs in the folder OUT: features.onnx, waveform.onnx and sherpa.onnx.
 
     The first takes the features of the model's front end, the second waveforms in [-1, 1]. The third is for
     sherpa-onnx, which computes Kaldi features of its own.
     """
+    if ("static" in int8) != bool(speech):
+        raise click.UsageError("--int8 static and --speech go together: static ranges are measured on speech")
+    if int8 and with_lengths:
+        raise click.UsageError("8-bit graphs are made without lengths: leave out --with-lengths")
+    files = _choose_speech(speech, utterances) if speech else []
+
     from speechbrain_bccmt.export.onnx import export_onnx
-    from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
+    from speechbrain_bccmt.export.quantise import quantise_dynamic, quantise_static, read_inputs
     from speechbrain_bccmt.export.sherpa import fits_sherpa
     from speechbrain_bccmt.inference.model_folder import load_speaker_model
 
-    if ("static" in int8) != bool(speech):
-        raise click.UsageError(
-            "--int8 static and --speech go together: speech is what the ranges are taken from"
-        )
-    if int8 and with_lengths:
-        raise click.UsageError("8-bit graphs are made without lengths: leave out --with-lengths")
-    files = find_speech(speech, utterances) if speech else []
-    loaded = load_speaker_model(require_model(model))
+    loaded = load_speaker_model(model)
     chosen = bool(graphs)
     if not chosen:
         graphs = ("features", "waveform", "sherpa")[: 3 if fits_sherpa(loaded) and not with_lengths else 2]
@@ -161,11 +159,20 @@ def onnx(
         if "dynamic" in int8:
             written.append(quantise_dynamic(path, path.with_suffix(".int8-dynamic.onnx")))
         if "static" in int8:
-            inputs = read_inputs(loaded, files, graph)
+            arrays = read_inputs(loaded, files, graph)
             written.append(
-                quantise_static(path, path.with_suffix(".int8-static.onnx"), inputs, progress=True)
+                quantise_static(path, path.with_suffix(".int8-static.onnx"), arrays, progress=True)
             )
         for file in written:
             click.echo(f"{file} ({file.stat().st_size / 1e6:.2f} MB)")
     if not chosen and "sherpa" not in graphs:
         click.echo("No graph for sherpa-onnx: --graph sherpa writes it, or says why it cannot.", err=True)
+
+
+def _choose_speech(speech: tuple[str, ...], count: int) -> list[Path]:
+    """Return at most `count` recordings, evenly over all that are named."""
+    files = [Path(path) for path in inputs.expand_inputs(speech)]
+    if missing := [path for path in files if not path.exists()]:
+        raise FileNotFoundError(f"{missing[0]}: there is no such file")
+    count = min(count, len(files))
+    return [files[index * len(files) // count] for index in range(count)]

@@ -7,30 +7,28 @@ import platform
 
 import click
 
-from speechbrain_bccmt.commands.inputs import device_option, model_option
+from speechbrain_bccmt.commands import inputs
 
 
 @click.command()
-@model_option
-@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of the CPU.")
+@inputs.model_option()
+@click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
 @click.option(
     "--repeats",
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
-    help="Of each timing; the median counts.",
+    help="Runs of each timing, of which the median is shown.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@device_option
+@inputs.json_option
+@inputs.device_option
 def info(model, threads, repeats, as_json, device):
     """Show a model's size, operations, and latency on this machine.
 
-    Operations are multiply-accumulates of the encoder on one second; latency is from waveform to embedding, one
-    utterance at a time.
+    Operations are multiply-accumulates of the encoder on one second of speech; latency is from waveform to embedding,
+    one utterance at a time.
     """
-    from speechbrain_bccmt.commands.inputs import load_model
-
-    result = _describe(load_model(model, device), threads, repeats)
+    result = _describe(inputs.load_model(model, device), threads, repeats)
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else _table(result))
 
 
@@ -42,7 +40,7 @@ def _describe(verification, threads: int, repeats: int) -> dict:
     from speechbrain_bccmt.profiling import count_macs, count_parameters, latency_ms
 
     class Whole(torch.nn.Module):
-        """From waveform to embedding; a sample is to `latency_ms` what a frame of one mel is."""
+        """From waveform to embedding; `latency_ms` sees a sample as a frame of one mel."""
 
         def __init__(self):
             super().__init__()
@@ -99,14 +97,14 @@ def _machine(device: str) -> str:
 
 def _table(result: dict) -> str:
     calibration = result["calibration"]
-    told = "none: give --threshold to bccmt verify"
+    threshold = "none: give --threshold to bccmt verify"
     if calibration is not None:
-        told = (
+        threshold = (
             f"threshold {result['threshold']:.4f}, for {100 * calibration['p_target']:g} % target trials, "
             f"miss {calibration['c_miss']:g}, false alarm {calibration['c_fa']:g}"
         )
         if calibration["fitted_on"]:
-            told += f"; fitted on {calibration['fitted_on']}, EER {100 * calibration['eer']:.2f} %"
+            threshold += f"; fitted on {calibration['fitted_on']}, EER {100 * calibration['eer']:.2f} %"
     latency = ", ".join(f"{length} {value:.1f} ms" for length, value in result["latency_ms"].items())
     where = (
         f"{result['threads']} thread{'s' * (result['threads'] > 1)}, " if result["device"] == "cpu" else ""
@@ -120,7 +118,7 @@ def _table(result: dict) -> str:
         ),
         ("latency", f"{latency} (waveform to embedding, {where}{result['machine']})"),
         ("embedding", f"{result['embedding_size']} values"),
-        ("calibration", told),
+        ("calibration", threshold),
         ("sample rate", f"{result['sample_rate']} Hz (others are resampled)"),
         ("shortest", f"{result['min_seconds']:g} s"),
     ]

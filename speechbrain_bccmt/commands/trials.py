@@ -13,30 +13,34 @@ FORMATS = ("voxceleb", "kaldi", "sdsv", "csv")
 @click.argument("corpus", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
-    "--targets", type=click.IntRange(1), default=5000, show_default=True, help="Trials of one speaker."
+    "--targets", type=click.IntRange(1), default=5000, show_default=True, help="Target trials to draw."
 )
 @click.option(
-    "--nontargets", type=click.IntRange(1), default=5000, show_default=True, help="Trials of two speakers."
+    "--nontargets", type=click.IntRange(1), default=5000, show_default=True, help="Non-target trials to draw."
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1986, show_default=True, help="Of the draw.")
-@click.option("--within", metavar="COLUMN", help="Column, such as gender, in which two speakers must agree.")
+@click.option("--seed", type=click.IntRange(min=0), default=1986, show_default=True, help="Seed of the draw.")
 @click.option(
-    "--embeddings", metavar="FILE", help="Of the utterances, by `bccmt embed --root`: draws a hard list."
+    "--within", metavar="COLUMN", help="Column, such as gender, that both speakers of a trial share."
+)
+@click.option(
+    "--embeddings", metavar="FILE", help="Embeddings by `bccmt embed --root`, to draw hard non-target trials."
 )
 @click.option(
     "--nearest",
     type=click.IntRange(1),
     default=5,
     show_default=True,
-    help="Hard list: a speaker meets so many others, the most similar ones.",
+    help="With --embeddings: pair a speaker with this many of the most similar ones.",
 )
-@click.option("--format", "kind", type=click.Choice(FORMATS), default="voxceleb", show_default=True)
+@click.option(
+    "--format", "kind", type=click.Choice(FORMATS), default="voxceleb", show_default=True, help="Of OUT."
+)
 def trials(corpus, out, targets, nontargets, seed, within, embeddings, nearest, kind):
     """Draw a random trial list in which each speaker has the same weight.
 
     CORPUS is a folder laid out as VoxCeleb, wav/<speaker>/<session>/<utterance>, or a CSV with the columns ID (or
-    utterance) and spk_id (or speaker). OUT is the list; it ends in .gz to be gzipped. Where there are fewer trials than
-    asked for, all are taken. Target trials are between sessions where a speaker has several.
+    utterance) and spk_id (or speaker). OUT is the list to write, gzipped if it ends in .gz. If there are fewer trials
+    than asked for, all are taken. Target trials join different sessions of speakers who have several.
     """
     from speechbrain_bccmt.corpora.layout import find_utterances
     from speechbrain_bccmt.trials.draw import make_trials, read_speakers

@@ -7,32 +7,29 @@ import math
 
 import click
 
-from speechbrain_bccmt.commands.inputs import device_option, model_option
+from speechbrain_bccmt.commands import inputs
 
 
 @click.command()
-@model_option
+@inputs.model_option()
 @click.argument("recordings", nargs=-1, metavar="A B")
 @click.option(
     "--enrol",
     "enrolment",
     multiple=True,
     metavar="FILE",
-    help="A recording of side A; may be given several times. All other recordings are then side B.",
+    help="Recording of side A; repeat for several. All other recordings are then side B.",
 )
-@click.option(
-    "--threshold", type=float, help="Score from which on it is the same speaker. Default: the model's."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@device_option
+@inputs.threshold_option
+@inputs.json_option
+@inputs.device_option
 def verify(model, recordings, enrolment, threshold, as_json, device):
     """Verify that two recordings are of the same speaker.
 
-    A and B are recordings; a folder or a quoted glob stands for several of one speaker. Exit code 0: same speaker, 1:
-    different speakers, 2: misuse.
-    """
-    from speechbrain_bccmt.commands.inputs import embed_all, expand_inputs, load_model, print_warnings
+    A and B are recordings; a folder or a quoted glob stands for several of one speaker.
 
+    Exit code 0: same speaker, 1: different speakers, 2: misuse, or a recording that cannot be used.
+    """
     if not enrolment and len(recordings) != 2:
         raise click.UsageError(
             f"expected two recordings, got {len(recordings)}; several on side A go by --enrol"
@@ -40,34 +37,32 @@ def verify(model, recordings, enrolment, threshold, as_json, device):
     if enrolment and not recordings:
         raise click.UsageError("expected recordings to compare with those of --enrol")
     if "-" in (*enrolment, *recordings):
-        raise click.UsageError("a list on standard input does not say which side each recording is on")
+        raise click.UsageError("- does not say which side each recording of a list is on: name the files")
     sides = (enrolment, recordings) if enrolment else (recordings[:1], recordings[1:])
-    enrolment, test = (expand_inputs(side) for side in sides)
-    if threshold is not None and not math.isfinite(threshold):
-        raise click.UsageError(f"--threshold is {threshold}, expected a finite number")
-    verification = load_model(model, device)
+    enrolment, test = (inputs.expand_inputs(side) for side in sides)
+    verification = inputs.load_model(model, device)
     threshold = verification.resolve_threshold(threshold)  # before the long work
-    embedded = embed_all(verification, enrolment + test)
+    embedded = dict(inputs.run_each(verification.embed_file, dict.fromkeys(enrolment + test), "Embedding"))
     utterances = ([embedded[path] for path in side] for side in (enrolment, test))
-    outcome = verification.verify_utterances(*utterances, threshold)
-    print_warnings(outcome.warnings)
-    known = math.isfinite(outcome.probability)
+    verdict = verification.verify_utterances(*utterances, threshold)
+    inputs.print_warnings(verdict.warnings)
+    known = math.isfinite(verdict.probability)
     result = {
-        "decision": "same" if outcome.decision else "different",
-        "score": round(float(outcome.score), 6),
-        "threshold": round(outcome.threshold, 6),
-        "probability": round(outcome.probability, 6) if known else None,
-        "llr": round(outcome.llr, 6) if known else None,
+        "decision": "same" if verdict.decision else "different",
+        "score": round(float(verdict.score), 6),
+        "threshold": round(verdict.threshold, 6),
+        "probability": round(verdict.probability, 6) if known else None,
+        "llr": round(verdict.llr, 6) if known else None,
         "enrolment": enrolment,
         "test": test,
-        "seconds": {utterance.path: round(utterance.seconds, 3) for utterance in outcome.utterances},
-        "warnings": list(outcome.warnings),
+        "seconds": {utterance.path: round(utterance.seconds, 3) for utterance in verdict.utterances},
+        "warnings": list(verdict.warnings),
     }
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
     else:
         click.echo(_table(result))
-    click.get_current_context().exit(0 if outcome.decision else 1)
+    click.get_current_context().exit(0 if verdict.decision else 1)
 
 
 def _table(result: dict) -> str:

@@ -20,7 +20,6 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio.recording import find_recordings
 from speechbrain_bccmt.evaluation.summary import summarise
 from speechbrain_bccmt.export.onnx import load_session
 from speechbrain_bccmt.files import temporary_sibling
@@ -126,40 +125,6 @@ def quantise_static(
             extra_options={"CalibMovingAverage": True, "CalibMaxIntermediateOutputs": 32},
         )
     return Path(target)
-
-
-def find_speech(paths: Iterable[str | Path], count: int) -> list[Path]:
-    """Choose recordings to calibrate on, evenly over all that there are.
-
-    Parameters
-    ----------
-    paths : iterable of str or Path
-        Recordings, or folders that are searched for them.
-    count : int
-        How many to choose at most.
-
-    Returns
-    -------
-    list of Path
-        The recordings.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a path does not exist, or a folder holds no recording.
-    ValueError
-        If no path is given, or `count` is not positive.
-    """
-    if count < 1:
-        raise ValueError(f"{count} recordings to calibrate on: expected at least 1")
-    files: list[Path] = []
-    for path in map(Path, paths):
-        if not path.exists():
-            raise FileNotFoundError(f"no recording or folder at {path}")
-        files += map(Path, find_recordings(path)) if path.is_dir() else [path]
-    if not files:
-        raise ValueError("no recordings are named to calibrate on")
-    return [files[index * len(files) // min(count, len(files))] for index in range(min(count, len(files)))]
 
 
 def read_inputs(model: SpeakerModel, files: Iterable[Path], graph: str) -> Iterator[np.ndarray]:

@@ -112,7 +112,7 @@ def test_warnings_go_to_standard_error(folder, files, tmp_path):
         (["a.wav"], "expected two recordings, got 1"),
         (["a.wav", "b.wav", "c.wav"], "expected two recordings, got 3; several on side A go by --enrol"),
         (["--enrol", "a.wav"], "expected recordings to compare"),
-        (["-", "a.wav"], "standard input does not say which side"),
+        (["-", "a.wav"], "- does not say which side"),
         (["a.wav", "b.wav", "--threshold", "nan"], "--threshold is nan"),
         (["a.wav", "b.wav", "--threshold", "high"], "not a valid float"),
         (["no*match", "b.wav"], "no*match: matches no file"),

@@ -11,7 +11,7 @@ from speechbrain.processing.features import STFT, InputNormalization
 from speechbrain_bccmt import bccmt_tiny
 from speechbrain_bccmt.export.fbank import ExportFbank
 from speechbrain_bccmt.export.onnx import FeaturesToEmbedding, export_onnx, load_session
-from speechbrain_bccmt.export.quantise import find_speech, quantise_dynamic, quantise_static, read_inputs
+from speechbrain_bccmt.export.quantise import quantise_dynamic, quantise_static, read_inputs
 from speechbrain_bccmt.features import KaldiFbank, frame_count
 from speechbrain_bccmt.inference.embedding import embed_waveforms
 from speechbrain_bccmt.inference.model_folder import SpeakerModel, load_speaker_model
@@ -160,14 +160,7 @@ def test_mistakes_are_told(model, graphs, tmp_path):
         quantise_static(graphs["features", False], tmp_path / "x.onnx", [])
     with pytest.raises(ValueError, match="lengths"):
         quantise_static(graphs["features", True], tmp_path / "x.onnx", [np.zeros((1, 50, 80))])
-    with pytest.raises(FileNotFoundError, match="nothing"):
-        find_speech([tmp_path / "nothing"], 3)
-    with pytest.raises(FileNotFoundError, match="holds no recording"):
-        find_speech([tmp_path], 3)
-    with pytest.raises(ValueError, match="no recordings are named"):
-        find_speech([], 3)
     (tmp_path / "text.wav").write_text("no sound")
-    assert find_speech([tmp_path], 3) == [tmp_path / "text.wav"]
     with pytest.raises(ValueError, match=r"text\.wav"):
         list(read_inputs(model, [tmp_path / "text.wav"], "features"))
     with pytest.raises(ValueError, match=r"text\.wav is not a usable ONNX file"):

@@ -32,6 +32,12 @@ SYSTEM = "[NAME=]FILE"
     "--subtract-mean", is_flag=True, help="Subtract the cohort's mean from --embeddings before the cosine."
 )
 @click.option(
+    "--quality-trials",
+    metavar="FILE",
+    help="Trial list of other speakers over the same --embeddings: calibrates on it, by the score alone and with the "
+    "durations and norms of both sides.",
+)
+@click.option(
     "--top-n", type=click.IntRange(2), help="Adaptive s-norm on this many top cohort scores. Default: all."
 )
 @click.option(
@@ -73,6 +79,10 @@ def evaluate(**options):
         raise click.UsageError("--cohort needs --embeddings: scores alone can't be normalised")
     if options["subtract_mean"] and not options["cohort"]:
         raise click.UsageError("--subtract-mean needs --cohort, whose mean it is")
+    if options["quality_trials"] and (
+        not options["embeddings"] or options["calibration"] or options["calibrate_on"]
+    ):
+        raise click.UsageError("--quality-trials goes with --embeddings, and without another calibration")
     if options["calibration"] and options["calibrate_on"]:
         raise click.UsageError("give --calibration or --calibrate-on, not both")
 
@@ -85,9 +95,9 @@ def evaluate(**options):
     )
 
     point = OperatingPoint(options["p_target"], options["c_miss"], options["c_fa"], options["far"])
-    systems, trials, target, durations = _systems(options)
+    systems, trials, target, durations, calibrations = _systems(options, point)
     speakers, why_none = _speakers(trials, options["speakers"])
-    calibrations = _calibrations(options, systems, point)
+    calibrations |= _calibrations(options, systems, point)
     figures = {
         name: evaluate_system(
             scores, target, point, calibrations.get(name), speakers, options["resamples"], options["seed"]
@@ -144,12 +154,12 @@ def _named(arguments: Sequence[str]) -> list[tuple[str, str]]:
     return [(names[path] if name is None else name, path) for name, path in split]
 
 
-def _systems(options: dict):
+def _systems(options: dict, point):
     """Return each system's scores on the same trials, the trials, their labels, and the seconds of the shorter side."""
     from speechbrain_bccmt.trials.read import read_trials
     from speechbrain_bccmt.trials.scores import read_scores
 
-    trials = None
+    trials, calibrations = None, {}
     if options["trials"]:
         trials = read_trials(options["trials"], enrolment=options["enrolment"])
     systems, target, durations = {}, None if trials is None else trials.target, None
@@ -168,10 +178,11 @@ def _systems(options: dict):
         target = scored.target
         _add(systems, name, scored.scores)
     for name, path in _named(options["embeddings"]):
-        found, durations = _score_embeddings(path, trials, options)
+        found, durations, own = _score_embeddings(path, trials, options, point)
         for kind, scores in found.items():
             _add(systems, f"{name}, {kind}", scores)
-    return systems, trials, target, durations
+        calibrations |= {f"{name}, {kind}": calibration for kind, calibration in own.items()}
+    return systems, trials, target, durations, calibrations
 
 
 def _add(systems: dict, name: str, scores) -> None:
@@ -180,8 +191,8 @@ def _add(systems: dict, name: str, scores) -> None:
     systems[name] = scores
 
 
-def _score_embeddings(path: str, trials, options: dict):
-    """Score the trials by cosine, and with a cohort by s-norm."""
+def _score_embeddings(path: str, trials, options: dict, point):
+    """Score the trials by cosine, with a cohort by s-norm, and with other trials by quality-aware calibration."""
     import numpy as np
 
     from speechbrain_bccmt.inference.embedding_files import read_embeddings
@@ -205,7 +216,43 @@ def _score_embeddings(path: str, trials, options: dict):
         if trials.models is not None:
             enrolled = np.array([seconds[list(model.utterances)].sum() for model in trials.models])
         durations = np.minimum(enrolled[trials.enrol], seconds[trials.test])
-    return {name: np.asarray(scores, dtype=np.float64) for name, scores in found.items()}, durations
+    calibrations = {}
+    if options["quality_trials"]:
+        found["quality-aware"], calibrations = _calibrate_by_quality(
+            embeddings, trials, found["cosine"], options, point
+        )
+    return (
+        {name: np.asarray(scores, dtype=np.float64) for name, scores in found.items()},
+        durations,
+        calibrations,
+    )
+
+
+def _calibrate_by_quality(embeddings, trials, scores, options: dict, point):
+    """Calibrate cosine scores on other trials, alone and with the quality of both sides.
+
+    Returns the log-likelihood ratios with quality, and the calibrations of both systems.
+    """
+    from speechbrain_bccmt.scoring.calibration import Calibration
+    from speechbrain_bccmt.scoring.cosine import cosine_scores
+    from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
+    from speechbrain_bccmt.trials.read import read_trials
+
+    if trials.models is not None:
+        raise click.UsageError("--quality-trials calibrates trials between utterances, not models")
+    other = read_trials(options["quality_trials"])
+    measures = []
+    for listed in (other, trials):
+        rows = embeddings.rows_of(listed.ids)
+        seconds = None if embeddings.seconds is None else embeddings.seconds[rows]
+        measures.append(quality_measures(seconds, embeddings.vectors[rows]))
+    pairs = other.enrol, other.test
+    others = cosine_scores(embeddings.vectors[embeddings.rows_of(other.ids)], *pairs)
+    fitted_on = Path(options["quality_trials"]).name
+    fusion = QualityFusion.fit(others, other.target, *pairs, measures[0], **point.costs, fitted_on=fitted_on)
+    alone = Calibration.fit(others[other.target], others[~other.target], **point.costs, fitted_on=fitted_on)
+    llrs = fusion.llr(scores, trials.enrol, trials.test, measures[1])
+    return llrs, {"cosine": alone, "quality-aware": Calibration(1.0, 0.0, **point.costs, fitted_on=fitted_on)}
 
 
 def _speakers(trials, path: str | None):

@@ -7,7 +7,9 @@ import pytest
 from click.testing import CliRunner
 
 from speechbrain_bccmt import cli
-from speechbrain_bccmt.scoring import Calibration, equal_error_rate, min_dcf
+from speechbrain_bccmt.scoring import Calibration, cllr, cosine_scores, equal_error_rate, min_dcf
+from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
+from speechbrain_bccmt.trials.read import read_trials
 
 SPEAKERS, EACH = 8, 4
 
@@ -114,6 +116,36 @@ def test_embeddings_score_as_their_score_file(folder):
     assert list(found) == ["e, cosine", "e, s-norm"]
     assert found["e, cosine"]["eer"] == pytest.approx(direct["eer"], abs=1e-3)
     assert found["e, s-norm"]["mean_target"] != found["e, cosine"]["mean_target"]
+
+
+def test_quality_of_both_sides_calibrates_beside_the_score(folder):
+    """Durations and norms count as they count in `QualityFusion`; the same trials serve for both here."""
+    common = (
+        "--embeddings",
+        folder / "e.npz",
+        "--trials",
+        folder / "trials.txt",
+        "--resamples",
+        0,
+        "--p-target",
+        0.2,
+    )
+    found = figures(*common, "--quality-trials", folder / "trials.txt")
+    assert list(found) == ["e, cosine", "e, quality-aware"]
+    alone, aware = found.values()
+    trials, file = read_trials(folder / "trials.txt"), np.load(folder / "e.npz")
+    place = {name: row for row, name in enumerate(file["ids"].tolist())}
+    rows = [place[name] for name in trials.ids]
+    measures = quality_measures(file["seconds"][rows], file["embeddings"][rows])
+    sides = trials.enrol, trials.test, measures
+    scores = cosine_scores(file["embeddings"][rows], *sides[:2])
+    llrs = QualityFusion.fit(scores, trials.target, *sides, p_target=0.2).llr(scores, *sides)
+    assert aware["cllr"] == pytest.approx(cllr(llrs[trials.target], llrs[~trials.target]), rel=1e-4)
+    # Fitted on the very trials, the regression with more inputs cannot be worse by its own measure.
+    assert aware["cllr"] < alone["cllr"] and {"act_dcf", "cllr"} <= alone.keys()
+    assert (
+        "goes with --embeddings" in run("--scores", folder / "a.txt", "--quality-trials", "x", code=2).stderr
+    )
 
 
 def test_pictures_and_results_are_written(folder, tmp_path):

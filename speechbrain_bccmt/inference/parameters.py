@@ -7,13 +7,17 @@ pretrained model.
 """
 
 import contextlib
+import functools
 import importlib
 import re
+import socket
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import safetensors.torch
 import torch
+from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HfHubHTTPError
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.checkpoints import (
@@ -289,11 +293,32 @@ def hub_errors() -> tuple[type[Exception], ...]:
 
 
 def fetch_from_hub(source: str, filename: str) -> Path:
-    """Fetch one file of a HuggingFace hub repository, or find it in the cache."""
+    """Fetch one file of a HuggingFace hub repository, or find it in the cache.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the repository has no such file, or it is not in the cache where the hub is out of reach. Without a network
+        that takes no time: the client itself would try again for half a minute.
+    """
+    reason = "the hub is out of reach"
+    if constants.HF_HUB_OFFLINE or _hub_has_address():
+        try:
+            return Path(fetch(filename, source))
+        except (*hub_errors(), OSError, ValueError) as error:
+            reason = f"{type(error).__name__}: {error}"
+    elif isinstance(cached := try_to_load_from_cache(source, filename), str):
+        return Path(cached)
+    raise FileNotFoundError(
+        f"no model at '{source}': there is no such folder, and {filename} could not be "
+        f"fetched from the HuggingFace hub repository of that name ({reason})"
+    )
+
+
+@functools.lru_cache(maxsize=1)
+def _hub_has_address() -> bool:
+    """Return whether the name of the hub can be resolved: it cannot where there is no network."""
     try:
-        return Path(fetch(filename, source))
-    except (*hub_errors(), OSError, ValueError) as error:
-        raise FileNotFoundError(
-            f"no model at '{source}': there is no such folder, and {filename} could not be "
-            f"fetched from the HuggingFace hub repository of that name ({type(error).__name__}: {error})"
-        ) from error
+        return bool(socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None))
+    except OSError:
+        return False

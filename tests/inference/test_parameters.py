@@ -59,8 +59,19 @@ def test_hub_id_goes_to_the_hub(tmp_path, monkeypatch):
         return tmp_path / filename
 
     monkeypatch.setattr("speechbrain_bccmt.inference.parameters.fetch", fetch)
+    monkeypatch.setattr("speechbrain_bccmt.inference.parameters._hub_has_address", lambda: True)
     assert find_checkpoint_file("owner/model") == tmp_path / "embedding_model.safetensors"
     assert asked == [("embedding_model.safetensors", "owner/model")]
+
+
+def test_no_network_is_noticed_at_once(monkeypatch):
+    """The hub's client would try again for half a minute."""
+    monkeypatch.setattr("speechbrain_bccmt.inference.parameters._hub_has_address", lambda: False)
+    monkeypatch.setattr("speechbrain_bccmt.inference.parameters.fetch", lambda *_: pytest.fail("asked"))
+    with pytest.raises(
+        FileNotFoundError, match="'a/b': there is no such folder, and .*the hub is out of reach"
+    ):
+        find_checkpoint_file("a/b")
 
 
 def test_hub_without_network(tmp_path, monkeypatch):

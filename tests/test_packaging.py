@@ -1,6 +1,7 @@
 """What is written in several places agrees, and the Makefile does what it says."""
 
 import ast
+import importlib
 import os
 import re
 import subprocess
@@ -109,3 +110,13 @@ def test_makefile_names_the_python_versions_it_wants(tmp_path):
         "3.10 to 3.13" in done.stderr and "Python 3.9.2" in done.stderr and "PYTHON=python3.12" in done.stderr
     )
     assert not (tmp_path / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    "room", sorted(path.parent.name for path in (ROOT / "speechbrain_bccmt").glob("*/__init__.py"))
+)
+def test_every_public_name_of_a_room_is_there(room):
+    module = importlib.import_module(f"speechbrain_bccmt.{room}")
+    assert module.__doc__
+    for name in getattr(module, "__all__", ()):
+        assert getattr(module, name) is not None

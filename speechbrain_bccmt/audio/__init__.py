@@ -1,1 +1,14 @@
-"""Read recordings: decoding, resampling, headers, waveforms in memory. The one reader for training and inference."""
+"""The one reader of recordings for training and inference: decoding, resampling, headers.
+
+Nothing here knows of networks.
+"""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "headers": ["read_header", "read_headers"],
+        "recording": ["Recording", "find_recordings", "read_crop", "read_mono", "resample"],
+    },
+)

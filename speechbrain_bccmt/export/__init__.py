@@ -1,1 +1,13 @@
 """From a trained model to what others run: a hub folder, ONNX graphs, 8-bit graphs, sherpa-onnx."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "hub": ["export_hub", "push_to_hub"],
+        "onnx": ["export_onnx", "load_session"],
+        "quantise": ["quantise_dynamic", "quantise_static"],
+        "sherpa": ["fits_sherpa", "sherpa_metadata"],
+    },
+)

@@ -3,5 +3,12 @@
 import lazy_loader
 
 __getattr__, __dir__, __all__ = lazy_loader.attach(
-    __name__, submod_attrs={"verification": ["SpeakerVerification"], "results": ["Verification"]}
+    __name__,
+    submod_attrs={
+        "embedding": ["embed_utterances"],
+        "embedding_files": ["Embeddings", "read_embeddings"],
+        "model_folder": ["SpeakerModel", "load_speaker_model"],
+        "results": ["EmbeddedUtterance", "Verification"],
+        "verification": ["SpeakerVerification"],
+    },
 )

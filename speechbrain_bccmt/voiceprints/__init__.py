@@ -1,1 +1,10 @@
 """Enrolled speakers and the store that keeps them."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "store": ["Candidate", "EnrolledSpeaker", "Identification", "Voiceprints"],
+    },
+)

@@ -57,7 +57,7 @@ def measure(folder: Path, threads: int, name: str, *arguments) -> dict:
 
 
 def free_memory() -> float:
-    """Return the memory that can be had without swapping, in GB; infinite where the system does not tell."""
+    """Return the memory that can be had without swapping, in GB; infinite where the system does not say."""
     path = Path("/proc/meminfo")
     lines = path.read_text().splitlines() if path.is_file() else []
     found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]

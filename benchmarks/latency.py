@@ -3,7 +3,7 @@
 
     python benchmarks/latency.py [--threads 1 2] [--seconds 1 3 10] [--device cpu]
 
-Each system runs in a process of its own, which tells its cold start (start of the program to the first embedding of
+Each system runs in a process of its own, which shows its cold start (start of the program to the first embedding of
 1 s) and its peak memory as well. Weights are random: they have no part in the time. Prints a Markdown report and writes
 it to results/latency/results.md, and all figures to results/latency/results.json. What is not installed is left out
 and named (pip install resemblyzer). Takes about five minutes on an idle machine of two cores; on a busy one, medians

@@ -7,7 +7,7 @@ MODEL is the output folder of a training or a hub folder. Error rates: the sente
 speechocean762 (in SPEECH_DATA) fall at random into folds; joined, those outside a fold are a long recording, which is
 tried with the sentences of the fold and with all of the other speakers. Only the long side is cut into chunks. An hour:
 recordings made by repeating sentences of one speaker, embedded by `SpeakerVerification.embed` from a FLAC file, in a
-process of its own, which tells its peak of memory. One thread. Prints two tables and writes
+process of its own, which shows its peak of memory. One thread. Prints two tables and writes
 results/long_recordings.json. Takes about a quarter of an hour.
 """
 

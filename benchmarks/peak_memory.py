@@ -8,7 +8,7 @@ from pathlib import Path
 def peak_megabytes() -> float:
     """Return the largest memory of this process so far."""
     status = Path("/proc/self/status")
-    if status.is_file():  # what getrusage tells on Linux includes the program that started this one
+    if status.is_file():  # getrusage on Linux includes the program that started this one
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes / (1024 if sys.platform != "darwin" else 1024**2)

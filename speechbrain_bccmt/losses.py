@@ -18,8 +18,8 @@ from torch import Tensor, nn
 def match_blocks(student_depths: Sequence[int], teacher_depths: Sequence[int]) -> list[tuple[int, int]]:
     """Pair blocks of student and teacher, stage by stage.
 
-    Stages of equal depth are matched block by block, others by their last block (our reading: the last
-    block's map is the stage's result).
+    Stages of equal depth are matched block by block, others by their last block,
+    whose map is the stage's result.
 
     Parameters
     ----------

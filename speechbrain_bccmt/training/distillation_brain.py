@@ -107,7 +107,9 @@ class DistillationBrain(SpeakerBrain):
             )
         self.modules.eval()
         with torch.no_grad():
-            features = self.modules.compute_features(0.01 * torch.randn(2, 8000, device=self.device))
+            features = self.modules.compute_features(
+                0.01 * torch.randn(1, 8000, device=self.device).repeat(2, 1)
+            )
             lengths = torch.ones(2, device=self.device)
             try:
                 expected = self._teacher_outputs(features, lengths)

@@ -1,8 +1,11 @@
 """The `bccmt` command: its exit codes and messages, not the work of the single commands."""
 
 import os
+import re
+import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import click
 import pytest
@@ -67,6 +70,31 @@ def test_misuse_is_one_line_that_names_the_help(arguments, message, command):
     assert result.stderr.startswith(f"error: {message}") and result.stderr.endswith(
         f" (see {command} --help)\n"
     )
+
+
+def documented_commands():
+    """Yield each `bccmt` command line of the documentation, as its page and arguments."""
+    root = Path(__file__).parents[1]
+    for page in [root / "README.md", *root.glob("docs/*.md"), *root.glob("recipes/**/*.md")]:
+        text = page.read_text(encoding="utf-8")
+        for block, inline in re.findall(r"^ *(bccmt [^`\n]+)$|`(bccmt [^`]+)`", text, re.MULTILINE):
+            yield page.name, shlex.split(block or inline, comments=True)[1:]
+
+
+def test_documented_commands_are_understood_and_name_a_model():
+    found = list(documented_commands())
+    assert {page for page, _ in found} >= {"README.md", "results.md", "other_runtimes.md"} and len(found) > 10
+    for page, arguments in found:
+        command = cli.main
+        while isinstance(command, click.Group) and arguments and not arguments[0].startswith("-"):
+            name, *arguments = arguments
+            command = command.get_command(click.Context(command), name)
+            assert command is not None, (page, name)
+        if not arguments or isinstance(command, click.Group):
+            continue
+        options, rest, _ = command.make_parser(click.Context(command)).parse_args(list(arguments))
+        takes_model = any("--model" in parameter.opts for parameter in command.params)
+        assert rest == [] and (options.get("model") or not takes_model), (page, arguments)
 
 
 def test_no_arguments_show_the_help():

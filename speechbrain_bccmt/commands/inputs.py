@@ -16,7 +16,9 @@ import click
 
 from speechbrain_bccmt.commands.streams import one_line
 
-device_option = click.option("--device", default="cpu", show_default=True, help="Device, such as cuda.")
+device_option = click.option(
+    "--device", default="cpu", metavar="DEVICE", show_default=True, help="Device, such as cuda."
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress bar.")
 

@@ -33,7 +33,12 @@ FORMATS = ("voxceleb", "kaldi", "sdsv", "csv")
     help="With --embeddings: pair a speaker with this many of the most similar ones.",
 )
 @click.option(
-    "--format", "kind", type=click.Choice(FORMATS), default="voxceleb", show_default=True, help="Of OUT."
+    "--format",
+    "kind",
+    type=click.Choice(FORMATS),
+    default="voxceleb",
+    show_default=True,
+    help="Format of OUT.",
 )
 def trials(corpus, out, targets, nontargets, seed, within, embeddings, nearest, kind):
     """Draw a random trial list in which each speaker has the same weight.

@@ -211,7 +211,9 @@ def draw_token_attention(
         note = f"up to {100 * row.max():.1f} %\n{left:.1f} % on {'itself' if tokens == 1 else 'tokens'}"
         axes.text(1.01, 0.45, note, transform=axes.transAxes, va="center", fontsize=7)
         if head == 0:
-            axes.set_title(f"{name}: weight per frame; dotted: uniform", fontsize=8, loc="left", pad=3)
+            axes.set_title(
+                f"{name}: weight of each frame; dotted: all frames alike", fontsize=8, loc="left", pad=3
+            )
     panels[-1].set_xlabel("time (s)")
     panels[-1].set_xlim(0, seconds)
     if title:

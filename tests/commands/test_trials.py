@@ -1,4 +1,4 @@
-"""`bccmt trials`: the lists that it draws, and what it says to mistakes."""
+"""`bccmt trials`: the lists that it draws, and what it refuses."""
 
 import numpy as np
 import pytest
@@ -77,7 +77,7 @@ def test_pairs_within_a_group_and_hard_ones(corpus):
         (["{f}", "{f}/a.txt", "--targets", "0"], "--targets"),
     ],
 )
-def test_mistakes_are_told_in_a_line(corpus, arguments, message):
+def test_misuse_is_one_line(corpus, arguments, message):
     result = run(*(argument.format(f=corpus) for argument in arguments), code=2)
     assert message in result.stderr and "Traceback" not in result.stderr
     assert not (corpus / "a.txt").exists()

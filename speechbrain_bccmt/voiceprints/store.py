@@ -180,7 +180,7 @@ class Voiceprints:
         with self._file.writing() as connection:
             speaker = connection.execute("SELECT id FROM speaker WHERE name = ?", (name,)).fetchone()
             if speaker is None:
-                raise ValueError(f"{self._file.path}: nobody of the name '{name}' is enrolled")
+                raise ValueError(f"{self._file.path}: no speaker '{name}' is enrolled")
             connection.execute("DELETE FROM speaker WHERE id = ?", speaker)
             return connection.execute("DELETE FROM utterance WHERE speaker = ?", speaker).rowcount
 

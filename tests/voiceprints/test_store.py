@@ -102,7 +102,7 @@ def test_update_delete_and_list(prints, path):
     listing = Voiceprints(path)  # needs no model
     assert [speaker.name for speaker in listing.speakers()] == ["Ada", "Grace"]
     assert listing.delete("Ada") == 1
-    with pytest.raises(ValueError, match="nobody of the name 'Ada' is enrolled"):
+    with pytest.raises(ValueError, match="no speaker 'Ada' is enrolled"):
         listing.delete("Ada")
     assert [found.speaker for found in prints.identify(voices(3)[2:], 0.9)] == [None]
     for act in (lambda: listing.enroll("a", voices(1), [1.0]), lambda: listing.identify(voices(1), 0.5)):

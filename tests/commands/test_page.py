@@ -56,7 +56,10 @@ def address(tmp_path_factory):
         f"--port={port}",
     ]
     log = folder / "log.txt"
-    with open(log, "w") as file, subprocess.Popen(command, stdout=file, stderr=file) as process:
+    options = {"stdout": open(log, "w"), "stderr": subprocess.STDOUT}
+    if os.name == "posix":  # a shell's background job ignores Ctrl-C, and so would its children
+        options["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    with options["stdout"], subprocess.Popen(command, **options) as process:
         try:
             address = f"http://127.0.0.1:{port}/"
             deadline = time.monotonic() + 180

@@ -6,13 +6,14 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench
+.PHONY: help demo test lint bench model-check
 
 help:
 	@echo "make demo   the main job on a small synthetic corpus, under 15 minutes on 2 cores"
 	@echo "make test   lint and all tests, with the examples of the documentation"
 	@echo "make lint   ruff, and the import contract of docs/architecture.md"
 	@echo "make bench  preparation, sizes and skeletons: prints a table each and writes JSON under results/"
+	@echo "make model-check  the figures of the shipped model, on what speech there is in SPEECH_DATA"
 	@echo "            (benchmarks/speechocean762.py is run by hand: needs SPEECH_DATA and an hour or more)"
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 to 3.13)."
 
@@ -25,6 +26,9 @@ test: lint
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports --no-cache
+
+model-check: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/model_card.py --check
 
 bench: $(READY)
 	@set -e; for name in preparation sizes skeleton; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done

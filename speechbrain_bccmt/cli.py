@@ -30,6 +30,8 @@ COMMANDS = {
     "trials": "Draw a trial list over a corpus.",
     "evaluate": "Evaluate scores or embeddings on a trial list.",
     "attention": "Plot attention maps of recordings.",
+    "calibrate": "Fit a threshold on recordings of your own speakers.",
+    "models": "List the models that come with the package.",
     "info": "Show a model's size, operations and latency.",
     "export": "Export a trained model to a hub folder or to ONNX.",
     "demo": "Open a local web page that compares two recordings.",
@@ -107,9 +109,9 @@ def _show(write: Callable[[], None]) -> None:
 def main() -> None:
     """Lightweight speaker verification.
 
-    Commands that need a model take it by -m/--model: a published folder, the output folder of a training, or a
-    HuggingFace hub id (owner/model). BCCMT_MODEL names it for all commands; BCCMT_DEBUG=1 shows where an error came
-    from.
+    Commands use the model that comes with the package. -m/--model names another: a published folder, the output folder
+    of a training, or a HuggingFace hub id (owner/model). BCCMT_MODEL names it for all commands; BCCMT_DEBUG=1 shows
+    where an error came from.
     """
     # File names need not be valid text; in JSON this is an escape like any other.
     if sys.stdout is not None:

@@ -42,11 +42,10 @@ def test_help_and_misuse_need_nothing_heavy():
         "import sys; from click.testing import CliRunner; from speechbrain_bccmt.cli import COMMANDS, main\n"
         "for name in COMMANDS: assert CliRunner().invoke(main, [name, '--help']).exit_code == 0\n"
         "assert CliRunner().invoke(main, ['--help']).exit_code == 0\n"
-        "assert CliRunner().invoke(main, ['embed', 'a.wav']).exit_code == 2\n"
+        "assert CliRunner().invoke(main, ['embed']).exit_code == 2\n"
         "assert not {'torch', 'numpy', 'scipy', 'matplotlib'} & set(sys.modules)"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "BCCMT_MODEL"}
-    subprocess.run([sys.executable, "-c", code], check=True, env=environment)
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_package_is_the_command_too():
@@ -81,7 +80,7 @@ def documented_commands():
             yield page.name, shlex.split(block or inline, comments=True)[1:]
 
 
-def test_documented_commands_are_understood_and_name_a_model():
+def test_documented_commands_are_understood():
     found = list(documented_commands())
     assert {page for page, _ in found} >= {"README.md", "results.md", "other_runtimes.md"} and len(found) > 10
     for page, arguments in found:
@@ -92,9 +91,8 @@ def test_documented_commands_are_understood_and_name_a_model():
             assert command is not None, (page, name)
         if not arguments or isinstance(command, click.Group):
             continue
-        options, rest, _ = command.make_parser(click.Context(command)).parse_args(list(arguments))
-        takes_model = any("--model" in parameter.opts for parameter in command.params)
-        assert rest == [] and (options.get("model") or not takes_model), (page, arguments)
+        _, rest, _ = command.make_parser(click.Context(command)).parse_args(list(arguments))
+        assert rest == [], (page, arguments)
 
 
 def test_no_arguments_show_the_help():
@@ -109,7 +107,7 @@ def test_every_command_has_help(name):
     assert "Usage:" in result.output
 
 
-@pytest.mark.parametrize("arguments", [["no-such-command"], ["--no-such-option"], ["info"]])
+@pytest.mark.parametrize("arguments", [["no-such-command"], ["--no-such-option"], ["embed"]])
 def test_misuse_ends_with_2(arguments):
     assert CliRunner().invoke(cli.main, arguments).exit_code == 2
 

@@ -10,7 +10,7 @@ from speechbrain_bccmt.commands import inputs
 
 
 @click.command()
-@inputs.model_option()
+@inputs.model_option
 @click.argument("files", nargs=-1, required=True)
 @click.option("-o", "--output", type=click.Path(dir_okay=False), help="Plot to write: .png, .svg or .pdf.")
 @click.option(

@@ -10,7 +10,7 @@ from speechbrain_bccmt.commands import inputs
 
 
 @click.command()
-@inputs.model_option()
+@inputs.model_option
 @click.option(
     "--port",
     type=click.IntRange(0, 65535),

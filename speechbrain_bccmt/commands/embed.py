@@ -15,7 +15,7 @@ FORMATS = (".npz", ".safetensors", ".json", ".jsonl")
 
 
 @click.command()
-@inputs.model_option()
+@inputs.model_option
 @click.argument("files", nargs=-1, required=True)
 @click.option(
     "-o",

@@ -13,7 +13,7 @@ from speechbrain_bccmt.commands import inputs
 
 @click.command()
 @click.argument("arguments", nargs=-1, metavar="STORE NAME FILES...")
-@inputs.model_option(required=False)
+@inputs.model_option
 @click.option("--replace", is_flag=True, help="Delete the earlier utterances of NAME first.")
 @click.option(
     "--list", "listing", is_flag=True, help="List the enrolled speakers: bccmt enroll --list STORE."
@@ -49,7 +49,7 @@ def enroll(arguments, model, replace, listing, delete, as_json, device, quiet):
     if len(arguments) < 3:
         raise click.UsageError("expected STORE NAME FILES..., or --list STORE, or --delete NAME STORE")
     store, name, *files = arguments
-    result = _enroll(inputs.require_model(model), store, name, files, replace, device, quiet)
+    result = _enroll(model, store, name, files, replace, device, quiet)
     if as_json:
         click.echo(_as_json(result))
     else:

@@ -18,7 +18,7 @@ def export() -> None:
 
 @export.command()
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@inputs.model_option()
+@inputs.model_option
 @click.option("--calibration", type=click.Path(path_type=Path), help="Calibration JSON to ship.")
 @click.option(
     "--scores",
@@ -71,6 +71,7 @@ def hub(
     from speechbrain_bccmt.export.hub import export_hub, push_to_hub
     from speechbrain_bccmt.inference.parameters import HUB_ID
     from speechbrain_bccmt.scoring.calibration import Calibration
+    from speechbrain_bccmt.scoring.quality import load_calibration
 
     if repo_id and not HUB_ID.fullmatch(repo_id):
         raise click.UsageError(f"--push {repo_id}: expected OWNER/MODEL")
@@ -87,7 +88,7 @@ def hub(
         test_set = test_set or scores.name
         fitted = Calibration.fit(values[target], values[~target], p_target=p_target, fitted_on=test_set)
     elif calibration:
-        fitted = Calibration.load(calibration)
+        fitted = load_calibration(calibration)
     card = {"results": results, "test_set": test_set, "data": data, "licence": licence, "language": language}
     if repo_id:
         card["model"] = repo_id
@@ -105,7 +106,7 @@ def hub(
 
 @export.command()
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
-@inputs.model_option()
+@inputs.model_option
 @click.option(
     "--graph",
     "graphs",

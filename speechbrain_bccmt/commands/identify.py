@@ -10,7 +10,7 @@ from speechbrain_bccmt.commands import inputs
 
 
 @click.command()
-@inputs.model_option()
+@inputs.model_option
 @click.argument("store")
 @click.argument("files", nargs=-1, required=True)
 @click.option(

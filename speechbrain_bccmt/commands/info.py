@@ -11,7 +11,7 @@ from speechbrain_bccmt.commands import inputs
 
 
 @click.command()
-@inputs.model_option()
+@inputs.model_option
 @click.option("--threads", type=click.IntRange(min=1), default=1, show_default=True, help="CPU threads.")
 @click.option(
     "--repeats",
@@ -54,7 +54,7 @@ def _describe(verification, threads: int, repeats: int) -> dict:
         n_mels = front_end(torch.zeros(1, rate, device=verification.device)).shape[-1]
     frames = frame_count(front_end, rate)
     encoder = verification.mods.embedding_model
-    calibration = verification.calibration
+    calibration = None if verification.calibration is None else verification.calibration.at()
     return {
         "model": verification.source,
         "encoder": type(encoder).__name__,

@@ -15,32 +15,23 @@ from pathlib import Path
 import click
 
 from speechbrain_bccmt.commands.streams import one_line
+from speechbrain_bccmt.models import DEFAULT
 
 device_option = click.option(
     "--device", default="cpu", metavar="DEVICE", show_default=True, help="Device, such as cuda."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+model_option = click.option(
+    "-m",
+    "--model",
+    envvar="BCCMT_MODEL",
+    metavar="MODEL",
+    default=DEFAULT,
+    show_default=True,
+    show_envvar=True,
+    help="Shipped model, published folder, output folder of a training, or HuggingFace hub id (owner/model).",
+)
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress bar.")
-
-
-def model_option(required: bool = True) -> Callable:
-    """Return the option that names a model: `model` of a command; not `required` where some uses need none."""
-    return click.option(
-        "-m",
-        "--model",
-        envvar="BCCMT_MODEL",
-        metavar="MODEL",
-        show_envvar=True,
-        callback=lambda ctx, param, value: require_model(value) if required else value,
-        help="Published folder, output folder of a training, or HuggingFace hub id (owner/model).",
-    )
-
-
-def require_model(source: str | None) -> str:
-    """Return the model that was named, or raise `click.UsageError`."""
-    if not source:
-        raise click.UsageError("no model given: name one by -m/--model or in BCCMT_MODEL")
-    return source
 
 
 def _check_threshold(ctx, param, value: float | None) -> float | None:

@@ -40,7 +40,8 @@ def build_page(model: SpeakerVerification):
         if threshold is None:
             return show("## No comparison\n\nThe threshold is empty.")
         try:
-            verdict = model.verify_files(first, second, threshold)
+            # An untouched slider leaves the threshold to the calibration, which knows the length of the clips.
+            verdict = model.verify_files(first, second, None if threshold == shipped else threshold)
             figures = [
                 attend_to_clip(model, path).draw(label) if has_attention(model) else None
                 for path, label in zip((first, second), LABELS, strict=True)

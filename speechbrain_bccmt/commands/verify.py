@@ -11,7 +11,7 @@ from speechbrain_bccmt.commands import inputs
 
 
 @click.command()
-@inputs.model_option()
+@inputs.model_option
 @click.argument("recordings", nargs=-1, metavar="A B")
 @click.option(
     "--enrol",
@@ -41,7 +41,7 @@ def verify(model, recordings, enrolment, threshold, as_json, device):
     sides = (enrolment, recordings) if enrolment else (recordings[:1], recordings[1:])
     enrolment, test = (inputs.expand_inputs(side) for side in sides)
     verification = inputs.load_model(model, device)
-    threshold = verification.resolve_threshold(threshold)  # before the long work
+    verification.resolve_threshold(threshold)  # raises before the long work
     embedded = dict(inputs.run_each(verification.embed_file, dict.fromkeys(enrolment + test), "Embedding"))
     utterances = ([embedded[path] for path in side] for side in (enrolment, test))
     verdict = verification.verify_utterances(*utterances, threshold)

@@ -206,7 +206,7 @@ def prepare_corpus(
     long = {name: utterance for name, utterance in others.items() if seconds[name] >= min_duration}
     held_out: set[str] = set()
     if dev_speakers:
-        speakers = {utterance.speaker for utterance in long.values()}
+        speakers = {utterance.speaker for utterance in long.values()} - {""}
         held_out = choose_held_out(find_eligible(long), speakers, dev_speakers, seed)
     train = {name: u for name, u in long.items() if u.part == "train" and u.speaker not in held_out}
     if training and not train:
@@ -243,8 +243,8 @@ def prepare_corpus(
         test_models=lists[0],
         test_trials=lists[1],
         unreadable=str(report),
-        n_classes=len({labels[name] for name in train}),
-        n_speakers=len({utterance.speaker for utterance in train.values()}),
+        n_classes=len({labels[name] for name in train} - {""}),
+        n_speakers=len({utterance.speaker for utterance in train.values()} - {""}),
         n_phrases=len({utterance.phrase for utterance in train.values()}),
         n_utterances=len(train),
         n_hours=round(sum(seconds[name] for name in train) / 3600, 4),

@@ -58,6 +58,7 @@ def prepare_voxceleb(
     converted_folder: str | Path | None = None,
     workers: int | None = None,
     progress: bool = True,
+    unlabelled_folders: str | Path | Sequence[str | Path] = (),
 ) -> Preparation:
     """Write the CSV files and the dev trial list for training and verification.
 
@@ -95,6 +96,9 @@ def prepare_voxceleb(
         Number of files read, or converted, at a time. Default: chosen by the number of cores.
     progress : bool
         Whether to show progress bars.
+    unlabelled_folders : str, Path or sequence
+        Folders in the same layout whose speakers are not known, whatever their folders are called: to train on by
+        losses that need no labels. Their rows of `train.csv` have no speaker.
 
     Returns
     -------
@@ -124,8 +128,10 @@ def prepare_voxceleb(
     >>> result.n_speakers, result.n_utterances, result.n_dev_trials
     (1, 2, 6)
     """
-    folders = [data_folders] if isinstance(data_folders, (str, Path)) else list(data_folders)
-    lists = [verification_files] if isinstance(verification_files, (str, Path)) else list(verification_files)
+    folders, lists, unlabelled = (
+        [given] if isinstance(given, (str, Path)) else list(given)
+        for given in (data_folders, verification_files, unlabelled_folders)
+    )
     for path in lists:
         if not Path(path).is_file():
             raise FileNotFoundError(f"no trial list at {path}")
@@ -138,6 +144,9 @@ def prepare_voxceleb(
 
     with collector_paused():
         found = find_utterances([str(folder) for folder in folders], extensions)
+        nameless = find_utterances([str(folder) for folder in unlabelled], extensions) if unlabelled else {}
+    if clashes := found.keys() & nameless.keys():
+        raise ValueError(f"utterance '{min(clashes)}' is in a data folder and in an unlabelled one")
     tested: dict[str, None] = {}
     for path in lists:
         tested.update(dict.fromkeys(read_trials(path, known_ids=found.keys()).ids))
@@ -153,9 +162,13 @@ def prepare_voxceleb(
             f"no training speaker remains: the trial lists name {len(excluded)} speakers, all of those found. "
             "Add data folders with other speakers"
         )
+    if training:
+        wanted |= nameless
     wanted, failed = _convert(wanted, converted_folder, workers, progress)
     utterances = {
-        name: PhraseUtterance(file, speaker_of(name), "", "test" if name in tested else "train")
+        name: PhraseUtterance(
+            file, "" if name in nameless else speaker_of(name), "", "test" if name in tested else "train"
+        )
         for name, file in [*((name, wanted[name]) for name in tested), *wanted.items()]
     }
     return prepare_corpus(
@@ -180,7 +193,7 @@ def prepare_voxceleb(
 def _find_eligible(utterances: dict[str, PhraseUtterance]) -> list[str]:
     """Return the speakers of two utterances or more: one makes no target trial."""
     spoken = Counter([utterance.speaker for utterance in utterances.values()])
-    return [speaker for speaker, count in spoken.items() if count > 1]
+    return [speaker for speaker, count in spoken.items() if count > 1 and speaker]
 
 
 def _draw(utterances: dict[str, PhraseUtterance], count: int, seed: int) -> DevTrials:

@@ -33,6 +33,7 @@ from speechbrain_bccmt.inference.parameters import (
 )
 from speechbrain_bccmt.profiling import count_parameters
 from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.quality import QualityFusion
 
 # What SpeechBrain takes where a YAML has none is for 16 kHz.
 NORMALIZER = """
@@ -53,6 +54,7 @@ WRITTEN = (
 )
 EXAMPLE_FORMATS = (".wav", ".flac", ".ogg", ".opus", ".mp3")
 
+LABEL_ENCODER = "\nlabel_encoder: !new:speechbrain.dataio.encoder.CategoricalEncoder"
 CLASSIFIER = "speechbrain.lobes.models.ECAPA_TDNN.Classifier"
 
 HPARAMS = """\
@@ -61,21 +63,14 @@ HPARAMS = """\
 
 sample_rate: {sample_rate}
 embedding_size: {embedding_size}
-out_n_neurons: {n_classes}
 
 {network}
-classifier: !new:speechbrain.lobes.models.ECAPA_TDNN.Classifier
-  input_size: !ref <embedding_size>
-  out_neurons: !ref <out_n_neurons>
-
-label_encoder: !new:speechbrain.dataio.encoder.CategoricalEncoder
 {normalizer}
 modules:
   compute_features: !ref <compute_features>
   mean_var_norm: !ref <mean_var_norm>
   embedding_model: !ref <embedding_model>
-  classifier: !ref <classifier>
-
+{classified}
 pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
   loadables:
 {loadables}
@@ -85,7 +80,7 @@ pretrainer: !new:speechbrain.utils.parameter_transfer.Pretrainer
 def export_hub(
     training_folder: str | Path,
     output_folder: str | Path,
-    calibration: Calibration | None = None,
+    calibration: Calibration | QualityFusion | None = None,
     card: dict | None = None,
     examples: Sequence[str | Path] = (),
     overwrite: bool = False,
@@ -95,10 +90,11 @@ def export_hub(
     Parameters
     ----------
     training_folder : str or Path
-        The output folder of a training; the checkpoint with the lowest dev EER is taken.
+        The output folder of a training; the checkpoint with the lowest dev EER is taken. Without a label encoder, no
+        classifier is published.
     output_folder : str or Path
         Where to write; created.
-    calibration : Calibration, optional
+    calibration : Calibration or QualityFusion, optional
         From score to probability, with the threshold; stored as `calibration.json`.
     card : dict, optional
         What the model card says, see `write_model_card`.
@@ -133,9 +129,11 @@ def export_hub(
         )
     _check_examples(examples)
     model = load_speaker_model(training_folder)
-    labels = read_labels(training_folder)
-    states = {name: _load_state(training_folder, name) for name in ("embedding_model", "classifier")}
-    states["classifier"]["weight"] = _labelled_classes(states["classifier"]["weight"], len(labels))
+    labels = read_labels(training_folder, needed=False)
+    states = {"embedding_model": _load_state(training_folder, "embedding_model")}
+    if labels is not None:
+        classifier = _load_state(training_folder, "classifier")
+        states["classifier"] = {"weight": _labelled_classes(classifier["weight"], len(labels))}
 
     output_folder.parent.mkdir(parents=True, exist_ok=True)
     with _replacing(output_folder) as folder:
@@ -145,14 +143,14 @@ def export_hub(
             (folder / f"{name}.ckpt").write_bytes(stream.getvalue())
             tensors = {key: value.contiguous() for key, value in state.items()}
             (folder / f"{name}.safetensors").write_bytes(safetensors.torch.save(tensors))
-        stateful = ["embedding_model", "classifier", "label_encoder"]
+        stateful = [*states, *(["label_encoder"] if labels is not None else [])]
         if getattr(model.mean_var_norm, "norm_type", None) == "global":
             stateful.append("mean_var_norm")
             shutil.copyfile(
                 find_checkpoint_file(training_folder, "mean_var_norm"), folder / "mean_var_norm.ckpt"
             )
         # SpeechBrain looks for <name>.ckpt; people, and a training that goes on from here, for the text file.
-        for ending in (".txt", ".ckpt"):
+        for ending in (".txt", ".ckpt") if labels is not None else ():
             labels.save(folder / f"label_encoder{ending}")
         if calibration is not None:
             calibration.save(folder / CALIBRATION_FILE)
@@ -160,16 +158,17 @@ def export_hub(
         for number, example in enumerate(examples, 1):
             clips.append(f"example{number}{Path(example).suffix.lower()}")
             shutil.copyfile(example, folder / clips[-1])
-        description = _describe(model, len(labels), calibration)
+        description = _describe(model, None if labels is None else len(labels), calibration)
         (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         write_model_card(folder / "README.md", description, calibration, clips, **(card or {}))
         text = HPARAMS.format(
             name=description["architecture"],
             sample_rate=model.sample_rate,
             embedding_size=model.embedding_size,
-            n_classes=len(labels),
-            network="\n".join(f"{name}: {to_yaml(model.architecture[name])}" for name in NEEDED),
+            network="\n".join(f"{name}: {to_yaml(part)}" for name, part in description["modules"].items())
+            + ("" if labels is None else LABEL_ENCODER),
             normalizer="" if model.sample_rate == 16000 else NORMALIZER,
+            classified="" if labels is None else "  classifier: !ref <classifier>\n",
             loadables="\n".join(f"    {name}: !ref <{name}>" for name in stateful),
         )
         (folder / HPARAMS_FILE).write_text(text, encoding="utf-8")
@@ -247,22 +246,24 @@ def _labelled_classes(weight: torch.Tensor, n_classes: int) -> torch.Tensor:
     return weight[:n_classes].clone()
 
 
-def _describe(model: SpeakerModel, n_classes: int, calibration: Calibration | None) -> dict:
-    classifier = {"input_size": model.embedding_size, "out_neurons": n_classes}
+def _describe(
+    model: SpeakerModel, n_classes: int | None, calibration: Calibration | QualityFusion | None
+) -> dict:
+    modules = {name: model.architecture[name] for name in NEEDED}
+    if n_classes is not None:
+        options = {"input_size": model.embedding_size, "out_neurons": n_classes}
+        modules["classifier"] = {"class": CLASSIFIER, "options": options}
     return {
         "speechbrain_interface": "SpeakerRecognition",
         "library": "speechbrain_bccmt",
         "architecture": type(model.embedding_model).__name__,
-        "modules": {
-            **{name: model.architecture[name] for name in NEEDED},
-            "classifier": {"class": CLASSIFIER, "options": classifier},
-        },
+        "modules": modules,
         "sample_rate": model.sample_rate,
         "embedding_size": model.embedding_size,
         "parameters": count_parameters(model.embedding_model),
         "training_classes": n_classes,
         "class_of": model.architecture.get("class_of", "speaker"),
-        "threshold": None if calibration is None else calibration.threshold,
+        "threshold": None if calibration is None else calibration.at().threshold,
     }
 
 

@@ -67,7 +67,7 @@ def write_model_card(
         The file.
     description : mapping
         Content of the `config.json`.
-    calibration : Calibration, optional
+    calibration : Calibration or QualityFusion, optional
         Whose threshold the card names.
     examples : sequence of str
         Names of clips in the folder.
@@ -119,9 +119,11 @@ def write_model_card(
         else None,
     )
     # Of text-dependent trainings a class is a phrase of a speaker.
-    classes = (
+    kind = (
         "speakers" if description["class_of"] == "speaker" else f"classes, each a {description['class_of']}"
     )
+    number = description["training_classes"]
+    classes = "" if number is None else f" ({number:,} {kind})"
     sections = [
         f"---\n{front_matter.to_yaml()}\n---\n",
         f"# Speaker verification with {name}\n\n"
@@ -133,7 +135,7 @@ def write_model_card(
         INTENDED,
         _results(results, test_set, calibration),
         "## Data and licence\n\n"
-        f"- Trained on: {data or NOT_STATED} ({description['training_classes']:,} {classes}).\n"
+        f"- Trained on: {data or NOT_STATED}{classes}.\n"
         f"- Licence of the parameters: {licence or NOT_STATED}.\n",
     ]
     clips = [f'<audio controls src="{clip}"></audio> [{clip}]({clip})\n' for clip in examples]
@@ -147,9 +149,13 @@ def _threshold(calibration) -> str:
             "## Threshold\n\nNone is shipped: fit one on trials of your own with `bccmt export hub --scores`, or give "
             "one at each call.\n"
         )
+    calibration, knows_quality = calibration.at(), hasattr(calibration, "measures")
+    varies = (
+        " for the median recording, moving with length of speech and number of utterances" * knows_quality
+    )
     return (
         "## Threshold\n\n`calibration.json` turns a cosine score into a probability. At and above its threshold, "
-        f"{calibration.threshold:.4f}, the speaker is taken to be the same. It was fitted on "
+        f"{calibration.threshold:.4f}{varies}, the speaker is taken to be the same. It was fitted on "
         f"{calibration.fitted_on or 'trials whose name was not kept'} ({calibration.n_target:,} target and "
         f"{calibration.n_nontarget:,} non-target trials) for a prior of {calibration.p_target:g}, a cost of "
         f"{calibration.c_miss:g} for a miss and {calibration.c_fa:g} for a false alarm.\n"

@@ -1,4 +1,4 @@
-"""Load a trained model, whole and safely, from a published folder, the output of a training, or a hub id."""
+"""Load a trained model, whole and safely: shipped, from a folder, or from the hub."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from torch import nn
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.inference.architecture import NEEDED, OPTIONAL, build, read_architecture
 from speechbrain_bccmt.inference.parameters import find_file, load_parameters, read_labels
+from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration
 
 CONFIG_FILE, HPARAMS_FILE, CALIBRATION_FILE = "config.json", "hyperparams.yaml", "calibration.json"
 
@@ -30,7 +32,7 @@ class SpeakerModel:
         A classifier and a normalisation of embeddings, where the model has them.
     label_encoder : CategoricalEncoder or None
         The classifier's classes.
-    calibration : Calibration or None
+    calibration : Calibration, QualityFusion or None
         From scores to probabilities, with the threshold.
     architecture : dict
         What the modules are built of, as plain data; see `inference.architecture`.
@@ -43,7 +45,7 @@ class SpeakerModel:
     embedding_model: nn.Module
     others: dict = field(default_factory=dict)
     label_encoder: CategoricalEncoder | None = None
-    calibration: Calibration | None = None
+    calibration: Calibration | QualityFusion | None = None
     architecture: dict = field(default_factory=dict)
     source: str = ""
 
@@ -67,7 +69,7 @@ class SpeakerModel:
 
 
 def load_speaker_model(
-    source: str | Path,
+    source: str | Path = DEFAULT,
     trust_code: bool | None = None,
     hparams_file: str = HPARAMS_FILE,
     overrides: dict | str | None = None,
@@ -77,8 +79,9 @@ def load_speaker_model(
     Parameters
     ----------
     source : str or Path
-        A published folder (config.json and safetensors), the output folder of a training (hyperparams.yaml and
-        save/), a folder of SpeechBrain (hyperparams.yaml and .ckpt files), or a HuggingFace hub id (owner/model).
+        Name of a shipped model, a published folder (config.json and safetensors), the output folder of a training
+        (hyperparams.yaml and save/), a folder of SpeechBrain (hyperparams.yaml and .ckpt files), or a HuggingFace hub
+        id (owner/model).
     trust_code : bool or None
         True builds classes of any package, such as a network of the user's own; None asks the environment variable
         BCCMT_TRUST_CODE.
@@ -120,7 +123,7 @@ def load_speaker_model(
         **{name: modules.pop(name) for name in NEEDED},
         others=modules,
         label_encoder=read_labels(source, needed="classifier" in modules),
-        calibration=None if calibration_file is None else Calibration.load(calibration_file),
+        calibration=None if calibration_file is None else load_calibration(calibration_file),
         architecture=architecture,
         source=str(source),
     )

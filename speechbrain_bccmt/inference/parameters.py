@@ -1,4 +1,4 @@
-"""Find and read the files of a trained model: local folders, training outputs and hub ids.
+"""Find and read the files of a trained model: shipped models, local folders, training outputs and hub ids.
 
 A trained model comes in three shapes: a flat folder with `<name>.safetensors` or `<name>.ckpt` files (what a hub
 repository holds), a `save` folder with one `CKPT+...` subfolder a checkpoint (what its `Checkpointer`
@@ -31,6 +31,8 @@ from speechbrain.utils.fetching import fetch
 from speechbrain.utils.logger import get_logger
 from yaml import YAMLError
 
+from speechbrain_bccmt.models import resolve_model, shipped_models
+
 logger = get_logger(__name__)
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
@@ -42,7 +44,8 @@ def find_file(source: str | Path, name: str, needed: bool = True) -> Path | None
     Parameters
     ----------
     source : str or Path
-        A folder, or the id `owner/model` of a HuggingFace hub repository. A folder wins over a hub id of its name.
+        Name of a shipped model, a folder, or the id `owner/model` of a HuggingFace hub repository. A shipped model wins
+        over a folder of its name, and a folder over a hub id.
     name : str
         The file's name.
     needed : bool
@@ -58,7 +61,7 @@ def find_file(source: str | Path, name: str, needed: bool = True) -> Path | None
     FileNotFoundError
         If there is no such folder or repository, or a needed file is not in it.
     """
-    folder = Path(source)
+    folder = Path(resolve_model(source))
     if not folder.exists() and HUB_ID.fullmatch(str(source)):
         try:
             return fetch_from_hub(str(source), name)
@@ -68,7 +71,8 @@ def find_file(source: str | Path, name: str, needed: bool = True) -> Path | None
             return None
     if not folder.is_dir():
         raise FileNotFoundError(
-            f"no model at '{source}': it is neither a folder nor a HuggingFace hub id ('owner/model')"
+            f"no model at '{source}': it is neither a folder nor a HuggingFace hub id ('owner/model') nor a shipped "
+            f"model ({', '.join(shipped_models())})"
         )
     if (folder / name).is_file():
         return folder / name
@@ -88,7 +92,7 @@ def find_checkpoint_file(
     ----------
     source : str or Path
         A flat folder with `<name>.safetensors` or `<name>.ckpt`; a SpeechBrain save folder with `CKPT+...`
-        subfolders; the output folder of a training run, with `save` inside; or a HuggingFace hub id.
+        subfolders; the output folder of a training run, with `save` inside; a shipped model's name; or a hub id.
     name : str
         The recoverable's name.
     min_key : str or None
@@ -113,7 +117,7 @@ def find_checkpoint_file(
     ...     find_checkpoint_file(folder).name
     'embedding_model.ckpt'
     """
-    folder = Path(source)
+    folder = Path(resolve_model(source))
     for ending in (".safetensors", ".ckpt"):
         found = find_file(source, name + ending, needed=ending == ".ckpt" and not folder.is_dir())
         if found is not None:
@@ -152,7 +156,7 @@ def read_labels(source: str | Path, needed: bool = True) -> CategoricalEncoder |
         If it is damaged or names no class.
     """
     names = [f"label_encoder{ending}" for ending in (".txt", ".ckpt")]
-    inside = [f"save/{names[0]}"] if Path(source).is_dir() else []
+    inside = [f"save/{names[0]}"] if Path(resolve_model(source)).is_dir() else []
     paths = (find_file(source, name, needed=False) for name in (*names, *inside))
     path = next((path for path in paths if path is not None), None)
     if path is None:

@@ -86,8 +86,8 @@ class Verification:
         That both sides are one speaker, at the calibration's prior; NaN without a calibration, or if a side is silent.
     llr : float or torch.Tensor
         Natural logarithm of the likelihood ratio of "same" and "different"; NaN in the same cases.
-    threshold : float
-        The score from which on the decision is True.
+    threshold : float or torch.Tensor
+        The score from which on the decision is True, at the quality of these recordings.
     utterances : tuple of EmbeddedUtterance
         Of both sides; empty for batches of waveforms.
 
@@ -100,7 +100,7 @@ class Verification:
     decision: np.bool_ | torch.Tensor
     probability: float | torch.Tensor
     llr: float | torch.Tensor
-    threshold: float
+    threshold: float | torch.Tensor
     utterances: tuple[EmbeddedUtterance, ...] = ()
 
     @property

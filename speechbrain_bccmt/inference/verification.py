@@ -16,8 +16,10 @@ from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.inference.embedding import embed_chunks, embed_waveforms
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
+from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
 
 # Ten frames. Too short to verify anyone, but less holds no syllable.
 MIN_SECONDS = 0.1
@@ -34,7 +36,7 @@ class SpeakerVerification(SpeakerRecognition):
     ----------
     modules, hparams, run_opts, freeze_params
         See `speechbrain.inference.interfaces.Pretrained`. `hparams` may have `min_seconds`.
-    calibration : Calibration or None
+    calibration : Calibration, QualityFusion or None
         Turns scores into probabilities and gives the threshold.
     source : str
         Where the model came from, for messages.
@@ -57,7 +59,9 @@ class SpeakerVerification(SpeakerRecognition):
 
     MODULES_NEEDED = ["compute_features", "mean_var_norm", "embedding_model"]
 
-    def __init__(self, *args, calibration: Calibration | None = None, source: str = "", **kwargs):
+    def __init__(
+        self, *args, calibration: Calibration | QualityFusion | None = None, source: str = "", **kwargs
+    ):
         super().__init__(*args, **kwargs)
         self.calibration = calibration
         self.source = str(source)
@@ -69,7 +73,7 @@ class SpeakerVerification(SpeakerRecognition):
     @classmethod
     def from_hparams(
         cls,
-        source,
+        source=DEFAULT,
         hparams_file="hyperparams.yaml",
         overrides=None,
         overrides_must_match=True,
@@ -82,7 +86,8 @@ class SpeakerVerification(SpeakerRecognition):
         Parameters
         ----------
         source : str or Path
-            A published folder, the output folder of a training, or a HuggingFace hub id (owner/model).
+            Name of a shipped model, by default the one for most uses; a published folder, the output folder of a
+            training, or a HuggingFace hub id (owner/model).
         hparams_file, overrides, trust_code
             See `load_speaker_model`.
         overrides_must_match, savedir
@@ -120,8 +125,11 @@ class SpeakerVerification(SpeakerRecognition):
 
     @property
     def threshold(self) -> float | None:
-        """The score from which on the decision is "same speaker", or None where the model ships none."""
-        return None if self.calibration is None else self.calibration.threshold
+        """The score from which on the decision is "same speaker", or None where the model ships none.
+
+        Where the calibration knows of quality, this is the threshold for the median recording that it was fitted on.
+        """
+        return None if self.calibration is None else self.calibration.at().threshold
 
     @property
     def embedding_size(self) -> int:
@@ -254,7 +262,7 @@ class SpeakerVerification(SpeakerRecognition):
         OSError, ValueError
             If a file cannot be read or is too short, a side is empty, or there is no threshold.
         """
-        threshold = self.resolve_threshold(threshold)
+        self.resolve_threshold(threshold)  # raises before the long work
         sides = [
             [paths] if isinstance(paths, str | os.PathLike) else list(paths) for paths in (path_x, path_y)
         ]
@@ -274,7 +282,7 @@ class SpeakerVerification(SpeakerRecognition):
         threshold: float | None = None,
     ) -> Verification:
         """Verify that embedded utterances are of one speaker; see `verify_files`."""
-        threshold = self.resolve_threshold(threshold)
+        given, threshold = threshold, self.resolve_threshold(threshold)
         if not enrolment or not test:
             raise ValueError("a side of the verification has no recording")
         x, y = (
@@ -286,7 +294,9 @@ class SpeakerVerification(SpeakerRecognition):
         heard = all(any(utterance.audible_seconds for utterance in side) for side in (enrolment, test))
         probability = llr = math.nan
         if self.calibration is not None and heard:
-            probability, llr = float(self.calibration.probability(score)), float(self.calibration.llr(score))
+            calibration = self.calibration.at(*(_quality(side) for side in (enrolment, test)))
+            probability, llr = float(calibration.probability(score)), float(calibration.llr(score))
+            threshold = calibration.threshold if given is None else threshold
         decision = np.bool_(score >= threshold and heard)
         return Verification(score, decision, probability, llr, threshold, (*enrolment, *test))
 
@@ -312,18 +322,22 @@ class SpeakerVerification(SpeakerRecognition):
         ValueError
             As `encode_batch`, or if there is no threshold.
         """
-        threshold = self.resolve_threshold(threshold)
+        given, threshold = threshold, self.resolve_threshold(threshold)
         if len(wavs1) != len(wavs2):
             raise ValueError(f"{len(wavs1)} waveforms on one side and {len(wavs2)} on the other are no pairs")
         score = self.similarity(self.encode_batch(wavs1, wav1_lens), self.encode_batch(wavs2, wav2_lens))
-        heard = self._heard(wavs1, wav1_lens) & self._heard(wavs2, wav2_lens)
-        probability = llr = torch.full_like(score, math.nan)
-        if self.calibration is not None:
-            probability, llr = (
-                torch.from_numpy(compute(score)).to(score).where(heard, math.nan)
-                for compute in (self.calibration.probability, self.calibration.llr)
-            )
-        return Verification(score, (score >= threshold) & heard, probability, llr, threshold)
+        seconds = zip(self._audible(wavs1, wav1_lens), self._audible(wavs2, wav2_lens), strict=True)
+        probability, llr = (torch.full_like(score, math.nan) for _ in range(2))
+        thresholds, heard = torch.full_like(score, threshold), torch.zeros_like(score, dtype=torch.bool)
+        for row, sides in enumerate(seconds):
+            heard[row] = min(sides) > 0
+            if heard[row] and self.calibration is not None:
+                measures = ({"log_duration": math.log(side), "log_utterances": 0.0} for side in sides)
+                calibration, value = self.calibration.at(*measures), score[row].cpu().numpy()
+                probability[row] = torch.from_numpy(calibration.probability(value))
+                llr[row] = torch.from_numpy(calibration.llr(value))
+                thresholds[row] = calibration.threshold if given is None else threshold
+        return Verification(score, (score >= thresholds) & heard, probability, llr, thresholds)
 
     def resolve_threshold(self, threshold: float | None = None) -> float:
         """Return the score to decide at: `threshold`, or the one shipped with the model.
@@ -356,6 +370,11 @@ class SpeakerVerification(SpeakerRecognition):
         utterances = split_batch(wavs, wav_lens, rate, self.min_seconds)
         return [resample(wav, rate, self.sample_rate) for wav in utterances]
 
-    def _heard(self, wavs, wav_lens) -> torch.Tensor:
-        audible = [audible_seconds(wav, self.sample_rate) > 0 for wav in self._utterances(wavs, wav_lens)]
-        return torch.tensor(audible, device=self.device).unsqueeze(1)
+    def _audible(self, wavs, wav_lens) -> list[float]:
+        return [audible_seconds(wav, self.sample_rate) for wav in self._utterances(wavs, wav_lens)]
+
+
+def _quality(side: Sequence[EmbeddedUtterance]) -> dict[str, float]:
+    """Measure a side of a verification as the calibration of a model may ask for it."""
+    seconds = sum(utterance.audible_seconds for utterance in side)
+    return {name: value[0] for name, value in quality_measures([seconds], counts=[len(side)]).items()}

@@ -147,6 +147,10 @@ class Calibration:
         sizes = {"n_target": targets.size, "n_nontarget": nontargets.size}
         return cls(weights[0], offset, p_target, c_miss, c_fa, fitted_on, eer=eer, **sizes)
 
+    def at(self, enrolment=None, test=None) -> "Calibration":
+        """Return the calibration between sides of known quality, as `QualityFusion.at`: this one, for any."""
+        return self
+
     @property
     def llr_threshold(self) -> float:
         """Bayes' threshold on log-likelihood ratios: ln(c_fa (1 - p_target) / (c_miss p_target))."""

@@ -5,7 +5,7 @@ the VoxCeleb challenges let a logistic regression allow for that (Thienpondt et 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +19,12 @@ from speechbrain_bccmt.scoring.metrics import equal_error_rate
 from speechbrain_bccmt.scoring.norms import cohort_statistics
 
 FORMAT = "speechbrain_bccmt quality fusion"
-VERSION = 1
+VERSION = 2
 
 
-def quality_measures(durations=None, embeddings=None, cohort=None, top_n: int | None = None) -> dict:
+def quality_measures(
+    durations=None, embeddings=None, cohort=None, top_n: int | None = None, counts=None
+) -> dict:
     """Measure utterances in the ways that usually help; each part that is given adds a measure.
 
     Parameters
@@ -35,11 +37,13 @@ def quality_measures(durations=None, embeddings=None, cohort=None, top_n: int | 
         Embeddings of other speakers, (C, D); needs `embeddings`. The mean cosine with them is a measure.
     top_n : int or None
         How many of the highest cohort scores count; all if None.
+    counts : array_like or None
+        Number of utterances of each side, (N,), from 1 on; their logarithm is the measure.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        `log_duration`, `embedding_norm` and `cohort_mean`, (N,) each, as far as given.
+        `log_duration`, `embedding_norm`, `cohort_mean` and `log_utterances`, (N,) each, as far as given.
 
     Raises
     ------
@@ -68,6 +72,11 @@ def quality_measures(durations=None, embeddings=None, cohort=None, top_n: int | 
         if embeddings is None:
             raise ValueError("the cohort needs the utterances' embeddings beside it")
         measures["cohort_mean"], _ = cohort_statistics(embeddings, cohort, top_n)
+    if counts is not None:
+        counts = _to_array(counts)
+        if not (counts >= 1).all():
+            raise ValueError(f"a side has {counts.min():g} utterances, expected 1 or more")
+        measures["log_utterances"] = np.log(counts)
     if not measures:
         raise ValueError("no quality measure: give durations, embeddings, or embeddings and a cohort")
     return measures
@@ -86,24 +95,30 @@ class QualityFusion:
         Names of the measures.
     lower, higher : tuple of float
         Weight of the lower and the higher value of each measure.
+    ranges : tuple of tuple of float
+        Lowest, median and highest value of each measure where it was fitted. Values outside count as the nearest
+        inside: what was never seen is not extrapolated.
     calibration : Calibration
         Weight of the score and offset, with the operating point and what it was fitted on.
 
     Raises
     ------
     ValueError
-        If numbers do not fit the names, or a weight is NaN or infinite.
+        If numbers do not fit the names, or one is NaN or infinite.
 
     Examples
     --------
-    >>> fusion = QualityFusion(("log_duration",), (1.0,), (0.5,), Calibration(10.0, -5.0))
+    >>> fusion = QualityFusion(("log_duration",), (1.0,), (0.5,), ((0.0, 1.0, 3.0),), Calibration(10.0, -5.0))
     >>> fusion.llr([0.4], [0], [1], {"log_duration": [1.0, 2.0]}).tolist()
     [1.0]
+    >>> fusion.at({"log_duration": 1.0}, {"log_duration": 2.0}).offset, fusion.at().offset
+    (-3.0, -3.5)
     """
 
     measures: tuple[str, ...]
     lower: tuple[float, ...]
     higher: tuple[float, ...]
+    ranges: tuple[tuple[float, float, float], ...]
     calibration: Calibration
 
     def __post_init__(self):
@@ -117,6 +132,14 @@ class QualityFusion:
                     f"{len(weights)} weights of the {side} values for {len(self.measures)} measures"
                 )
             object.__setattr__(self, side, weights)
+        ranges = tuple(tuple(finite_number(value, "a range") for value in row) for row in self.ranges)
+        if len(ranges) != len(self.measures) or any(
+            len(row) != 3 or list(row) != sorted(row) for row in ranges
+        ):
+            raise ValueError(
+                f"ranges are {ranges}, expected lowest, median and highest of {len(self.measures)} measures"
+            )
+        object.__setattr__(self, "ranges", ranges)
 
     @classmethod
     def fit(
@@ -166,6 +189,10 @@ class QualityFusion:
         if not names:
             raise ValueError("no quality measure is given: without one, use Calibration")
         features = _features(scores, enrol, test, measures, names, enrol_measures)
+        values = features[:, 1:].reshape(len(features), len(names), 2)
+        ranges = [
+            (values[:, i].min(), np.median(values[:, i]), values[:, i].max()) for i in range(len(names))
+        ]
         target = np.asarray(target)
         if target.shape != (len(features),) or target.dtype != bool:
             raise ValueError(
@@ -177,7 +204,7 @@ class QualityFusion:
         eer, _ = equal_error_rate(features[target, 0], features[~target, 0])
         sizes = int(target.sum()), int((~target).sum())
         calibration = Calibration(weights[0], offset, p_target, c_miss, c_fa, fitted_on, *sizes, eer)
-        return cls(names, weights[1::2], weights[2::2], calibration)
+        return cls(names, weights[1::2], weights[2::2], ranges, calibration)
 
     def llr(
         self, scores, enrol, test, measures: Mapping, enrol_measures: Mapping | None = None
@@ -206,8 +233,64 @@ class QualityFusion:
             If a measure is missing, shapes do not fit, or a value is NaN or infinite.
         """
         features = _features(scores, enrol, test, measures, self.measures, enrol_measures)
+        lowest, _, highest = np.repeat(self.ranges, 2, axis=0).T
+        features[:, 1:] = features[:, 1:].clip(lowest, highest)
         weights = [weight for pair in zip(self.lower, self.higher, strict=True) for weight in pair]
         return features @ np.array([self.calibration.scale, *weights]) + self.calibration.offset
+
+    def refit(self, scores, target, enrol, test, measures: Mapping, fitted_on: str = "") -> "QualityFusion":
+        """Fit scale and offset anew on other trials; quality keeps its weight against the score.
+
+        Parameters
+        ----------
+        scores, target, enrol, test, measures, fitted_on
+            As for `fit`.
+
+        Returns
+        -------
+        QualityFusion
+            For the same operating point.
+
+        Raises
+        ------
+        ValueError
+            As `fit`.
+        """
+        llrs, target = self.llr(scores, enrol, test, measures), np.asarray(target, dtype=bool)
+        point = {name: getattr(self.calibration, name) for name in ("p_target", "c_miss", "c_fa")}
+        new = Calibration.fit(llrs[target], llrs[~target], **point, fitted_on=fitted_on)
+        scale = new.scale * self.calibration.scale
+        offset = new.scale * self.calibration.offset + new.offset
+        lower, higher = (tuple(new.scale * weight for weight in side) for side in (self.lower, self.higher))
+        return QualityFusion(
+            self.measures, lower, higher, self.ranges, replace(new, scale=scale, offset=offset)
+        )
+
+    def at(self, enrolment: Mapping | None = None, test: Mapping | None = None) -> Calibration:
+        """Return the calibration of scores between sides of known quality.
+
+        Parameters
+        ----------
+        enrolment, test : mapping of str to float or None
+            The measures of a side; None: the median of those it was fitted on.
+
+        Returns
+        -------
+        Calibration
+            With the threshold that holds at this quality.
+
+        Raises
+        ------
+        ValueError
+            If a measure is missing, NaN or infinite.
+        """
+        typical = {name: row[1] for name, row in zip(self.measures, self.ranges, strict=True)}
+        enrolment, test = (
+            {name: np.atleast_1d(value) for name, value in (typical if side is None else side).items()}
+            for side in (enrolment, test)
+        )
+        offset = float(self.llr([0.0], [0], [0], test, enrolment)[0])
+        return replace(self.calibration, offset=offset)
 
     def save(self, path: str | Path) -> None:
         """Write the fusion as JSON, whole or not at all.
@@ -217,7 +300,7 @@ class QualityFusion:
         path : str or Path
             The file, replaced where it exists.
         """
-        own = {"measures": self.measures, "lower": self.lower, "higher": self.higher}
+        own = {name: getattr(self, name) for name in ("measures", "lower", "higher", "ranges")}
         of_score = {name: getattr(self.calibration, name) for name in Calibration.__dataclass_fields__}
         write_json(path, FORMAT, VERSION, own | of_score)
 
@@ -242,15 +325,28 @@ class QualityFusion:
         ValueError
             If it is no quality fusion, lacks a key, or holds values that are out of range.
         """
-        own = ["measures", "lower", "higher"]
+        own = ["measures", "lower", "higher", "ranges"]
         values = read_json(path, FORMAT, VERSION, [*own, *Calibration.__dataclass_fields__])
         try:
             lists = [values.pop(key) for key in own]
             if not all(isinstance(part, list) for part in lists):
-                raise ValueError("measures, lower and higher must be lists")
+                raise ValueError("measures, lower, higher and ranges must be lists")
             return cls(*lists, Calibration(**values))
-        except ValueError as error:
+        except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def load_calibration(path: str | Path) -> Calibration | QualityFusion:
+    """Read the calibration of a model: with quality measures or without.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `Calibration.load`.
+    """
+    if f'"{FORMAT}"' in Path(path).read_text(encoding="utf-8", errors="replace"):
+        return QualityFusion.load(path)
+    return Calibration.load(path)
 
 
 def _features(

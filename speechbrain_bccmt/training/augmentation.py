@@ -1,8 +1,8 @@
-"""Noise, reverberation and SpecAugment on the fly.
+"""Noise, reverberation, telephone and SpecAugment on the fly.
 
-The mixing is SpeechBrain's (`AddNoise`, `reverberate`, `SpectrogramDrop`), but not its CSV readers, which decode a
-whole noise file per utterance and draw one offset and one impulse response per batch. Here every crop has its own,
-from files cached in memory: a millisecond or two per crop on one thread.
+The mixing is SpeechBrain's (`AddNoise`, `reverberate`, `SpectrogramDrop`), the telephone torchaudio's. SpeechBrain's
+CSV readers are not used: they decode a whole noise file per utterance and draw one offset and one impulse response per
+batch. Here every crop has its own, from files cached in memory: a millisecond or two per crop on one thread.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import soundfile
 import torch
+import torchaudio.functional as AF
 from speechbrain.augment.freq_domain import SpectrogramDrop
 from speechbrain.augment.time_domain import AddNoise
 from speechbrain.processing.signal_processing import reverberate
@@ -90,7 +91,7 @@ class AudioBank:
 
 
 class WaveformAugmentation:
-    """Reverberation, then noise, each with its own probability.
+    """Reverberation, then noise, then a telephone line, each with its own probability.
 
     Parameters
     ----------
@@ -104,6 +105,8 @@ class WaveformAugmentation:
         Length of the impulse responses, cut from 5 ms before their peak, the direct sound.
     sample_rate : int
         Rate of the waveforms in Hz.
+    telephone_probability : float
+        Share of the crops that are sent through 8 kHz, a high-pass and mu-law at a level of its own.
 
     Raises
     ------
@@ -126,7 +129,10 @@ class WaveformAugmentation:
         snr_high: float = 15.0,
         rir_seconds: float = 1.0,
         sample_rate: int = 16000,
+        telephone_probability: float = 0.0,
     ):
+        self.sample_rate = sample_rate
+        self.telephone_probability = telephone_probability
         self.noise_probability = noise_probability
         self.reverb_probability = reverb_probability
         self.rir_samples = round(rir_seconds * sample_rate)
@@ -145,7 +151,16 @@ class WaveformAugmentation:
             wave = reverberate(wave, rir[max(0, direct - self.lead_samples) :][: self.rir_samples])
         if self.add_noise is not None and torch.rand(()) < self.noise_probability:
             wave = self.add_noise(wave, torch.ones(1))
+        if self.telephone_probability and torch.rand(()) < self.telephone_probability:
+            wave = self._telephone(wave)
         return wave
+
+    def _telephone(self, wave: torch.Tensor) -> torch.Tensor:
+        cutoff, level = 100 + 230 * float(torch.rand(())), 10 ** -float(torch.rand(()))
+        narrow = AF.highpass_biquad(AF.resample(wave, self.sample_rate, 8000), 8000, cutoff)
+        narrow = narrow * (level / narrow.abs().max().clamp(min=1e-5))
+        narrow = AF.mu_law_decoding(AF.mu_law_encoding(narrow, 256), 256)
+        return AF.resample(narrow, 8000, self.sample_rate)[:, : wave.shape[1]]
 
 
 class SpecAugment(torch.nn.Module):

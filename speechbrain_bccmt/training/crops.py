@@ -21,6 +21,8 @@ from tqdm import tqdm
 
 from speechbrain_bccmt.audio.recording import read_crop, read_mono
 
+UNLABELLED = -1
+
 
 def wrap(wave: torch.Tensor, n_samples: int) -> torch.Tensor:
     """Repeat a signal until it fills `n_samples`, and cut it there.
@@ -118,7 +120,8 @@ class TrainingCrops(DynamicItemDataset):
     Parameters
     ----------
     data : dict
-        Rows of the utterance CSV by id, see `speechbrain.dataio.dataio.load_data_csv`.
+        Rows of the utterance CSV by id, see `speechbrain.dataio.dataio.load_data_csv`. Those without a speaker
+        (`spk_id` empty) get the label -1.
     label_encoder_file : str or Path
         Speakers and their labels; written from the data if missing, else read.
     crop_seconds : float or None
@@ -207,7 +210,7 @@ class TrainingCrops(DynamicItemDataset):
                 pass
 
     def _encode_speakers(self, label_encoder_file):
-        speakers = sorted({row["spk_id"] for row in self.data.values()})
+        speakers = sorted({row["spk_id"] for row in self.data.values()} - {""})
         encoder = CategoricalEncoder()
         encoder.expect_len(len(speakers))
         Path(label_encoder_file).parent.mkdir(parents=True, exist_ok=True)
@@ -242,4 +245,6 @@ class TrainingCrops(DynamicItemDataset):
         return self.speeds[crop[1]]
 
     def _label(self, speaker, crop):
+        if not speaker:
+            return torch.tensor([UNLABELLED])
         return torch.tensor([self.encoder.encode_label(speaker) + crop[1] * len(self.encoder)])

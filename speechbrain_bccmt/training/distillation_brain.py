@@ -166,10 +166,7 @@ class DistillationBrain(SpeakerBrain):
         losses = super().compute_losses(predictions, batch)
         student, teacher = predictions["student"], predictions["teacher"]
         if self.teacher_learns:
-            losses["teacher_loss"] = (
-                1.0,
-                self.hparams.compute_cost(teacher["predictions"], batch.spk_id_encoded.data),
-            )
+            losses["teacher_loss"] = (1.0, self.speaker_loss(teacher["predictions"], batch))
         return losses | self._compare(student, teacher, predictions["lengths"])
 
     def _compare(self, student, teacher, lengths):

@@ -6,6 +6,7 @@ A recipe supplies the preparation of its corpus; its YAML holds everything else 
 from __future__ import annotations
 
 import csv
+import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -14,6 +15,8 @@ from pathlib import Path
 
 import speechbrain as sb
 from speechbrain.dataio.dataio import load_data_csv
+from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.dataio.sampler import ReproducibleWeightedRandomSampler
 from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
 from speechbrain.utils.train_logger import TensorboardLogger
 
@@ -32,21 +35,56 @@ from speechbrain_bccmt.trials.read import Trials, read_trials
 def build_training_set(hparams: dict) -> TrainingCrops:
     """Return the training crops, whose number of classes comes from the data."""
     label_encoder_file = Path(hparams["save_folder"]) / "label_encoder.txt"
-    if hparams.get("init_from"):
-        # The classifier keeps the classes that it was trained on.
-        labels = read_labels(hparams["init_from"], needed=False)
-        if labels is not None:
-            labels.save(label_encoder_file)
+    crop_seconds = hparams["crop_seconds"]
+    data = load_data_csv(Path(hparams["save_folder"]) / "train.csv")
+    labels = _labels_to_keep(hparams, {row["spk_id"] for row in data.values()} - {""})
+    if labels is not None:
+        labels.save(label_encoder_file)
     return TrainingCrops(
-        load_data_csv(Path(hparams["save_folder"]) / "train.csv"),
+        data,
         label_encoder_file=label_encoder_file,
-        crop_seconds=hparams["crop_seconds"],
+        # Of several lengths, the brain cuts each batch to one.
+        crop_seconds=max(crop_seconds) if isinstance(crop_seconds, list) else crop_seconds,
         sample_rate=hparams["sample_rate"],
         augment=hparams["waveform_augmentation"],
         speeds=hparams["speeds"],
         seed=hparams["seed"],
         cache_audio=hparams["cache_audio"],
     )
+
+
+def build_sampler(hparams: dict, training_set: TrainingCrops) -> ReproducibleWeightedRandomSampler | None:
+    """Return a sampler that draws from each corpus by its weight, long utterances more often; None without weights."""
+    weights = hparams.get("corpus_weights")
+    if weights is None:
+        return None
+    folders = [
+        os.path.join(os.path.abspath(os.path.expanduser(folder)), "")
+        for folder in (*_as_list(hparams["data_folder"]), *_as_list(hparams.get("unlabelled_folder")))
+    ]
+    if len(weights) != len(folders):
+        raise ValueError(f"corpus_weights={weights}, but there are {len(folders)} folders: give one for each")
+    longest = training_set.n_samples / training_set.sample_rate
+    rows = training_set.data.values()
+    corpus = [next(i for i, folder in enumerate(folders) if row["wav"].startswith(folder)) for row in rows]
+    seconds = [min(float(row["duration"]), longest) for row in rows]
+    totals = [0.0] * len(folders)
+    for which, value in zip(corpus, seconds, strict=True):
+        totals[which] += value
+    shares = [weights[which] * value / totals[which] for which, value in zip(corpus, seconds, strict=True)]
+    return ReproducibleWeightedRandomSampler(shares, len(shares), replacement=True, seed=hparams["seed"])
+
+
+def _as_list(value) -> list[str]:
+    return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def _labels_to_keep(hparams: dict, speakers: set[str]) -> CategoricalEncoder | None:
+    """Return the classes of the model in `init_from`, where all speakers are among them, or None."""
+    if not hparams.get("init_from"):
+        return None
+    labels = read_labels(hparams["init_from"], needed=False)
+    return labels if labels is not None and speakers <= labels.lab2ind.keys() else None
 
 
 def build_dev_set(hparams: dict) -> tuple[list[dict], Trials] | None:
@@ -68,7 +106,10 @@ def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> S
         # It is part of the embedder: checkpoints and exports hold it.
         load_parameters({"phonetic_model": hparams["phonetic_model"]}, hparams["phonetic_source"])
     if hparams.get("init_from"):
-        parts = {"embedding_model": hparams["embedding_model"], "classifier": classifier}
+        parts = {"embedding_model": hparams["embedding_model"]}
+        speakers = {row["spk_id"] for row in training_set.data.values()} - {""}
+        if _labels_to_keep(hparams, speakers) is not None:
+            parts["classifier"] = classifier
         load_parameters(parts, hparams["init_from"])
     hparams["checkpointer"].add_recoverable("classifier", classifier)
     modules = {**hparams["modules"], "classifier": classifier}
@@ -131,11 +172,11 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
             raise ImportError("tensorboard=True needs the package: pip install tensorboard") from error
     training_set = build_training_set(hparams)
     brain = build_brain(hparams, run_opts, training_set)
+    loader_options = hparams["dataloader_options"]
+    if (sampler := build_sampler(hparams, training_set)) is not None:
+        loader_options = {**loader_options, "shuffle": False, "sampler": sampler}
     brain.fit(
-        hparams["epoch_counter"],
-        training_set,
-        build_dev_set(hparams),
-        train_loader_kwargs=hparams["dataloader_options"],
+        hparams["epoch_counter"], training_set, build_dev_set(hparams), train_loader_kwargs=loader_options
     )
     run_on_main(
         plot_training_curves, [hparams["train_log"], Path(hparams["output_folder"]) / "training_curves.png"]

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from speechbrain_bccmt.inference.embedding import embed_utterances
 from speechbrain_bccmt.scoring import cosine_scores, equal_error_rate
+from speechbrain_bccmt.training.crops import UNLABELLED
 from speechbrain_bccmt.training.schedules import linear_margin, warmup_cosine
 
 logger = get_logger(__name__)
@@ -59,6 +60,7 @@ class SpeakerBrain(sb.core.Brain):
                 f"{len(self.training_set)} training utterances give no batch of {train_set.batch_size}: "
                 "use a smaller batch_size or more data"
             )
+        self.sampler = train_set.sampler
         self.steps_per_epoch = max(1, len(train_set) // self.grad_accumulation_factor)
         self.last_epoch = epoch_counter.limit
         super().fit(epoch_counter, train_set, progressbar=progressbar)
@@ -66,6 +68,10 @@ class SpeakerBrain(sb.core.Brain):
     def extract_features(self, batch, stage):
         """Compute normalised features (batch, frames, mels) and relative lengths of a batch."""
         wavs, lengths = batch.sig
+        crop_seconds = getattr(self.hparams, "crop_seconds", None)
+        if stage == sb.Stage.TRAIN and isinstance(crop_seconds, list):
+            seconds = crop_seconds[int(torch.randint(len(crop_seconds), (1,)))]
+            wavs = wavs[:, : round(seconds * self.hparams.sample_rate)]
         # Log energies need more digits than half precision has.
         with torch.autocast(self.device_type, enabled=False):
             features = self.modules.mean_var_norm(self.modules.compute_features(wavs), lengths)
@@ -92,8 +98,16 @@ class SpeakerBrain(sb.core.Brain):
 
     def compute_losses(self, predictions, batch):
         """Return the parts of the loss by name, as pairs of weight and value."""
-        loss = self.hparams.compute_cost(predictions["cosines"], batch.spk_id_encoded.data)
-        return {"speaker_loss": (getattr(self.hparams, "speaker_weight", 1.0), loss)}
+        weight = getattr(self.hparams, "speaker_weight", 1.0)
+        return {"speaker_loss": (weight, self.speaker_loss(predictions["cosines"], batch))}
+
+    def speaker_loss(self, cosines, batch):
+        """Average the classification loss over the utterances whose speaker is known; 0 where none is."""
+        labels = batch.spk_id_encoded.data
+        known = labels.flatten() != UNLABELLED
+        if not known.any():
+            return 0 * cosines.sum()
+        return self.hparams.compute_cost(cosines[known], labels[known])
 
     def on_fit_start(self):
         """Set up the optimiser and resume from the last checkpoint, which must be of the same experiment."""
@@ -114,8 +128,9 @@ class SpeakerBrain(sb.core.Brain):
             self.epoch = epoch
             self.loss_sums, self.loss_count = {}, 0
             self.started = time.monotonic()
-            if hasattr(self.training_set, "set_epoch"):
-                self.training_set.set_epoch(epoch)
+            for drawn in (self.training_set, self.sampler):
+                if hasattr(drawn, "set_epoch"):
+                    drawn.set_epoch(epoch)
             # Also here: an epoch resumed after its last step has no batch left.
             self._follow_schedules()
 

@@ -196,8 +196,8 @@ def test_a_foreign_store_is_left_as_it_is(model, store, speech, content):
     [
         ["enroll"],
         ["enroll", "-m", "MODEL", "STORE", "ada"],
-        ["enroll", "STORE", "ada", "SPEECH"],
-        ["identify", "STORE", "SPEECH"],
+        ["enroll", "STORE", "ada"],
+        ["identify", "STORE", "SPEECH"],  # enrolled with another model than the default one
         ["enroll", "--list"],
         ["enroll", "--list", "STORE", "more"],
         ["enroll", "--list", "--delete", "ada", "STORE"],

@@ -16,6 +16,7 @@ COMMANDS = {
     "identify": "voices.db a.wav",
     "embed": "a.wav",
     "attention": "a.wav",
+    "calibrate": ".",
     "info": "",
     "demo": "",
     "export hub": "out",
@@ -44,12 +45,12 @@ def test_every_command_that_takes_a_model_takes_it_as_an_option():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_without_a_model(name, monkeypatch):
-    monkeypatch.delenv("BCCMT_MODEL", raising=False)
-    result = run(*name.split(), *COMMANDS[name].split())
-    assert result.exit_code == 2 and result.stdout == ""
-    assert result.stderr.startswith("error: no model given: name one by -m/--model or in BCCMT_MODEL")
-    assert result.stderr.endswith(f"{name} --help)\n") and result.stderr.count("\n") == 1
+def test_the_shipped_model_is_the_default(name):
+    command = cli.main
+    for part in name.split():
+        command = command.get_command(click.Context(command), part)
+    (option,) = (parameter for parameter in command.params if "--model" in parameter.opts)
+    assert option.default == "tiny" and option.envvar == "BCCMT_MODEL"
 
 
 @pytest.mark.parametrize("name", ["verify", "info", "embed"])

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from speechbrain_bccmt.scoring import Calibration, act_dcf, cllr, min_dcf
-from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
+from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration, quality_measures
 
 
 def simulate(n_trials=60000, seed=0, n_utterances=500):
@@ -91,6 +91,9 @@ def test_measures():
         quality_measures([1, 0])
     with pytest.raises(ValueError, match="cohort needs the utterances' embeddings"):
         quality_measures([1.0], cohort=cohort)
+    assert quality_measures(counts=[1, 3])["log_utterances"] == pytest.approx([0, np.log(3)])
+    with pytest.raises(ValueError, match="0 utterances, expected 1 or more"):
+        quality_measures(counts=[0])
     with pytest.raises(ValueError, match="no quality measure"):
         quality_measures()
 
@@ -117,6 +120,40 @@ def test_refusals(fitted):
         QualityFusion.fit(scores, target, enrol, test, {})
 
 
+def test_what_was_never_seen_is_not_extrapolated(fitted):
+    lowest, _, highest = fitted.ranges[0]
+    sides = [{"quality": [value], "useless": [0.0]} for value in (lowest, highest, lowest - 5, highest + 5)]
+    seen = fitted.llr([1.0], [0], [0], sides[1], sides[0])
+    assert fitted.llr([1.0], [0], [0], sides[3], sides[2]) == pytest.approx(seen)
+
+
+def test_the_calibration_at_a_quality_is_the_fusion(fitted):
+    sides = {"quality": 2.0, "useless": 0.5}, {"quality": 4.0, "useless": -1.0}
+    lists = [{name: [value] for name, value in side.items()} for side in sides]
+    affine = fitted.at(*sides)
+    assert affine.llr([0.3, 2.0]) == pytest.approx(fitted.llr([0.3, 2.0], [0, 0], [0, 0], lists[1], lists[0]))
+    typical = {name: row[1] for name, row in zip(fitted.measures, fitted.ranges, strict=True)}
+    assert fitted.at().offset == pytest.approx(fitted.at(typical, typical).offset)
+    with pytest.raises(ValueError, match="enrol side lacks the quality measures useless"):
+        fitted.at({"quality": 1.0}, sides[1])
+
+
+def test_refit_moves_the_score_and_keeps_the_weight_of_quality(fitted):
+    (scores, target, *sides), truth = simulate(seed=2)
+    other = fitted.refit(2 * scores + 1, target, *sides)  # another model's scores: twice as wide
+    ratio = np.array(other.lower) / other.calibration.scale
+    assert ratio == pytest.approx(np.array(fitted.lower) / fitted.calibration.scale)
+    same = fitted.refit(scores, target, *sides, fitted_on="new")
+    assert same.calibration.scale == pytest.approx(fitted.calibration.scale, rel=0.05)
+    assert same.calibration.fitted_on == "new" and same.ranges == fitted.ranges
+
+
+def test_the_calibration_of_a_model_is_read_by_its_format(fitted, tmp_path):
+    for calibration in (fitted, Calibration(2.0, -1.0)):
+        calibration.save(tmp_path / "calibration.json")
+        assert load_calibration(tmp_path / "calibration.json") == calibration
+
+
 def test_round_trip_and_damaged_files(fitted, tmp_path):
     path = tmp_path / "fusion.json"
     fitted.save(path)
@@ -126,6 +163,8 @@ def test_round_trip_and_damaged_files(fitted, tmp_path):
         ({"lower": [1.0]}, "1 weights of the lower values for 2 measures"),
         ({"higher": [1.0, None]}, "expected a finite number"),
         ({"measures": "quality"}, "must be lists"),
+        ({"ranges": [[0, 1, 2]]}, "expected lowest, median and highest of 2 measures"),
+        ({"ranges": [[2, 1, 0], [0, 1, 2]]}, "expected lowest, median and highest"),
         ({"scale": 0}, "scale is 0"),
         ({"format": "speechbrain_bccmt calibration"}, "is no fusion"),
     ):

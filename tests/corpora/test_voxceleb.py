@@ -16,7 +16,6 @@ import pytest
 import soundfile
 
 from speechbrain_bccmt import files as atomic
-from speechbrain_bccmt.audio import headers as audio_headers
 from speechbrain_bccmt.audio.headers import read_header, read_headers
 from speechbrain_bccmt.corpora import records
 from speechbrain_bccmt.corpora.voxceleb import prepare_voxceleb
@@ -287,10 +286,26 @@ def test_short_utterances_are_left_out(corpus, tmp_path):
     assert min(int(row["stop"]) for row in rows(result.train_csv)) == 880
 
 
+def test_utterances_without_a_speaker_are_trained_on_and_nothing_else(corpus, trial_list, tmp_path):
+    plain = prepare(corpus, tmp_path / "plain", trial_list)
+    for name in ("alexa/0", "alexa/1", "jarvis/0"):
+        path = tmp_path / "nameless" / "wav" / f"{name}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, np.full(1600, 0.1), 16000)
+    options = {"unlabelled_folders": tmp_path / "nameless"}
+    result = prepare(corpus, tmp_path / "save", trial_list, **options)
+    nameless = [row["ID"] for row in rows(result.train_csv) if row["spk_id"] == ""]
+    assert nameless == ["alexa/0", "alexa/1", "jarvis/0"]
+    assert result.n_utterances == plain.n_utterances + 3 and result.n_speakers == plain.n_speakers
+    assert rows(result.dev_csv) == rows(plain.dev_csv) and rows(result.test_csv) == rows(plain.test_csv)
+    with pytest.raises(ValueError, match="is in a data folder and in an unlabelled one"):
+        prepare(corpus, tmp_path / "clash", trial_list, unlabelled_folders=corpus)
+
+
 def test_unchanged_inputs_are_not_prepared_again(corpus, trial_list, tmp_path, monkeypatch):
     first = prepare(corpus, tmp_path / "save", trial_list)
     times = {path: path.stat().st_mtime_ns for path in (tmp_path / "save").iterdir()}
-    monkeypatch.setattr(audio_headers, "read_headers", lambda *args: pytest.fail("headers are read again"))
+    monkeypatch.setattr(records, "read_headers", lambda *args: pytest.fail("headers are read again"))
     again = prepare(corpus, tmp_path / "save", trial_list)
     assert first.rebuilt and not again.rebuilt
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "save").iterdir()} == times

@@ -74,6 +74,19 @@ def test_bank_reads_any_rate_and_channels(noise_folder):
     assert all(bank.draw(10000).shape == (10000,) for _ in range(10))
 
 
+def test_a_telephone_passes_no_treble():
+    torch.manual_seed(0)
+    wave = 0.1 * torch.randn(1, 16000)
+    heard = WaveformAugmentation(telephone_probability=1)(wave)
+    power = torch.fft.rfft(heard[0]).abs().square()  # a bin is 1 Hz
+    assert heard.shape == wave.shape
+    assert (
+        power[4500:].mean() < 1e-3 * power[1000:3000].mean()
+        and power[:40].mean() < 0.1 * power[1000:3000].mean()
+    )
+    assert torch.equal(WaveformAugmentation(telephone_probability=0)(wave), wave)
+
+
 def test_the_generator_decides(noise_folder):
     augment = WaveformAugmentation(noise_folder, noise_probability=0.5)
     wave = torch.randn(1, 4000)

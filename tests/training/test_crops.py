@@ -201,6 +201,13 @@ def test_speakers_come_from_the_data(rows, tmp_path):
     assert labels == {"s0": 0, "s1": 1, "s2": 2}
 
 
+def test_utterances_without_a_speaker_have_no_class(rows, tmp_path):
+    rows["s0/0"]["spk_id"] = ""
+    crops = TrainingCrops(rows, tmp_path / "labels.txt", crop_seconds=0.5, speeds=(100, 90))
+    labels = [int(item["spk_id_encoded"]) for item in crops]
+    assert labels[0] == -1 and min(labels[1:]) >= 0 and crops.n_classes == 6
+
+
 def test_speed_perturbation_makes_new_speakers(rows, tmp_path):
     crops = TrainingCrops(rows, tmp_path / "labels.txt", 0.25, speeds=(100, 90, 110))
     assert crops.n_classes == 9

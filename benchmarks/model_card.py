@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import statistics
 import sys
 import time
 from functools import partial
@@ -27,12 +28,14 @@ from pathlib import Path
 import numpy as np
 import torch
 from card_speech import CONDITIONS, RATE, TrialSet, available, held_out_set, read, trial_set, with_held_out
+from matplotlib.figure import Figure
 from recipe_runs import ROOT, describe_machine
 from shipped_calibration import draw, leave_one_out
 from tqdm import tqdm
 
 from speechbrain_bccmt.audio.recording import audible_seconds
 from speechbrain_bccmt.features import KaldiFbank
+from speechbrain_bccmt.figures import save_figure
 from speechbrain_bccmt.inference.embedding import embed_waveforms
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.models import DEFAULT, resolve_model
@@ -119,6 +122,32 @@ def embeddings(system: str, embed, data: TrialSet, condition: str) -> tuple[np.n
     return found
 
 
+def milliseconds(embed, seconds: int = 3, repeats: int = 21) -> float:
+    """Time an embedding of so many seconds of noise, one at a time: the median."""
+    wave, times = 0.1 * torch.randn(seconds * RATE), []
+    with torch.inference_mode():
+        for _ in range(repeats):
+            started = time.perf_counter()
+            embed(wave)
+            times.append(1000 * (time.perf_counter() - started))
+    return statistics.median(times)
+
+
+def plot(result: dict, path: Path) -> None:
+    """Plot what a millisecond buys: mean EER over all trial lists against the time of an embedding."""
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    for system, spent in result["milliseconds"].items():
+        eer = 100 * statistics.mean(entry["eer"] for entry in result["whole"][system].values())
+        axes.plot(spent, eer, "o")
+        axes.annotate(SYSTEMS[system][0], (spent, eer), xytext=(6, 6), textcoords="offset points")
+    axes.set(xscale="log", xlabel="ms for 3 s of speech, one thread, PyTorch", ylabel="mean EER %, all lists")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.3)
+    axes.grid(alpha=0.3, which="both")
+    save_figure(figure, path)
+
+
 def _version(system: str) -> str:
     """Name a folder for the embeddings of a system: another model than yesterday's shares none with it."""
     if system != "tiny":
@@ -175,7 +204,14 @@ def main() -> int:
     torch.set_num_threads(1)
     if options.check:
         return check()
-    result = {"machine": describe_machine(1), "whole": {}, "conditions": {}, "calibration": {}, "trials": {}}
+    result = {
+        "machine": describe_machine(1),
+        "whole": {},
+        "conditions": {},
+        "calibration": {},
+        "trials": {},
+        "milliseconds": {},
+    }
     corpora = {name: trial_set(name) for name in available()}
     for name, data in corpora.items():
         result["trials"][name] = {
@@ -191,6 +227,7 @@ def main() -> int:
             print(f"{title} is left out: {error}", file=sys.stderr)
             continue
         started = time.monotonic()
+        result["milliseconds"][system] = milliseconds(embed)
         for name, data in corpora.items():
             scores = score(embeddings(system, embed, data, "whole")[0], data)
             result["whole"].setdefault(system, {})[name] = judge(scores, data, intervals=True)
@@ -207,6 +244,7 @@ def main() -> int:
         print(f"{title}: {time.monotonic() - started:.0f} s", file=sys.stderr)
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "results.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    plot(result, OUT / "eer_by_ms.png")
     text = report(result)
     (OUT / "results.md").write_text(text, encoding="utf-8")
     print(text)
@@ -228,6 +266,8 @@ def report(result: dict) -> str:
                 f"{100 * entry['eer']:.2f} ({100 * low:.1f} to {100 * high:.1f}), {entry['min_dcf']:.3f}"
             )
         lines.append(f"| {name} | {counts['speakers']} | " + " | ".join(cells) + " |")
+    cells = [f"{result['milliseconds'][system]:.1f}" for system in systems]
+    lines.append("| ms for 3 s, one thread | | " + " | ".join(cells) + " |")
     if result["conditions"]:
         lines += ["", "| condition | " + " | ".join(heads) + " |", "|---" * (1 + len(heads)) + "|"]
         for condition in CONDITIONS:

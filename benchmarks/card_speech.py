@@ -103,7 +103,10 @@ def read(path: str, condition: str) -> torch.Tensor:
 
 
 def _crop(wave, generator, seconds):
-    samples = int(seconds * RATE)
+    return _excerpt(wave, generator, seconds * RATE)
+
+
+def _excerpt(wave, generator, samples):
     start = int(generator.integers(max(1, len(wave) - samples + 1)))
     return wave[start : start + samples]
 
@@ -111,7 +114,7 @@ def _crop(wave, generator, seconds):
 def _noise(wave, generator, snr):
     noise = read_mono(generator.choice(_files("noise")), RATE)
     noise = noise.repeat(-(-len(wave) // len(noise)))
-    noise = _crop(noise, generator, len(wave) / RATE)[: len(wave)]
+    noise = _excerpt(noise, generator, len(wave))
     power = wave.square().mean() / noise.square().mean().clamp(min=1e-10)
     return wave + noise * (power / 10 ** (snr / 10)).sqrt()
 

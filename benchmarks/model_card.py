@@ -197,7 +197,7 @@ def main() -> int:
     """Run from the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
-    parser.add_argument("--p-target", type=float, default=0.01)
+    parser.add_argument("--p-target", type=float, default=0.05)
     parser.add_argument("--skip-conditions", action="store_true", help="judge clean speech alone")
     parser.add_argument("--check", action="store_true", help="compare the shipped model with docs/model.json")
     options = parser.parse_args()

@@ -29,7 +29,8 @@ model_option = click.option(
     default=DEFAULT,
     show_default=True,
     show_envvar=True,
-    help="Shipped model, published folder, output folder of a training, or HuggingFace hub id (owner/model).",
+    help="Shipped model, published folder, output folder of a training, HuggingFace hub id (owner/model), or ONNX file "
+    "of another toolkit.",
 )
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress bar.")
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.inference.architecture import NEEDED, OPTIONAL, build, read_architecture
+from speechbrain_bccmt.inference.foreign import onnx_modules
 from speechbrain_bccmt.inference.parameters import find_file, load_parameters, read_labels
 from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
@@ -80,8 +81,8 @@ def load_speaker_model(
     ----------
     source : str or Path
         Name of a shipped model, a published folder (config.json and safetensors), the output folder of a training
-        (hyperparams.yaml and save/), a folder of SpeechBrain (hyperparams.yaml and .ckpt files), or a HuggingFace hub
-        id (owner/model).
+        (hyperparams.yaml and save/), a folder of SpeechBrain (hyperparams.yaml and .ckpt files), a HuggingFace hub id
+        (owner/model), or an ONNX file of WeSpeaker, 3D-Speaker or sherpa-onnx.
     trust_code : bool or None
         True builds classes of any package, such as a network of the user's own; None asks the environment variable
         BCCMT_TRUST_CODE.
@@ -102,6 +103,9 @@ def load_speaker_model(
     ValueError
         If a file is damaged or does not fit the others, or asks for a class that is not trusted.
     """
+    if str(source).endswith(".onnx"):
+        modules = {name: module.eval() for name, module in onnx_modules(source).items()}
+        return SpeakerModel(**modules, source=str(source))
     config = None if overrides else find_file(source, CONFIG_FILE, needed=False)
     if config is None or '"modules"' not in config.read_text(encoding="utf-8", errors="replace"):
         config = find_file(source, hparams_file)
@@ -131,5 +135,7 @@ def load_speaker_model(
 
 def _has_state(name: str, module: nn.Module) -> bool:
     """Return whether a checkpoint holds the module: not a front end, nor a normalisation by utterance."""
+    if getattr(module, "stored_elsewhere", False):
+        return False
     norm_type = getattr(module, "norm_type", None)
     return name in ("embedding_model", "classifier") or norm_type == "global"

@@ -65,7 +65,7 @@ def hub(
 ):
     """Export a trained model to a folder that SpeechBrain and this package load.
 
-    MODEL is the output folder of a training. OUT gets hyperparams.yaml, config.json, the parameters (.ckpt and
+    MODEL is the output folder of a training, or any other model. OUT gets hyperparams.yaml, config.json, the parameters (.ckpt and
     .safetensors), the label encoder, calibration.json and a model card.
     """
     from speechbrain_bccmt.export.hub import export_hub, push_to_hub
@@ -94,7 +94,7 @@ def hub(
         card["model"] = repo_id
     export_hub(model, out, fitted, card, examples, overwrite)
     click.echo(f"Wrote {out}", err=True)
-    if fitted is None:
+    if not (out / "calibration.json").is_file():
         click.echo("No threshold is shipped: give --scores or --calibration.", err=True)
     if licence is None:
         click.echo("The card names no licence: give --license.", err=True)

@@ -31,6 +31,7 @@ from speechbrain_bccmt.inference.parameters import (
     read_labels,
     read_parameters,
 )
+from speechbrain_bccmt.models import resolve_model
 from speechbrain_bccmt.profiling import count_parameters
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.quality import QualityFusion
@@ -90,12 +91,12 @@ def export_hub(
     Parameters
     ----------
     training_folder : str or Path
-        The output folder of a training; the checkpoint with the lowest dev EER is taken. Without a label encoder, no
+        The output folder of a training, or another model; the checkpoint with the lowest dev EER is taken. Without a label encoder, no
         classifier is published.
     output_folder : str or Path
         Where to write; created.
     calibration : Calibration or QualityFusion, optional
-        From score to probability, with the threshold; stored as `calibration.json`.
+        From score to probability, with the threshold; stored as `calibration.json`. By default the model's own.
     card : dict, optional
         What the model card says, see `write_model_card`.
     examples : sequence of str or Path
@@ -122,13 +123,14 @@ def export_hub(
     A classifier that was trained on sped-up copies of its speakers as further classes loses those: each class left
     has its name in the label encoder.
     """
-    training_folder, output_folder = Path(training_folder), Path(output_folder)
+    training_folder, output_folder = resolve_model(training_folder), Path(output_folder)
     if output_folder.is_dir() and any(output_folder.iterdir()) and not overwrite:
         raise FileExistsError(
             f"{output_folder} is not empty: give another folder, or allow to overwrite it (--overwrite)"
         )
     _check_examples(examples)
     model = load_speaker_model(training_folder)
+    calibration = calibration or model.calibration
     labels = read_labels(training_folder, needed=False)
     states = {"embedding_model": _load_state(training_folder, "embedding_model")}
     if labels is not None:

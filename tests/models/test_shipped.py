@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -173,3 +174,17 @@ def test_fine_tuning_starts_from_it(tmp_path):
         parameter.zero_()
     load_parameters({"embedding_model": model.embedding_model}, "tiny")
     assert sum(parameter.abs().sum() for parameter in model.embedding_model.parameters()) > 0
+
+
+def test_one_s_own_threshold_makes_a_model_of_one_s_own(tmp_path):
+    own = load_speaker_model()
+    plain = run("export", "hub", tmp_path / "plain")
+    assert plain.exit_code == 0 and "No threshold is shipped" not in plain.stderr
+    copy = load_speaker_model(tmp_path / "plain")
+    assert copy.calibration == own.calibration and not copy.others
+    loose = replace(own.calibration, calibration=replace(own.calibration.calibration, p_target=0.5))
+    loose.save(tmp_path / "loose.json")
+    result = run("export", "hub", tmp_path / "mine", "--calibration", tmp_path / "loose.json")
+    assert result.exit_code == 0
+    mine = SpeakerVerification.from_hparams(tmp_path / "mine")
+    assert mine.calibration == loose and mine.threshold < own.calibration.at().threshold

@@ -65,8 +65,8 @@ def hub(
 ):
     """Export a trained model to a folder that SpeechBrain and this package load.
 
-    MODEL is the output folder of a training, or any other model. OUT gets hyperparams.yaml, config.json, the parameters (.ckpt and
-    .safetensors), the label encoder, calibration.json and a model card.
+    MODEL is the output folder of a training, or any other model. OUT gets hyperparams.yaml,
+    config.json, the parameters (.ckpt and .safetensors), the label encoder, calibration.json and a model card.
     """
     from speechbrain_bccmt.export.hub import export_hub, push_to_hub
     from speechbrain_bccmt.inference.parameters import HUB_ID

@@ -91,8 +91,8 @@ def export_hub(
     Parameters
     ----------
     training_folder : str or Path
-        The output folder of a training, or another model; the checkpoint with the lowest dev EER is taken. Without a label encoder, no
-        classifier is published.
+        The output folder of a training, or another model; the checkpoint with the lowest dev EER is taken.
+        Without a label encoder, no classifier is published.
     output_folder : str or Path
         Where to write; created.
     calibration : Calibration or QualityFusion, optional

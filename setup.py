@@ -24,6 +24,7 @@ setup(
         # SpeechBrain with it. torchaudio ends at 2.11, so the same upper bound stands on both.
         "torch>=2.7.1,<2.12",
         "torchaudio>=2.7.1,<2.12",
+        "av>=14",
         "click>=8.1",
         "huggingface_hub",
         "hyperpyyaml",

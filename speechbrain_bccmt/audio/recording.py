@@ -1,7 +1,8 @@
 """Recordings on disk: decoded, checked, mixed to one channel and resampled, in chunks of bounded size.
 
-Decoding is libsndfile's (wav, flac, ogg, opus, mp3 and more). What libsndfile lets pass is refused here: files
-shorter than their header promises, NaN and infinite samples, things that are no regular file.
+Decoding is libsndfile's (wav, flac, ogg, opus, mp3 and more), and FFmpeg's for what that cannot read. What they let
+pass is refused here: files shorter than their header promises, NaN and infinite samples, things that are no regular
+file.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ import soundfile
 import torch
 from scipy.signal import resample_poly
 
+from speechbrain_bccmt.audio.containers import ENDINGS as ENDINGS_OF_CONTAINERS
+from speechbrain_bccmt.audio.containers import ContainerFile, read_container_header
 from speechbrain_bccmt.audio.headers import libsndfile_name, read_header
 
 # What `Recording.open` accepts. Beyond, a header is more likely damaged than true.
@@ -75,6 +78,8 @@ class Recording:
         Samples per channel, by the header.
     sample_rate : int
         In Hz.
+    in_container : bool
+        Whether FFmpeg reads it.
 
     Examples
     --------
@@ -88,6 +93,7 @@ class Recording:
     path: Path
     frames: int
     sample_rate: int
+    in_container: bool = False
 
     @classmethod
     def open(cls, path: str | Path) -> Recording:
@@ -111,14 +117,14 @@ class Recording:
             raise ValueError(
                 f"{path}: cannot be read: soundfile takes .raw for samples without header; rename it"
             )
+        in_container = path.suffix.lower() in ENDINGS_OF_CONTAINERS
         try:
-            frames, sample_rate = read_header(str(path))
+            frames, sample_rate = (read_container_header if in_container else read_header)(str(path))
         except PermissionError as error:
             raise PermissionError(f"{path}: may not be read (permission denied)") from error
         except (soundfile.SoundFileError, ValueError) as error:
-            way_out = "; convert m4a with ffmpeg first" if path.suffix.lower() in (".m4a", ".aac") else ""
-            raise ValueError(f"{path}: cannot be read: {error}{way_out}") from error
-        return cls(path, frames, check_rate(sample_rate, f"{path}: its sample rate"))
+            raise ValueError(f"{path}: cannot be read: {error}") from error
+        return cls(path, frames, check_rate(sample_rate, f"{path}: its sample rate"), in_container)
 
     @property
     def seconds(self) -> float:
@@ -156,7 +162,7 @@ class Recording:
         max_seconds = MAX_CHUNK_SECONDS if max_seconds is None else max_seconds
         n_chunks = max(1, math.ceil(total / (max_seconds * self.sample_rate)))
         try:
-            with soundfile.SoundFile(libsndfile_name(self.path)) as file:
+            with self._decoder() as file:
                 if start:
                     file.seek(start)
                 for number in range(n_chunks):
@@ -165,12 +171,17 @@ class Recording:
         except soundfile.SoundFileError as error:
             raise ValueError(f"{self.path}: cannot be decoded: {error}") from error
 
+    def _decoder(self) -> soundfile.SoundFile | ContainerFile:
+        return (
+            ContainerFile(self.path) if self.in_container else soundfile.SoundFile(libsndfile_name(self.path))
+        )
+
     def beginning(self, rate: int, seconds: float) -> Chunk:
         """Read its first `seconds`, or all of a shorter one, at `rate` in Hz; errors are those of `chunks`."""
         stop = min(self.frames, int(seconds * self.sample_rate))
         return next(self.chunks(rate, math.inf, stop=stop))
 
-    def _read_chunk(self, file: soundfile.SoundFile, wanted: int, rate: int) -> Chunk:
+    def _read_chunk(self, file: soundfile.SoundFile | ContainerFile, wanted: int, rate: int) -> Chunk:
         block = max(1, _BLOCK_VALUES // file.channels)
         parts, clipped, left = [], 0, wanted
         while left:
@@ -367,8 +378,8 @@ def audible_seconds(wav: torch.Tensor, rate: int) -> float:
     return float(audible.float().mean()) * len(wav) / rate
 
 
-# Of files that libsndfile decodes.
-ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3")
+# Of files that are found in folders: what libsndfile decodes, then what FFmpeg does.
+ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", *ENDINGS_OF_CONTAINERS)
 
 
 def find_recordings(folder: str | os.PathLike) -> list[str]:

@@ -11,7 +11,7 @@ def test_recordings_behind_links_are_found_once(tmp_path):
     corpus, elsewhere = tmp_path / "corpus", tmp_path / "elsewhere"
     (corpus / "sub").mkdir(parents=True)
     elsewhere.mkdir()
-    for path in (corpus / "b.wav", corpus / "sub" / "a.OPUS", elsewhere / "c.mp3", corpus / "d.m4a"):
+    for path in (corpus / "b.wav", corpus / "sub" / "a.OPUS", elsewhere / "c.mp3", corpus / "d.txt"):
         path.touch()
     (corpus / "link").symlink_to(elsewhere)
     (elsewhere / "back").symlink_to(corpus)  # a circle

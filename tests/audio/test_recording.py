@@ -132,9 +132,9 @@ def test_a_pipe_is_not_waited_for(tmp_path):
         read_mono(tmp_path / "pipe.wav", 16000)
 
 
-def test_m4a_tells_the_way_out(tmp_path):
+def test_a_damaged_m4a_is_named(tmp_path):
     (tmp_path / "a.m4a").write_bytes(b"\0\0\0\x18ftypM4A " + bytes(100))
-    with pytest.raises(ValueError, match="a.m4a: cannot be read: .*convert m4a with ffmpeg"):
+    with pytest.raises(ValueError, match="a.m4a: cannot be read: "):
         read_mono(tmp_path / "a.m4a", 16000)
 
 

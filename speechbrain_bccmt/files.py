@@ -41,7 +41,7 @@ def temporary_sibling(path: Path) -> Iterator[Path]:
 
     The same folder means the same file system, so `os.replace` from it is atomic. Machine and process id in
     the name keep two runs from writing into one file, and show the next run which files in the folder nobody
-    will finish: it removes them. The ending stays, as ffmpeg and soundfile go by it.
+    will finish: it removes them. The ending stays, as soundfile goes by it.
 
     Parameters
     ----------

@@ -21,6 +21,7 @@ from scipy.signal import resample_poly
 from speechbrain_bccmt.audio.containers import ENDINGS as ENDINGS_OF_CONTAINERS
 from speechbrain_bccmt.audio.containers import ContainerFile, read_container_header
 from speechbrain_bccmt.audio.headers import libsndfile_name, read_header
+from speechbrain_bccmt.audio.waveforms import mix_down
 
 # What `Recording.open` accepts. Beyond, a header is more likely damaged than true.
 SAMPLE_RATES = (1_000, 768_000)
@@ -52,12 +53,15 @@ class Chunk:
         How much of it lies above `SILENCE_DBFS`.
     clipped_share : float
         Share of its samples that are at full scale, in any channel.
+    cancelled : bool
+        Whether its channels cancel each other, so that one of them was taken.
     """
 
     wav: torch.Tensor
     seconds: float
     audible_seconds: float
     clipped_share: float
+    cancelled: bool = False
 
     @classmethod
     def from_waveform(cls, wav: torch.Tensor, rate: int) -> Chunk:
@@ -183,7 +187,7 @@ class Recording:
 
     def _read_chunk(self, file: soundfile.SoundFile | ContainerFile, wanted: int, rate: int) -> Chunk:
         block = max(1, _BLOCK_VALUES // file.channels)
-        parts, clipped, left = [], 0, wanted
+        parts, clipped, cancelled, left = [], 0, False, wanted
         while left:
             samples = file.read(min(block, left), dtype="float32", always_2d=True)
             if not len(samples):
@@ -193,10 +197,12 @@ class Recording:
             if not np.isfinite(samples).all():
                 raise ValueError(f"{self.path}: holds NaN or infinite samples")
             clipped += int((np.abs(samples) >= FULL_SCALE).any(axis=1).sum())
-            parts.append(samples.mean(axis=1))
+            mono, lost = mix_down(samples)
+            parts.append(mono)
+            cancelled |= lost
             left -= len(samples)
         wav = resample(torch.from_numpy(np.concatenate(parts)), self.sample_rate, rate)
-        return Chunk(wav, wanted / self.sample_rate, audible_seconds(wav, rate), clipped / wanted)
+        return Chunk(wav, wanted / self.sample_rate, audible_seconds(wav, rate), clipped / wanted, cancelled)
 
 
 def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = None) -> torch.Tensor:
@@ -286,7 +292,7 @@ def read_crop(
         )
     if not np.isfinite(samples).all():
         raise ValueError(f"{path} holds NaN or infinite samples: remove the file and prepare the data again")
-    wav = resample(torch.from_numpy(samples.mean(axis=1)), file_rate, rate)
+    wav = resample(torch.from_numpy(mix_down(samples)[0]), file_rate, rate)
     return wav[offset - first * up :][:n_samples]
 
 

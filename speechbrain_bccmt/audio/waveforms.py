@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 
@@ -39,13 +40,47 @@ def to_float(wav) -> torch.Tensor:
     return (wav.double() / -float(torch.iinfo(wav.dtype).min)).float()
 
 
+# Channels whose average has less than this share of the louder one's energy cancel each other: 10 dB less.
+CANCELLED_SHARE = 0.1
+
+
+def mix_down(samples: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Average channels, or take the loudest where they cancel each other, as an inverted one does.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray
+        (samples, channels).
+
+    Returns
+    -------
+    mono : numpy.ndarray
+        (samples,).
+    cancelled : bool
+        Whether the average would have been lost.
+
+    Examples
+    --------
+    >>> mix_down(np.array([[0.5, -0.5], [0.2, -0.2]])), mix_down(np.array([[0.5, 0.3]]))
+    ((array([0.5, 0.2]), True), (array([0.4]), False))
+    """
+    if samples.shape[1] == 1:
+        return samples[:, 0], False
+    mono, energies = samples.mean(axis=1), np.square(samples, dtype=np.float64).sum(axis=0)
+    loudest = int(energies.argmax())
+    cancelled = bool(
+        np.square(mono, dtype=np.float64).sum() < CANCELLED_SHARE / samples.shape[1] * energies.sum()
+    )
+    return (samples[:, loudest] if cancelled else mono), cancelled
+
+
 def split_batch(wavs, wav_lens, rate: int, min_seconds: float) -> list[torch.Tensor]:
     """Check a padded batch, and take its utterances out of the padding.
 
     Parameters
     ----------
     wavs : torch.Tensor
-        (batch, samples), (batch, samples, channels) or (samples,). Channels are averaged.
+        (batch, samples), (batch, samples, channels) or (samples,). Channels are averaged, see `mix_down`.
     wav_lens : torch.Tensor or None
         Relative lengths, (batch,), in (0, 1]; None: all are whole.
     rate : int
@@ -72,7 +107,7 @@ def split_batch(wavs, wav_lens, rate: int, min_seconds: float) -> list[torch.Ten
     if wavs.dim() == 1:
         wavs = wavs.unsqueeze(0)
     if wavs.dim() == 3:
-        wavs = wavs.mean(dim=2)
+        wavs = torch.stack([torch.from_numpy(mix_down(wav.numpy())[0]) for wav in wavs.cpu()])
     if wavs.dim() != 2 or not len(wavs):
         raise ValueError(f"waveforms have shape {tuple(wavs.shape)}, expected (batch, samples)")
     sizes = [wavs.shape[1]] * len(wavs)

@@ -29,7 +29,7 @@ def _convert(
         return found, {}
     if folder is None:
         raise ValueError(
-            f"{len(sources)} files are m4a, which libsndfile cannot read: give a converted_folder "
+            f"{len(sources)} files are m4a, from which crops are not read by offset: give a converted_folder "
             "to convert them into once (about 115 MB per hour of speech), or leave .m4a out of extensions"
         )
     root = os.path.join(os.path.abspath(os.path.expanduser(folder)), "wav")
@@ -108,7 +108,7 @@ def prepare_voxceleb(
     Raises
     ------
     FileNotFoundError
-        Where a data folder or trial list is missing, or there is no audio, or m4a files but no ffmpeg.
+        Where a data folder or trial list is missing, or there is no audio.
     ValueError
         Where a trial list is malformed or names utterances that are not there or cannot be read, an
         utterance is in two folders, too many files are unreadable, or no training speaker remains.

@@ -29,7 +29,7 @@ class EmbeddedUtterance:
     audible_seconds : float
         How much of it lies above -60 dBFS; 0 is silence.
     warnings : tuple of str
-        Of silence, of much of it, and of clipping; each begins with the path.
+        Of silence, of much of it, of clipping and of channels that cancel each other; each begins with the path.
     """
 
     path: str
@@ -69,6 +69,10 @@ class EmbeddedUtterance:
             )
         if clipped > CLIPPED_SHARE:
             warnings.append(f"{path}: clipped, {100 * clipped:.3g} % of its samples are at full scale")
+        if any(chunk.cancelled for chunk in chunks):
+            warnings.append(
+                f"{path}: its channels cancel each other, as if one were inverted: one of them is used"
+            )
         return cls(str(path), embedding, seconds, audible, tuple(warnings))
 
 

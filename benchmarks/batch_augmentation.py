@@ -1,0 +1,94 @@
+"""Augmentation of a whole batch of crops on its device: rooms, equalisers, noise, other talkers, telephone, level."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+
+RATE = 16000
+KNOTS = 8  # of an equaliser, spread over the square root of the frequency
+MU = 255  # of the telephone's companding
+
+
+class BatchAugmentation:
+    """Change a batch of crops, each with draws of its own.
+
+    Parameters
+    ----------
+    noise : Tensor
+        (samples,), noises one after the other.
+    responses : Tensor
+        (N, 16000), room impulse responses of unit energy that begin with the direct sound.
+    """
+
+    def __init__(self, noise: torch.Tensor, responses: torch.Tensor):
+        self.noise, self.responses, self.device = noise, responses, noise.device
+
+    def __call__(self, waves: torch.Tensor) -> torch.Tensor:
+        """Augment (batch, samples) in [-1, 1]."""
+        waves = self._add_noise(self._filter(waves), talkers=waves)
+        lines = round(0.18 * len(waves))  # crops are drawn in random order: the first are as good as any
+        waves = torch.cat([self._telephone(waves[:lines]), waves[lines:]])
+        level = 10 ** (-1.5 * self._rand(len(waves), 1))
+        waves = waves / waves.abs().amax(1, keepdim=True).clamp(min=1e-5) * level
+        clipped = (3 * waves).clamp(-0.3, 0.3)
+        return torch.where(self._rand(len(waves), 1) < 0.03, clipped, waves)
+
+    def _rand(self, *shape: int) -> torch.Tensor:
+        return torch.rand(*shape, device=self.device)
+
+    def _filter(self, waves: torch.Tensor) -> torch.Tensor:
+        """Convolve with a room response (a quarter of the crops) and an equaliser of up to 8 dB (30 %)."""
+        batch, samples = waves.shape
+        size = samples + RATE
+        rooms = self.responses[torch.randint(len(self.responses), (batch,), device=self.device)]
+        direct = torch.zeros_like(rooms[:1])
+        direct[0, 0] = 1.0
+        rooms = torch.where(self._rand(batch, 1) < 0.25, rooms, direct)
+        decibels = (self._rand(batch, KNOTS) - 0.5) * 16 * (self._rand(batch, 1) < 0.3)
+        position = torch.linspace(0, 1, size // 2 + 1, device=self.device).sqrt() * (KNOTS - 1)
+        below = position.long().clamp(max=KNOTS - 2)
+        share = position - below
+        decibels = decibels[:, below] * (1 - share) + decibels[:, below + 1] * share
+        spectrum = torch.fft.rfft(waves, size) * torch.fft.rfft(rooms, size) * 10 ** (decibels / 20)
+        filtered = torch.fft.irfft(spectrum, size)[:, :samples]
+        return filtered * (_power(waves) / _power(filtered).clamp(min=1e-10)).sqrt()
+
+    def _add_noise(self, waves: torch.Tensor, talkers: torch.Tensor) -> torch.Tensor:
+        """Add noise, or one to three other talkers, to half of the crops at 0 to 25 dB."""
+        batch, samples = waves.shape
+        starts = torch.randint(len(self.noise) - samples, (batch, 1), device=self.device)
+        noise = self.noise[starts + torch.arange(samples, device=self.device)]
+        others = sum(
+            talkers.roll(shift, 0) * (self._rand(batch, 1) < probability)
+            for shift, probability in ((1, 1.0), (2, 0.6), (5, 0.4))
+        )
+        noise = torch.where(self._rand(batch, 1) < 0.2, others, noise)
+        gain = (_power(waves) / _power(noise).clamp(min=1e-9)).sqrt() * 10 ** (
+            -25 * self._rand(batch, 1) / 20
+        )
+        return waves + noise * gain.clamp(max=100) * (self._rand(batch, 1) < 0.5)
+
+    def _telephone(self, waves: torch.Tensor) -> torch.Tensor:
+        """Send through a band of 100 to 330 Hz up to 3.3 to 3.9 kHz, sampled at 8 kHz, mu-law at a level of its own."""
+        if not len(waves):
+            return waves
+        batch, samples = waves.shape
+        even = samples // 2 * 2
+        frequency = torch.linspace(0, RATE / 2, even // 2 + 1, device=self.device).clamp(min=1)
+        low, high = 100 + 230 * self._rand(batch, 1), 3300 + 600 * self._rand(batch, 1)
+        band = ((1 + (low / frequency) ** 8) * (1 + (frequency / high) ** 40)).rsqrt()
+        narrow = torch.fft.irfft(torch.fft.rfft(waves[:, :even]) * band, even)[:, ::2]
+        narrow = narrow / narrow.abs().amax(1, keepdim=True).clamp(min=1e-5) * 10 ** -self._rand(batch, 1)
+        code = narrow.sign() * torch.log1p(MU * narrow.abs()) / math.log1p(MU)
+        code = ((code + 1) / 2 * MU).round() / MU * 2 - 1
+        narrow = code.sign() * ((MU + 1) ** code.abs() - 1) / MU
+        spectrum = torch.fft.rfft(narrow)
+        wide = torch.fft.irfft(F.pad(spectrum, (0, even // 2 + 1 - spectrum.shape[1])), even) * 2
+        return F.pad(wide, (0, samples - even))
+
+
+def _power(waves: torch.Tensor) -> torch.Tensor:
+    return waves.square().mean(1, keepdim=True)

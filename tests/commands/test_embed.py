@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import torch
 from click.testing import CliRunner
 from safetensors import safe_open
 
@@ -164,3 +165,16 @@ def test_names_that_are_no_text_are_told_in_json(folder, files):
         check=True,
     )
     assert json.loads(done.stdout)["id"] == path
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(None, 1), ("2", 2)])
+def test_one_thread_unless_told_otherwise(folder, files, monkeypatch, threads, expected):
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    try:
+        torch.set_num_threads(2)  # what the variable does when a program starts
+        assert run(folder, files[0]).exit_code == 0 and torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)

@@ -119,8 +119,7 @@ class Archive:
         workers = min(self.jobs, len(tasks))
         if not workers:
             return
-        context = multiprocessing.get_context("spawn")
-        pool = ProcessPoolExecutor(workers, context, _begin, (self.source, self.device))
+        pool = ProcessPoolExecutor(workers, _context(), _begin, (self.source, self.device))
         pending = set()
         try:
             for task in tasks:
@@ -186,6 +185,15 @@ class Embedder:
 
 
 _embedder: Embedder | None = None  # of a worker process
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Return how workers start: from one process that has imported everything, where there is such a way."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
 
 
 def _begin(source: str, device: str) -> None:

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import time
 from pathlib import Path
 
 import click
 
 from speechbrain_bccmt.commands import inputs
+from speechbrain_bccmt.commands.streams import one_line
 from speechbrain_bccmt.files import temporary_sibling
 
-FORMATS = (".npz", ".safetensors", ".json", ".jsonl")
+ARRAYS = (".npz", ".safetensors")
+FORMATS = (*ARRAYS, ".json", ".jsonl")
+
+
+def _read_shard(ctx, param, value: str | None) -> slice:
+    if value is None:
+        return slice(None)
+    found = re.fullmatch(r"(\d+)/(\d+)", value)
+    number, count = map(int, found.groups()) if found else (0, 0)
+    if not 1 <= number <= count:
+        raise click.UsageError(f"--shard is '{value}', expected I/N with I from 1 to N, such as 3/10")
+    return slice(number - 1, None, count)
 
 
 @click.command()
@@ -28,9 +42,25 @@ FORMATS = (".npz", ".safetensors", ".json", ".jsonl")
     type=click.Path(file_okay=False, exists=True),
     help="Name recordings by their path from this folder, as a trial list does.",
 )
+@click.option(
+    "--archive",
+    type=click.Path(file_okay=False),
+    help="Keep the embeddings in this folder while the work goes on; started again, only missing ones are computed.",
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes, of one thread each; with --archive.",
+)
+@click.option(
+    "--shard", callback=_read_shard, metavar="I/N", help="Embed the I-th of N parts of the recordings alone."
+)
 @inputs.device_option
 @inputs.quiet_option
-def embed(model, files, output, root, device, quiet):
+def embed(model, files, output, root, archive, jobs, shard, device, quiet):
     """Embed recordings.
 
     FILES are recordings, folders with recordings, or globs; - reads a list from standard input.
@@ -38,13 +68,21 @@ def embed(model, files, output, root, device, quiet):
     An .npz file holds `ids`, `embeddings` (number, size) and `seconds`; a .safetensors file `embeddings` and `seconds`,
     and the ids as JSON in its metadata. Recordings that cannot be used are reported on standard error, the others are
     written, and the exit code is 2.
+
+    Of many recordings, --archive keeps the embeddings while the work goes on: with --jobs processes, and on several
+    machines with a --shard each. -o then writes all of them in the end, as .npz or .safetensors.
     """
-    inputs.check_ending(output, FORMATS)
-    paths = inputs.expand_inputs(files)
+    inputs.check_ending(output, FORMATS if archive is None else ARRAYS)
+    if jobs > 1 and archive is None:
+        raise click.UsageError("--jobs needs --archive, a folder to keep the embeddings in")
+    paths = inputs.expand_inputs(files)[shard]
     names = {path: os.path.relpath(path, root).replace(os.sep, "/") if root else path for path in paths}
     if output is not None:
         with temporary_sibling(Path(output)) as temporary:
             temporary.touch()  # so that a folder that cannot be written to is reported before the work
+    if archive is not None:
+        failed = _fill(archive, inputs.load_model(model, device), jobs, names, output, quiet)
+        click.get_current_context().exit(2 if failed else 0)
     utterances, failed = [], 0
     embed_file = inputs.load_model(model, device).embed_file
     for path, utterance in inputs.run_each(embed_file, paths, "Embedding", quiet, skip_errors=True):
@@ -61,6 +99,45 @@ def embed(model, files, output, root, device, quiet):
     click.get_current_context().exit(2 if failed else 0)
 
 
+def _fill(folder: str, model, jobs: int, names: dict[str, str], output: str | None, quiet: bool) -> int:
+    """Embed what an archive lacks of the recordings, write all of them, and return how many could not be used."""
+    from tqdm import tqdm
+
+    from speechbrain_bccmt.audio.recording import Recording
+    from speechbrain_bccmt.inference.archive import Archive
+
+    archive = Archive(folder, model, jobs)
+    missing = archive.missing(names)
+    done, failed, seconds, begun = 0, 0, 0.0, time.monotonic()
+    # By size, as the long ones come first.
+    with tqdm(total=sum(missing.values()), unit="B", unit_scale=True, disable=quiet or None) as bar:
+        for path, result in archive.embed({path: names[path] for path in missing}):
+            with tqdm.external_write_mode():
+                if isinstance(result, Exception):
+                    failed += 1
+                    click.echo(f"error: {one_line(result)}", err=True)
+                else:
+                    done, seconds = done + 1, seconds + result.seconds
+                    inputs.print_warnings(result.warnings)
+            speed = seconds / (time.monotonic() - begun)
+            bar.set_description(
+                f"{done} files, {seconds / 3600:.2f} h, {speed:.0f} x real time", refresh=False
+            )
+            bar.update(missing[path])
+    if not quiet:
+        click.echo(
+            f"{done} recordings of {seconds / 3600:.2f} h embedded in {time.monotonic() - begun:.1f} s, "
+            f"{len(names) - len(missing)} were there",
+            err=True,
+        )
+    if output is not None:
+        kept, embeddings = archive.read(names)
+        if kept:
+            lengths = [Recording.open(path).seconds for path in kept]
+            _write_arrays(Path(output), [names[path] for path in kept], embeddings, lengths)
+    return failed
+
+
 def _entry(name: str, utterance) -> dict:
     return {
         "id": name,
@@ -71,23 +148,27 @@ def _entry(name: str, utterance) -> dict:
 
 
 def _write(path: Path, utterances: list) -> None:
+    if path.suffix.lower() in ARRAYS:
+        ids, found = zip(*utterances, strict=True)
+        embeddings = [utterance.embedding for utterance in found]
+        _write_arrays(path, list(ids), embeddings, [utterance.seconds for utterance in found])
+        return
+    entries = [json.dumps(_entry(*pair), ensure_ascii=False) for pair in utterances]
+    text = "\n".join(entries) if path.suffix.lower() == ".jsonl" else "[" + ",\n".join(entries) + "]"
+    with temporary_sibling(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+
+
+def _write_arrays(path: Path, ids: list[str], embeddings, seconds: list[float]) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    ids = [name for name, _ in utterances]
-    arrays = {
-        "embeddings": np.stack([utterance.embedding for _, utterance in utterances]),
-        "seconds": np.array([utterance.seconds for _, utterance in utterances]),
-    }
-    kind = path.suffix.lower()
+    arrays = {"embeddings": np.stack(embeddings), "seconds": np.array(seconds)}
     with temporary_sibling(path) as temporary:
-        if kind == ".npz":
+        if path.suffix.lower() == ".npz":
             with open(temporary, "wb") as file:
                 np.savez(file, ids=np.array(ids), **arrays)
-        elif kind == ".safetensors":
-            save_file(arrays, temporary, metadata={"ids": json.dumps(ids, ensure_ascii=False)})
         else:
-            entries = [json.dumps(_entry(*pair), ensure_ascii=False) for pair in utterances]
-            text = "\n".join(entries) if kind == ".jsonl" else "[" + ",\n".join(entries) + "]"
-            temporary.write_text(text + "\n", encoding="utf-8")
+            save_file(arrays, temporary, metadata={"ids": json.dumps(ids, ensure_ascii=False)})
         os.replace(temporary, path)

@@ -52,6 +52,9 @@ threshold_option = click.option(
 def load_model(source: str, device: str = "cpu"):
     """Load the model of a command: a `SpeakerVerification` on `device`.
 
+    On the CPU it runs on one thread unless OMP_NUM_THREADS says otherwise: more are slower at this size, and much
+    slower beside another busy process.
+
     Raises
     ------
     ValueError
@@ -65,6 +68,8 @@ def load_model(source: str, device: str = "cpu"):
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from error
+    if "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(1)
     return SpeakerVerification.from_hparams(source, run_opts={"device": device})
 
 

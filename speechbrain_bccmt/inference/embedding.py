@@ -96,7 +96,7 @@ def embed_utterances(
         for module in modules:
             module.eval()
         embeddings = None
-        batches = _batches(rows, batch_seconds)
+        batches = batches_by_length(rows, batch_seconds)
         with tqdm(total=len(rows), desc="Embedding", unit="utt", disable=not progress) as bar:
             for batch, wavs in _read_ahead(rows, batches, compute_features):
                 vectors = _embed_batch(wavs, modules, device)
@@ -145,7 +145,7 @@ def read_utterance(row: dict, rate: int) -> torch.Tensor:
         raise ValueError(f"utterance '{row['ID']}': {error}") from error
 
 
-def _batches(rows: list[dict], batch_seconds: float) -> list[list[int]]:
+def batches_by_length(rows: list[dict], batch_seconds: float) -> list[list[int]]:
     """Group rows by length, longest first, so that too little memory shows at once."""
     durations = [float(row["duration"]) for row in rows]
     batches: list[list[int]] = []

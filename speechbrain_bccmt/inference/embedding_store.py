@@ -227,7 +227,7 @@ def embed_with_store(
     if len(set(ids)) < len(ids) or not rows:
         missing = list(range(len(rows)))  # refused there, in the same words
     if missing:
-        shard = _Shard(store, [ids[index] for index in missing], [keys[index] for index in missing])
+        shard = ShardWriter(store, [ids[index] for index in missing], [keys[index] for index in missing])
         try:
             embed_utterances(
                 [rows[index] for index in missing],
@@ -242,8 +242,16 @@ def embed_with_store(
     return ids, store.read(keys)
 
 
-class _Shard:
-    """Collects the embeddings of batches until it is time to write them."""
+class ShardWriter:
+    """Collects the embeddings of batches until it is time to write them.
+
+    Parameters
+    ----------
+    store : EmbeddingStore
+        Where they go.
+    ids, keys : sequence of str, sequence of tuple
+        Of the utterances, see `EmbeddingStore.add`.
+    """
 
     def __init__(self, store: EmbeddingStore, ids: list[str], keys: list[tuple]):
         self.store, self.ids, self.keys = store, ids, keys
@@ -253,12 +261,14 @@ class _Shard:
         self.taken, self.vectors, self.begun = [], [], time.monotonic()
 
     def take(self, batch: list[int], vectors: np.ndarray) -> None:
+        """Take the embeddings (N, D) of the utterances at these positions; write a shard once a minute."""
         self.taken += batch
         self.vectors.append(vectors)
         if time.monotonic() - self.begun > KEEP_EVERY:
             self.write()
 
     def write(self) -> None:
+        """Write what has been taken since the last shard."""
         if self.taken:
             ids, keys = ([values[index] for index in self.taken] for values in (self.ids, self.keys))
             self.store.add(ids, keys, np.concatenate(self.vectors))

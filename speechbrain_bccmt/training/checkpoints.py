@@ -10,7 +10,7 @@ import logging
 import shutil
 
 from speechbrain.utils.checkpoints import Checkpointer
-from speechbrain.utils.distributed import ddp_barrier, if_main_process
+from speechbrain.utils.distributed import ddp_barrier, if_main_process, main_process_only
 from speechbrain.utils.logger import get_logger
 
 logger = get_logger(__name__)
@@ -36,13 +36,18 @@ class AtomicCheckpointer(Checkpointer):
                 shutil.rmtree(leftover)
         saved = super().save_checkpoint(meta or {}, end_of_epoch, name, logging.DEBUG)
         ddp_barrier()
-        if saved is None:
-            return None
-        path = saved.path.rename(saved.path.with_name(saved.path.name.removeprefix(UNFINISHED)))
-        logger.log(verbosity, f"Saved checkpoint {path}")
-        return saved._replace(
-            path=path, paramfiles={key: path / f.name for key, f in saved.paramfiles.items()}
-        )
+        if saved is not None:
+            path = saved.path.rename(saved.path.with_name(saved.path.name.removeprefix(UNFINISHED)))
+            logger.log(verbosity, f"Saved checkpoint {path}")
+            saved = saved._replace(
+                path=path, paramfiles={key: path / f.name for key, f in saved.paramfiles.items()}
+            )
+        ddp_barrier()
+        return saved
+
+    def delete_checkpoints(self, **options):
+        """Delete old checkpoints as SpeechBrain does, by what the main process sees on disk."""
+        main_process_only(super().delete_checkpoints)(**options)
 
     def _new_checkpoint_dirpath(self):
         path = super()._new_checkpoint_dirpath()

@@ -17,6 +17,7 @@ import torch
 from speechbrain.augment.time_domain import SpeedPerturb
 from speechbrain.dataio.dataset import DynamicItemDataset
 from speechbrain.dataio.encoder import CategoricalEncoder
+from speechbrain.utils.distributed import if_main_process
 from tqdm import tqdm
 
 from speechbrain_bccmt.audio.recording import read_crop, read_mono
@@ -206,7 +207,8 @@ class TrainingCrops(DynamicItemDataset):
 
         # soundfile releases the interpreter lock while it decodes.
         with ThreadPoolExecutor() as pool:
-            for _ in tqdm(pool.map(keep, self.data.values()), "Decoding", len(self.data), unit="utt"):
+            decoded = pool.map(keep, self.data.values())
+            for _ in tqdm(decoded, "Decoding", len(self.data), unit="utt", disable=not if_main_process()):
                 pass
 
     def _encode_speakers(self, label_encoder_file):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from operator import methodcaller
+
 import torch
 
 from speechbrain_bccmt.losses import match_blocks
+from speechbrain_bccmt.training.distributed import apply
 from speechbrain_bccmt.training.speaker_brain import SpeakerBrain
 from speechbrain_bccmt.training.targets import StoredTargets
 from speechbrain_bccmt.training.teachers import FrozenTeacher, LearningTeacher
@@ -29,7 +32,8 @@ class DistillationBrain(SpeakerBrain):
 
     Student and teacher see the same crops, augmentation and masks; the optional module `student_erasing`, such as a
     `SpecAugment`, erases more of what the student sees. A `LearningTeacher` is trained alongside, by a speaker
-    loss of its own; no loss of the student reaches it.
+    loss of its own; no loss of the student reaches it. Under torchrun, a loss that compares the utterances of a batch
+    with each other, such as `RelationalDistillationLoss`, compares those of one process.
 
     Parameters
     ----------
@@ -71,9 +75,9 @@ class DistillationBrain(SpeakerBrain):
         if self.teacher_learns:
             modules["teacher"] = teacher
         super().__init__(modules=modules, **kwargs)
-        if self.distributed_launch or self.data_parallel_backend:
+        if self.data_parallel_backend:
             raise ValueError(
-                "distillation trains on one device: start it without torchrun and data_parallel_backend"
+                "distillation trains on several devices with torchrun, not data_parallel_backend"
             )
         self.teacher = None if teacher is None else teacher.to(self.device)
         if "predictions" in self.compared and "distillation_classifier" not in self.modules:
@@ -124,7 +128,8 @@ class DistillationBrain(SpeakerBrain):
         student = self.modules.embedding_model
         if "predictions" in self.compared:
             with_map = {"with_map": True} if "attention_maps" in self.compared else {}
-            embeddings, imitating, maps = student.forward_tokens(features, lengths, **with_map)
+            forward = methodcaller("forward_tokens", features, lengths, **with_map)
+            embeddings, imitating, maps = apply(student, forward)
             with torch.autocast(self.device_type, enabled=False):
                 predictions = self.modules.distillation_classifier(imitating.float())
             return {"embeddings": embeddings, "predictions": predictions, "attention_maps": maps}
@@ -133,14 +138,19 @@ class DistillationBrain(SpeakerBrain):
     def _teacher_outputs(self, features, lengths):
         if self.teacher is None:
             return {}
-        outputs = self._embeddings_and_maps(self.teacher, features, lengths)
-        if "predictions" in self.compared or self.teacher_learns:
-            outputs["predictions"] = self.teacher.classify(outputs["embeddings"])
-        return outputs
+
+        def outputs(teacher):
+            found = self._embeddings_and_maps(teacher, features, lengths)
+            if "predictions" in self.compared or self.teacher_learns:
+                found["predictions"] = teacher.classify(found["embeddings"])
+            return found
+
+        return apply(self.modules.teacher if self.teacher_learns else self.teacher, outputs)
 
     def _embeddings_and_maps(self, model, features, lengths):
         if "attention_maps" in self.compared:
-            embeddings, maps = model.forward_with_attention(features, lengths)
+            forward = methodcaller("forward_with_attention", features, lengths)
+            embeddings, maps = apply(model, forward)
             return {"embeddings": embeddings, "attention_maps": maps}
         return {"embeddings": model(features, lengths)}
 

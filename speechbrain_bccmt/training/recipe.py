@@ -14,10 +14,16 @@ from functools import partial
 from pathlib import Path
 
 import speechbrain as sb
+import torch
 from speechbrain.dataio.dataio import load_data_csv
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.dataio.sampler import ReproducibleWeightedRandomSampler
-from speechbrain.utils.distributed import ddp_init_group, if_main_process, run_on_main
+from speechbrain.utils.distributed import (
+    ddp_init_group,
+    if_main_process,
+    is_distributed_initialized,
+    run_on_main,
+)
 from speechbrain.utils.train_logger import TensorboardLogger
 
 from speechbrain_bccmt.corpora.preparation import Preparation, prepare_from_hparams
@@ -39,7 +45,7 @@ def build_training_set(hparams: dict) -> TrainingCrops:
     data = load_data_csv(Path(hparams["save_folder"]) / "train.csv")
     labels = _labels_to_keep(hparams, {row["spk_id"] for row in data.values()} - {""})
     if labels is not None:
-        labels.save(label_encoder_file)
+        run_on_main(labels.save, [label_encoder_file])
     return TrainingCrops(
         data,
         label_encoder_file=label_encoder_file,
@@ -160,7 +166,15 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
         As `speechbrain.parse_arguments` returns them.
     """
     hparams = load_hparams(hparams_file, overrides)
-    ddp_init_group(run_opts)
+    try:
+        ddp_init_group(run_opts)
+    except ValueError as error:
+        if "GPUs" not in str(error):
+            raise
+        raise ValueError(
+            "torchrun starts a process for each GPU, and there are fewer: lower --nproc_per_node, or train on the CPU "
+            "with --device=cpu --distributed_backend=gloo"
+        ) from error
     sb.create_experiment_directory(hparams["output_folder"], hparams_file, overrides)
     if if_main_process():  # SpeechBrain keeps this file; keep the recipe's, too
         shutil.copy(sys.modules[prepare.__module__].__file__, hparams["output_folder"])
@@ -181,6 +195,8 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
     run_on_main(
         plot_training_curves, [hparams["train_log"], Path(hparams["output_folder"]) / "training_curves.png"]
     )
+    if is_distributed_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def prepare_phrase_training(prepare: Callable[..., Preparation], hparams: dict) -> None:

@@ -2,23 +2,42 @@
 
 from __future__ import annotations
 
+import os
 import time
+import zlib
 
 import numpy as np
 import speechbrain as sb
 import torch
+import yaml
+from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.nnet.losses import AdditiveAngularMargin
+from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
+from speechbrain.utils.distributed import ddp_all_reduce
 from speechbrain.utils.logger import get_logger
+from torch.distributed import ReduceOp
 from torch.utils.data import DataLoader
 
 from speechbrain_bccmt.inference.embedding import embed_utterances
 from speechbrain_bccmt.scoring import cosine_scores, equal_error_rate
 from speechbrain_bccmt.training.crops import UNLABELLED
+from speechbrain_bccmt.training.distributed import (
+    Callee,
+    gather,
+    plain,
+    process_count,
+    process_index,
+    share_batch_statistics,
+)
 from speechbrain_bccmt.training.schedules import linear_margin, warmup_cosine
 
 logger = get_logger(__name__)
 
+# What the steps of a checkpoint are counted in.
+EPOCH_UNITS = ("batch_utterances", "steps_per_epoch", "grad_accumulation_factor")
 
+
+@register_checkpoint_hooks
 class SpeakerBrain(sb.core.Brain):
     """Trains an encoder to classify the training speakers, and evaluates it by the EER on held-out speakers.
 
@@ -30,6 +49,10 @@ class SpeakerBrain(sb.core.Brain):
     The learning rate follows `warmup_cosine` per optimiser step, the margin `linear_margin`. A checkpoint is
     written at each epoch's end; the one with the lowest dev EER and the latest are kept. Resuming starts at
     the step of the last checkpoint (run options `ckpt_interval_steps` and `ckpt_interval_minutes`).
+
+    Under torchrun, `batch_size` is that of each process: two processes with batches of 32 train as one with batches of
+    64, with the batch statistics of all 64. A training may be resumed with another number of processes or another
+    batch size, and then sees less than one batch of the epoch twice.
     """
 
     def fit(self, epoch_counter, train_set, valid_set=None, progressbar=None, train_loader_kwargs=None):
@@ -54,13 +77,22 @@ class SpeakerBrain(sb.core.Brain):
         self.training_set = getattr(train_set, "dataset", train_set)
         self.dev_set = valid_set
         if not isinstance(train_set, DataLoader):
-            train_set = self.make_dataloader(train_set, sb.Stage.TRAIN, **(train_loader_kwargs or {}))
+            options = dict(train_loader_kwargs or {})
+            if self.distributed_launch and options.get("shuffle"):
+                # As SpeechBrain's own in one process; it deals this order out to all.
+                seed = os.environ.get("SB_GLOBAL_SEED", 563375142)
+                options["sampler"] = ReproducibleRandomSampler(train_set, seed=seed)
+                options["shuffle"] = False
+            train_set = self.make_dataloader(train_set, sb.Stage.TRAIN, **options)
         if len(train_set) == 0:
             raise ValueError(
                 f"{len(self.training_set)} training utterances give no batch of {train_set.batch_size}: "
                 "use a smaller batch_size or more data"
             )
+        self.train_loader = train_set
         self.sampler = train_set.sampler
+        # Of all processes; where batches differ in size, they are counted themselves.
+        self.batch_utterances = (train_set.batch_size or 1) * process_count()
         self.steps_per_epoch = max(1, len(train_set) // self.grad_accumulation_factor)
         self.last_epoch = epoch_counter.limit
         super().fit(epoch_counter, train_set, progressbar=progressbar)
@@ -70,7 +102,9 @@ class SpeakerBrain(sb.core.Brain):
         wavs, lengths = batch.sig
         crop_seconds = getattr(self.hparams, "crop_seconds", None)
         if stage == sb.Stage.TRAIN and isinstance(crop_seconds, list):
-            seconds = crop_seconds[int(torch.randint(len(crop_seconds), (1,)))]
+            # The same in all processes, none of which then waits for a longer one.
+            draw = zlib.crc32(f"{self.training_set.seed}/{self.epoch}/{self.step}".encode())
+            seconds = crop_seconds[draw % len(crop_seconds)]
             wavs = wavs[:, : round(seconds * self.hparams.sample_rate)]
         # Log energies need more digits than half precision has.
         with torch.autocast(self.device_type, enabled=False):
@@ -102,12 +136,20 @@ class SpeakerBrain(sb.core.Brain):
         return {"speaker_loss": (weight, self.speaker_loss(predictions["cosines"], batch))}
 
     def speaker_loss(self, cosines, batch):
-        """Average the classification loss over the utterances whose speaker is known; 0 where none is."""
+        """Average the classification loss over the utterances whose speaker is known; 0 where none is.
+
+        The mean over processes is the average over the utterances of all of them.
+        """
         labels = batch.spk_id_encoded.data
         known = labels.flatten() != UNLABELLED
-        if not known.any():
-            return 0 * cosines.sum()
-        return self.hparams.compute_cost(cosines[known], labels[known])
+        if known.any():
+            loss = self.hparams.compute_cost(cosines[known], labels[known])
+        else:
+            loss = 0 * cosines.sum()
+        if process_count() == 1:
+            return loss
+        total = ddp_all_reduce(known.sum(), ReduceOp.SUM)
+        return loss * known.sum() * process_count() / total.clamp(min=1)
 
     def on_fit_start(self):
         """Set up the optimiser and resume from the last checkpoint, which must be of the same experiment."""
@@ -120,7 +162,44 @@ class SpeakerBrain(sb.core.Brain):
                 f"the checkpoint in {self.checkpointer.checkpoints_dir} is of another model or other data: "
                 f"{str(error).splitlines()[-1].strip()}; train into another output folder"
             ) from error
+        self._fit_position()
         self.final_margin = self.hparams.compute_cost.loss_fn.margin
+        if process_index():  # the same weights are loaded now, but each process masks its own features
+            torch.manual_seed(torch.initial_seed() + process_index())
+
+    def _wrap_distributed(self):
+        if self.distributed_launch:
+            for name, module in self.modules.items():
+                if any(parameter.requires_grad for parameter in module.parameters()):
+                    # SyncBatchNorm, which SpeechBrain takes, runs on GPUs alone.
+                    shared = share_batch_statistics(module) if self.device_type == "cpu" else module
+                    self.modules[name] = Callee(shared)
+        super()._wrap_distributed()
+
+    @mark_as_saver
+    def _save(self, path):
+        super()._save(path)
+        with open(path, "a", encoding="utf-8") as file:
+            yaml.dump({name: getattr(self, name) for name in EPOCH_UNITS}, file)
+
+    @mark_as_loader
+    def _recover(self, path, end_of_epoch):
+        super()._recover(path, end_of_epoch)
+        with open(path, encoding="utf-8") as file:
+            self.units_before = yaml.safe_load(file)
+
+    def _fit_position(self):
+        """Convert the position of a checkpoint by another number of processes, batch size or accumulation."""
+        before = getattr(self, "units_before", {})
+        now = {name: getattr(self, name) for name in EPOCH_UNITS}
+        if not before.keys() >= now.keys() or all(before[name] == now[name] for name in now):
+            return
+        taken = self.optimizer_step - self.step // before["grad_accumulation_factor"]
+        epochs = round(taken / before["steps_per_epoch"])
+        self.step = self.step * before["batch_utterances"] // self.batch_utterances
+        self.optimizer_step = epochs * self.steps_per_epoch + self.step // self.grad_accumulation_factor
+        if getattr(self.train_loader, "_speechbrain_recovery_skip_to", None) is not None:
+            self.train_loader._speechbrain_recovery_skip_to = self.step
 
     def on_stage_start(self, stage, epoch=None):
         """Select the epoch's crops and reset its statistics."""
@@ -140,7 +219,7 @@ class SpeakerBrain(sb.core.Brain):
 
     def on_fit_batch_end(self, batch, outputs, loss, should_step):
         """Accumulate the parts of the loss for the log."""
-        if torch.isfinite(loss):
+        if not self.skip_nonfinite_grads:
             self.loss_count += 1
             for name, value in self.loss_parts.items():
                 self.loss_sums[name] = self.loss_sums.get(name, 0) + value
@@ -170,8 +249,11 @@ class SpeakerBrain(sb.core.Brain):
             )
 
     def check_loss_isfinite(self, loss):
-        """Skip the update of a batch whose loss is not finite; raise ValueError after `nonfinite_patience` of them."""
-        finite = bool(torch.isfinite(loss))
+        """Skip the update of a batch whose loss is not finite; raise ValueError after `nonfinite_patience` of them.
+
+        Where it is not finite in one process, all skip the batch.
+        """
+        finite = not ddp_all_reduce((~torch.isfinite(loss)).float(), ReduceOp.SUM)
         # Gradients are then checked too and dropped: the weights stay as they are.
         self.skip_nonfinite_grads = not finite
         if not finite:
@@ -196,16 +278,21 @@ class SpeakerBrain(sb.core.Brain):
         """Compute the EER in [0, 1] of the dev trials, scored by the cosine of whole utterances."""
         rows, trials = self.dev_set
         self.modules.eval()
-        with self.evaluation_ctx:
-            ids, embeddings = embed_utterances(
-                rows,
-                self.modules.compute_features,
-                self.modules.mean_var_norm,
-                self.modules.embedding_model,
-                self.device,
-                progress=progressbar,
-            )
+        own, part = rows[process_index() :: process_count()], ([], None)
+        if own or not rows:
+            with self.evaluation_ctx:
+                part = embed_utterances(
+                    own,
+                    self.modules.compute_features,
+                    self.modules.mean_var_norm,
+                    plain(self.modules.embedding_model),
+                    self.device,
+                    progress=progressbar,
+                )
+        parts = [(ids, vectors) for ids, vectors in gather(part) if ids]
+        ids = [utterance for ids, _ in parts for utterance in ids]
         position = {utterance: index for index, utterance in enumerate(ids)}
+        embeddings = np.concatenate([vectors for _, vectors in parts])
         embeddings = embeddings[[position[utterance] for utterance in trials.ids]]
         scores = np.asarray(cosine_scores(embeddings, trials.enrol, trials.test, trials.models))
         return float(equal_error_rate(scores[trials.target], scores[~trials.target])[0])
@@ -213,11 +300,12 @@ class SpeakerBrain(sb.core.Brain):
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log the epoch and write its checkpoint once the dev trials are scored."""
         if stage == sb.Stage.TRAIN:
-            self.train_stats = {"loss": float(stage_loss), "seconds": time.monotonic() - self.started}
+            means = {"loss": float(stage_loss)}
             if len(self.loss_sums) > 1:
-                self.train_stats |= {
-                    name: float(total) / self.loss_count for name, total in self.loss_sums.items()
-                }
+                means |= {name: float(total) / self.loss_count for name, total in self.loss_sums.items()}
+            everyone = gather(means)
+            means = {name: sum(part[name] for part in everyone) / len(everyone) for name in means}
+            self.train_stats = means | {"seconds": time.monotonic() - self.started}
             return
         stats = {"epoch": epoch, "lr": self.lr, "margin": self.margin}
         valid_stats = None if stage_loss is None else {"eer": 100 * stage_loss}

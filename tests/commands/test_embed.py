@@ -8,10 +8,12 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import torch
 from click.testing import CliRunner
 from safetensors import safe_open
 
 from speechbrain_bccmt import cli
+from speechbrain_bccmt.inference.embedding_files import read_embeddings
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from tests.tiny_hub_folder import write_hub_folder
 from tests.voices import voice
@@ -164,3 +166,52 @@ def test_names_that_are_no_text_are_told_in_json(folder, files):
         check=True,
     )
     assert json.loads(done.stdout)["id"] == path
+
+
+def test_shards_of_an_archive_are_parts_of_one(folder, files, expected, tmp_path):
+    kept = tmp_path / "kept"
+    for shard, count in (("1/2", 2), ("2/2", 1)):
+        result = run(folder, *files, "--archive", kept, "--shard", shard)
+        assert result.exit_code == 0 and result.stdout == ""
+        assert result.stderr.startswith(f"{count} recordings of 0.00 h embedded")
+    result = run(folder, *files, "--archive", kept, "-o", tmp_path / "all.npz")
+    assert result.exit_code == 0 and "0 recordings" in result.stderr and "3 were there" in result.stderr
+    stored = read_embeddings(tmp_path / "all.npz")
+    assert stored.ids == files and np.allclose(stored.seconds, [0.5, 0.6, 0.7])
+    assert np.allclose(stored.vectors, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_recordings_of_an_archive_that_cannot_be_used_are_reported(folder, files, tmp_path):
+    (tmp_path / "bad.wav").write_text("no audio")
+    result = run(folder, tmp_path / "bad.wav", *files, "--archive", tmp_path / "kept", "--quiet")
+    assert result.exit_code == 2 and result.stderr.count("\n") == 1
+    assert result.stderr.startswith("error: ") and "bad.wav" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--jobs", "2"], "--jobs needs --archive"),
+        (["--jobs", "0", "--archive", "kept"], "0 is not in the range"),
+        (["--shard", "0/3"], "--shard is '0/3', expected I/N"),
+        (["--shard", "4/3"], "--shard is '4/3', expected I/N"),
+        (["--shard", "two"], "--shard is 'two', expected I/N"),
+        (["--archive", "kept", "-o", "a.json"], "a.json: its ending is none of .npz, .safetensors"),
+    ],
+)
+def test_misuse_of_archives(folder, arguments, told):
+    result = run(folder, "a.wav", *arguments)
+    assert result.exit_code == 2 and told in result.stderr and result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(("threads", "expected"), [(None, 1), ("2", 2)])
+def test_one_thread_unless_told_otherwise(folder, files, monkeypatch, threads, expected):
+    before = torch.get_num_threads()
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if threads:
+        monkeypatch.setenv("OMP_NUM_THREADS", threads)
+    try:
+        torch.set_num_threads(2)  # what the variable does when a program starts
+        assert run(folder, files[0]).exit_code == 0 and torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)

@@ -106,7 +106,7 @@ def test_padded_equals_alone_on_real_speech(speech_data):
 
 def test_batches_hold_what_they_may(tmp_path):
     rows = write_rows(tmp_path)
-    batches = module._batches(rows, 2.5)
+    batches = module.batches_by_length(rows, 2.5)
     assert sorted(index for batch in batches for index in batch) == list(range(len(rows)))
     durations = [[LENGTHS[index] for index in batch] for batch in batches]
     assert all(len(batch) == 1 or max(batch) * len(batch) <= 2.5 for batch in durations)

@@ -32,28 +32,6 @@ class Killed(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    """Twelve utterances of three speakers, told apart by their spectrum."""
-    folder = tmp_path_factory.mktemp("audio")
-    rng = np.random.default_rng(0)
-    rows = {}
-    for index in range(12):
-        noise = rng.standard_normal(9600)
-        wave = np.convolve(noise, np.cos(np.arange(40) * (0.3 + 0.5 * (index % 3))), "same")
-        path = folder / f"{index}.wav"
-        soundfile.write(path, 0.1 * wave / wave.std(), 16000)
-        rows[f"s{index % 3}/v/{index}"] = {
-            "wav": str(path),
-            "start": "0",
-            "stop": "9600",
-            "spk_id": f"s{index % 3}",
-            "sample_rate": "16000",
-            "duration": 0.6,
-        }
-    return rows
-
-
 class Toy(nn.Module):
     """The smallest encoder with batch statistics and attention maps, for speed."""
 
@@ -79,7 +57,15 @@ class Toy(nn.Module):
 
 
 def make(
-    folder, rows, brain_class=SpeakerBrain, epochs=2, options=None, run_opts=None, batch_size=3, **brain
+    folder,
+    rows,
+    brain_class=SpeakerBrain,
+    epochs=2,
+    options=None,
+    run_opts=None,
+    batch_size=3,
+    opt_class=torch.optim.AdamW,
+    **brain,
 ):
     """Return a brain and the arguments of its fit."""
     torch.manual_seed(0)
@@ -106,7 +92,7 @@ def make(
     recoverables = {name: modules[name] for name in ("embedding_model", "classifier")} | {"counter": counter}
     brain = brain_class(
         modules=modules | hparams.pop("modules", {}),
-        opt_class=partial(torch.optim.AdamW, lr=1e-3),
+        opt_class=partial(opt_class, lr=1e-3),
         hparams=hparams,
         run_opts={"device": "cpu", "noprogressbar": True, **(run_opts or {})},
         checkpointer=AtomicCheckpointer(folder / "save", recoverables),

@@ -1,0 +1,228 @@
+"""Embeddings of an archive of recordings: by several processes, kept as they come, none computed twice."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait as wait_for
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS, Recording
+from speechbrain_bccmt.inference.embedding import batches_by_length, embed_waveforms
+from speechbrain_bccmt.inference.embedding_store import EmbeddingStore, ShardWriter, utterance_key
+from speechbrain_bccmt.inference.fingerprint import fingerprint
+from speechbrain_bccmt.inference.graph import use_graph
+from speechbrain_bccmt.inference.results import EmbeddedUtterance
+from speechbrain_bccmt.inference.verification import SpeakerVerification
+
+# A worker is given this many recordings at once, neighbours in size.
+TASK = 16
+BATCH_SECONDS = 80.0
+
+Result = EmbeddedUtterance | OSError | ValueError
+
+
+class Archive:
+    """The embeddings of many recordings by one model, in a folder; see `EmbeddingStore` for what lies there.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Of the store. Several programs may write to it at once.
+    model : SpeakerVerification
+        The model. On the CPU, one that ships a graph runs by ONNX Runtime from now on; see `use_graph`.
+    jobs : int
+        Number of processes that embed, of one thread each; 1 is this process, with PyTorch's number of threads. Others
+        load the model from where this one came from.
+
+    Examples
+    --------
+    >>> import soundfile
+    >>> folder = getfixture("tmp_path")
+    >>> soundfile.write(folder / "a.wav", np.random.randn(16000) / 10, 16000)
+    >>> paths = {str(folder / "a.wav"): "a"}
+    >>> archive = Archive(folder / "kept", SpeakerVerification.from_hparams("tiny"))
+    >>> len(archive.missing(paths)), [result.seconds for _, result in archive.embed(paths)]
+    (1, [1.0])
+    >>> len(archive.missing(paths)), list(archive.embed(paths)), archive.read(paths)[1].shape
+    (0, [], (1, 192))
+    """
+
+    def __init__(self, folder: str | Path, model: SpeakerVerification, jobs: int = 1):
+        self.source, self.device, self.jobs = model.source, str(model.device), jobs
+        self.store = EmbeddingStore(folder, fingerprint(model))
+        self.embedder = Embedder(model) if jobs == 1 else None
+
+    def missing(self, paths: Mapping[str, str]) -> dict[str, int]:
+        """Return the size in bytes of each recording that is not in the archive; 0 where there is no such file."""
+        keys, failed = _keys(paths)
+        return dict.fromkeys(failed, 0) | {
+            path: _size(key) for path, key in keys.items() if key not in self.store
+        }
+
+    def embed(self, paths: Mapping[str, str]) -> Iterator[tuple[str, Result]]:
+        """Embed the recordings that are not in the archive, long ones first, and keep them.
+
+        They go to disk once a minute and in the end, whatever ends it.
+
+        Parameters
+        ----------
+        paths : mapping of str to str
+            Path to id.
+
+        Yields
+        ------
+        path : str
+            Of a recording.
+        result : EmbeddedUtterance, OSError or ValueError
+            What came of it. A recording that cannot be used is not kept, and tried again the next time.
+
+        Raises
+        ------
+        OSError
+            If the folder cannot be written to, or a worker process died.
+        """
+        keys, failed = _keys(paths)
+        yield from failed.items()
+        # Two names of one file are embedded once.
+        todo = {key: path for path, key in keys.items() if key not in self.store}
+        order = sorted(todo.values(), key=lambda path: _size(keys[path]), reverse=True)
+        position = {path: row for row, path in enumerate(order)}
+        writer = ShardWriter(self.store, [paths[path] for path in order], [keys[path] for path in order])
+        try:
+            for path, result in self._results(order):
+                if isinstance(result, EmbeddedUtterance):
+                    writer.take([position[path]], result.embedding[None])
+                yield path, result
+        finally:
+            writer.write()
+
+    def read(self, paths: Mapping[str, str]) -> tuple[list[str], np.ndarray]:
+        """Return the paths of those that are in the archive, and their embeddings (N, D), float32."""
+        kept = {path: key for path, key in _keys(paths)[0].items() if key in self.store}
+        return list(kept), self.store.read(list(kept.values()))
+
+    def _results(self, paths: list[str]) -> Iterator[tuple[str, Result]]:
+        tasks = [paths[start : start + TASK] for start in range(0, len(paths), TASK)]
+        if self.embedder is not None:
+            for task in tasks:
+                yield from self.embedder(task)
+            return
+        workers = min(self.jobs, len(tasks))
+        if not workers:
+            return
+        pool = ProcessPoolExecutor(workers, _context(), _begin, (self.source, self.device))
+        pending = set()
+        try:
+            for task in tasks:
+                pending.add(pool.submit(_embed, task))
+                if len(pending) > 2 * workers:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        yield from future.result()
+            for future in pending:
+                yield from future.result()
+        except BrokenProcessPool as error:
+            raise ChildProcessError(
+                "a worker process died, perhaps for lack of memory: started again with fewer jobs, it goes on from here"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class Embedder:
+    """Embeds lists of recordings in one process: by a graph one by one, by PyTorch in batches of like length.
+
+    Parameters
+    ----------
+    model : SpeakerVerification
+        Its encoder is replaced where it ships a graph, see `use_graph`. Batches gain nothing there.
+    """
+
+    def __init__(self, model: SpeakerVerification):
+        self.in_batches = not use_graph(model)
+        self.model = model
+
+    def __call__(self, paths: list[str]) -> list[tuple[str, Result]]:
+        """Return the recordings' results in their order."""
+        found = self._in_batches(paths) if self.in_batches else {}
+        results = []
+        for path in paths:
+            try:
+                results.append((path, found[path] if path in found else self.model.embed_file(path)))
+            except (OSError, ValueError) as error:
+                results.append((path, error))
+        return results
+
+    def _in_batches(self, paths: list[str]) -> dict[str, EmbeddedUtterance]:
+        """Embed what is one chunk and sound; the rest is for `embed_file`, which says what is wrong with it."""
+        model, chunks = self.model, {}
+        for path in paths:
+            try:
+                recording = Recording.open(path)
+                if model.min_seconds <= recording.seconds <= MAX_CHUNK_SECONDS:
+                    (chunks[path],) = recording.chunks(model.sample_rate)
+            except (OSError, ValueError):
+                continue
+        found, rows = {}, [{"ID": path, "duration": chunk.seconds} for path, chunk in chunks.items()]
+        parts = {name: model.mods[name] for name in model.MODULES_NEEDED}
+        for batch in batches_by_length(rows, BATCH_SECONDS):
+            names = [rows[index]["ID"] for index in batch]
+            with torch.no_grad():
+                vectors = embed_waveforms([chunks[name].wav for name in names], **parts, device=model.device)
+            for name, vector in zip(names, vectors.cpu().numpy(), strict=True):
+                if np.isfinite(vector).all():
+                    found[name] = EmbeddedUtterance.from_chunks(name, vector, [chunks[name]])
+        return found
+
+
+_embedder: Embedder | None = None  # of a worker process
+
+
+def _context() -> multiprocessing.context.BaseContext:
+    """Return how workers start: from one process that has imported everything, where there is such a way."""
+    if "forkserver" not in multiprocessing.get_all_start_methods():
+        return multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def _begin(source: str, device: str) -> None:
+    """Begin a worker process, which ends with the one that started it, even if that is killed."""
+    global _embedder
+
+    def end_with_parent():
+        wait_for([multiprocessing.parent_process().sentinel])
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
+    torch.set_num_threads(1)
+    _embedder = Embedder(SpeakerVerification.from_hparams(source, run_opts={"device": device}))
+
+
+def _embed(paths: list[str]) -> list[tuple[str, Result]]:
+    return _embedder(paths)
+
+
+def _keys(paths: Mapping[str, str]) -> tuple[dict[str, tuple], dict[str, OSError]]:
+    keys, failed = {}, {}
+    for path, name in paths.items():
+        try:
+            keys[path] = utterance_key({"ID": name, "wav": path})
+        except OSError as error:
+            failed[path] = error
+    return keys, failed
+
+
+def _size(key: tuple) -> int:
+    return key[3]

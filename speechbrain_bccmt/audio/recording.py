@@ -21,12 +21,11 @@ from scipy.signal import resample_poly
 from speechbrain_bccmt.audio.containers import ENDINGS as ENDINGS_OF_CONTAINERS
 from speechbrain_bccmt.audio.containers import ContainerFile, read_container_header
 from speechbrain_bccmt.audio.headers import libsndfile_name, read_header
+from speechbrain_bccmt.audio.levels import audible_seconds
 from speechbrain_bccmt.audio.waveforms import mix_down
 
 # What `Recording.open` accepts. Beyond, a header is more likely damaged than true.
 SAMPLE_RATES = (1_000, 768_000)
-# A frame of 20 ms is audible above this level, its offset removed. Dither of 16 bits lies near -98 dBFS.
-SILENCE_DBFS = -60.0
 # Positive full scale of 8 bits is 127/128.
 FULL_SCALE = 0.99
 # More than this share of the samples at full scale is clipping; a recording scaled to its peak has a few.
@@ -34,7 +33,6 @@ CLIPPED_SHARE = 1e-3
 # Longer recordings are embedded in equal chunks of at most this length: attention over time is quadratic in length,
 # and chunks bound time and memory. What that does to error rates: docs/latency.md.
 MAX_CHUNK_SECONDS = 30.0
-_FRAME_SECONDS = 0.02
 # Values decoded at a time, so that many channels or a high rate take no more memory.
 _BLOCK_VALUES = 2**22
 
@@ -50,7 +48,7 @@ class Chunk:
     seconds : float
         Its length.
     audible_seconds : float
-        How much of it lies above `SILENCE_DBFS`.
+        How much of it is audible, see `audible_seconds`.
     clipped_share : float
         Share of its samples that are at full scale, in any channel.
     cancelled : bool
@@ -354,34 +352,6 @@ def resample(wav: torch.Tensor, rate: int, wanted: int) -> torch.Tensor:
         return wav
     factor = math.gcd(rate, wanted)
     return torch.from_numpy(resample_poly(wav.numpy(), wanted // factor, rate // factor, axis=-1))
-
-
-def audible_seconds(wav: torch.Tensor, rate: int) -> float:
-    """Return how much of a waveform lies above `SILENCE_DBFS`, measured in frames of 20 ms without their offset.
-
-    Parameters
-    ----------
-    wav : torch.Tensor
-        (samples,), full scale is 1.
-    rate : int
-        Sample rate in Hz.
-
-    Returns
-    -------
-    float
-        Seconds; 0 is silence.
-
-    Examples
-    --------
-    >>> audible_seconds(torch.full((16000,), 0.5), 16000)
-    0.0
-    >>> round(audible_seconds(torch.cat([torch.zeros(8000), torch.rand(8000)]), 16000), 2)
-    0.5
-    """
-    size = max(1, min(round(rate * _FRAME_SECONDS), len(wav)))
-    frames = wav[: len(wav) // size * size].reshape(-1, size)
-    audible = frames.std(dim=1, correction=0) > 10 ** (SILENCE_DBFS / 20)
-    return float(audible.float().mean()) * len(wav) / rate
 
 
 # Of files that are found in folders: what libsndfile decodes, then what FFmpeg does.

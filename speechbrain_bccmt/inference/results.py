@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from speechbrain_bccmt.audio.recording import CLIPPED_SHARE, SILENCE_DBFS, Chunk
+from speechbrain_bccmt.audio.recording import CLIPPED_SHARE, Chunk
 
 # With a smaller share of audible frames an embedding describes the silence more than the voice.
 MOSTLY_SILENT = 0.2
@@ -27,7 +27,7 @@ class EmbeddedUtterance:
     seconds : float
         Length of the recording.
     audible_seconds : float
-        How much of it lies above -60 dBFS; 0 is silence.
+        How much of it is audible, see `audio.levels`; 0 is silence, or nothing but a steady noise.
     warnings : tuple of str
         Of silence, of much of it, of clipping and of channels that cancel each other; each begins with the path.
     """
@@ -61,12 +61,10 @@ class EmbeddedUtterance:
         clipped = sum(chunk.clipped_share * chunk.seconds for chunk in chunks) / seconds
         warnings = []
         if audible == 0:
-            warnings.append(f"{path}: silent, nothing in it is above {SILENCE_DBFS:g} dBFS")
+            warnings.append(f"{path}: silent, nothing in it stands out of its noise")
         elif audible < MOSTLY_SILENT * seconds:
             heard = f"{audible:.3g} of {seconds:.4g} s"
-            warnings.append(
-                f"{path}: mostly silent, {heard} are above {SILENCE_DBFS:g} dBFS: cut the silence off"
-            )
+            warnings.append(f"{path}: mostly silent, {heard} are audible: cut the silence off")
         if clipped > CLIPPED_SHARE:
             warnings.append(f"{path}: clipped, {100 * clipped:.3g} % of its samples are at full scale")
         if any(chunk.cancelled for chunk in chunks):

@@ -100,9 +100,13 @@ def test_memory_does_not_grow_with_length(tmp_path):
 
 def test_levels(tmp_path):
     rng = np.random.default_rng(0)
-    half = np.concatenate([np.zeros(16000), rng.normal(0, 0.05, 16000)])
-    assert audible_seconds(torch.from_numpy(half).float(), 16000) == pytest.approx(1.0)
-    for silence in (np.zeros(16000), np.full(16000, 0.7), rng.normal(0, 1e-4, 16000)):
+    half = torch.from_numpy(np.concatenate([np.zeros(16000), voice(1.0)])).float()
+    for level in (1e-4, 1, 1e3):
+        assert audible_seconds(level * half, 16000) == pytest.approx(1.0, abs=0.05)
+    silences = [np.zeros(16000), np.full(16000, 0.7)]
+    silences += [level * rng.normal(0, 1, 16000) for level in (1e-6, 1e-4, 0.1)]
+    silences += [np.round(level * rng.normal(0, 1, 16000)) / 32768 for level in (0.3, 1, 3)]
+    for silence in silences:
         assert audible_seconds(torch.from_numpy(silence).float(), 16000) == 0
     assert audible_seconds(torch.ones(1), 16000) == 0
     for subtype in ("PCM_U8", "PCM_16", "FLOAT"):

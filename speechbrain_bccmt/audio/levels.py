@@ -1,4 +1,4 @@
-"""Level of a recording, measured against the recording itself."""
+"""Level of a recording, measured against the recording itself: what can be heard, and what was clipped."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ STEADY_DB = 3.0
 _STEADY_FRAMES = 25
 # Of the loudest sample: an offset leaves as much behind in float32.
 _ROUNDING = 1e-6
+# Equal samples one after another at the extreme value make a flat top. So few bits that a wave has a smaller number of
+# steps from its middle to its top round many tops flat.
+_FLAT_SAMPLES, _STEPS = 3, 16
 
 
 def audible_seconds(wav: torch.Tensor, rate: int) -> float:
@@ -55,3 +58,39 @@ def audible_seconds(wav: torch.Tensor, rate: int) -> float:
     if len(heard) >= _STEADY_FRAMES and loud < quiet * 10 ** (STEADY_DB / 20):
         return 0.0
     return float((heard > loud * 10 ** (-AUDIBLE_DB / 20)).sum() / len(levels)) * len(wav) / rate
+
+
+def flat_tops(samples: np.ndarray) -> int:
+    """Count the samples that lie in flat tops, as clipping leaves them, at whatever level.
+
+    Parameters
+    ----------
+    samples : numpy.ndarray
+        (samples, channels), as they were decoded: another rate has no flat tops left.
+
+    Returns
+    -------
+    int
+        Samples where a channel stays at its highest or its lowest value for three samples or more.
+
+    Examples
+    --------
+    >>> wave = np.sin(np.arange(1000) / 10)[:, None]
+    >>> flat_tops(5 * wave), flat_tops(wave.clip(-0.5, 0.5)) > 500
+    (0, True)
+    """
+    flat = np.zeros(len(samples), dtype=bool)
+    for channel in samples.T:
+        for top in (channel.max(initial=0), channel.min(initial=0)):
+            at_top = channel == top
+            runs = np.convolve(at_top, np.ones(_FLAT_SAMPLES), "valid") == _FLAT_SAMPLES
+            if runs.any() and _steps_below(channel, top) >= _STEPS:
+                for shift in range(_FLAT_SAMPLES):
+                    flat[shift : shift + len(runs)] |= runs
+    return int(flat.sum())
+
+
+def _steps_below(channel: np.ndarray, top: float) -> int:
+    """Count the values that a channel takes between its middle and an extreme."""
+    middle = np.median(channel)
+    return len(np.unique(channel[(channel > middle) if top > middle else (channel < middle)]))

@@ -21,14 +21,13 @@ from scipy.signal import resample_poly
 from speechbrain_bccmt.audio.containers import ENDINGS as ENDINGS_OF_CONTAINERS
 from speechbrain_bccmt.audio.containers import ContainerFile, read_container_header
 from speechbrain_bccmt.audio.headers import libsndfile_name, read_header
-from speechbrain_bccmt.audio.levels import audible_seconds
+from speechbrain_bccmt.audio.levels import audible_seconds, flat_tops
 from speechbrain_bccmt.audio.waveforms import mix_down
 
 # What `Recording.open` accepts. Beyond, a header is more likely damaged than true.
 SAMPLE_RATES = (1_000, 768_000)
-# Positive full scale of 8 bits is 127/128.
-FULL_SCALE = 0.99
-# More than this share of the samples at full scale is clipping; a recording scaled to its peak has a few.
+# More than this share of the samples in flat tops is clipping. Speech of five corpora, at any level and in 8 bits,
+# A-law or mu-law, stays below it; clipped at two thirds of its 99.9th percentile, 98 % of the clips are above it.
 CLIPPED_SHARE = 1e-3
 # Longer recordings are embedded in equal chunks of at most this length: attention over time is quadratic in length,
 # and chunks bound time and memory. What that does to error rates: docs/latency.md.
@@ -50,7 +49,7 @@ class Chunk:
     audible_seconds : float
         How much of it is audible, see `audible_seconds`.
     clipped_share : float
-        Share of its samples that are at full scale, in any channel.
+        Share of its samples that lie in flat tops in any channel, see `flat_tops`.
     cancelled : bool
         Whether its channels cancel each other, so that one of them was taken.
     """
@@ -64,7 +63,7 @@ class Chunk:
     @classmethod
     def from_waveform(cls, wav: torch.Tensor, rate: int) -> Chunk:
         """Take a waveform (samples,) in memory, mono, at `rate` in Hz, for a chunk."""
-        clipped = float((wav.abs() >= FULL_SCALE).float().mean())
+        clipped = flat_tops(wav.numpy()[:, None]) / len(wav)
         return cls(wav, len(wav) / rate, audible_seconds(wav, rate), clipped)
 
 
@@ -194,7 +193,7 @@ class Recording:
                 )
             if not np.isfinite(samples).all():
                 raise ValueError(f"{self.path}: holds NaN or infinite samples")
-            clipped += int((np.abs(samples) >= FULL_SCALE).any(axis=1).sum())
+            clipped += flat_tops(samples)
             mono, lost = mix_down(samples)
             parts.append(mono)
             cancelled |= lost

@@ -66,7 +66,7 @@ class EmbeddedUtterance:
             heard = f"{audible:.3g} of {seconds:.4g} s"
             warnings.append(f"{path}: mostly silent, {heard} are audible: cut the silence off")
         if clipped > CLIPPED_SHARE:
-            warnings.append(f"{path}: clipped, {100 * clipped:.3g} % of its samples are at full scale")
+            warnings.append(f"{path}: clipped, {100 * clipped:.3g} % of its samples lie in flat tops")
         if any(chunk.cancelled for chunk in chunks):
             warnings.append(
                 f"{path}: its channels cancel each other, as if one were inverted: one of them is used"

@@ -214,6 +214,12 @@ def test_no_level_is_silence(model, write, decibels):
     assert outcome.decision and not outcome.warnings
 
 
+@pytest.mark.parametrize("decibels", [0, 6, 40])
+def test_samples_over_full_scale_are_not_clipped(model, write, decibels):
+    wav = 10 ** (decibels / 20) * voice(2.0) / np.abs(voice(2.0)).max()
+    assert not model.embed_file(write("loud.wav", wav, subtype="FLOAT")).warnings
+
+
 @pytest.mark.parametrize("decibels", [-100, -60, -20])
 def test_steady_noise_is_nobody(model, write, decibels):
     noise = 10 ** (decibels / 20) * np.random.default_rng(0).normal(0, 1, 32000)
@@ -226,7 +232,7 @@ def test_clipping_is_told(model, write):
     wav = np.clip(10 * voice(1.0), -1, 1)
     outcome = model.verify_files(write("a.wav", wav, subtype="PCM_16"), write("b.wav", voice(1.0) / 10))
     (text,) = outcome.warnings
-    assert "a.wav: clipped, " in text and text.endswith(" % of its samples are at full scale")
+    assert "a.wav: clipped, " in text and text.endswith(" % of its samples lie in flat tops")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -1,8 +1,8 @@
 """Recordings on disk: decoded, checked, mixed to one channel and resampled, in chunks of bounded size.
 
-Decoding is libsndfile's (wav, flac, ogg, opus, mp3 and more), and FFmpeg's for what that cannot read. What they let
-pass is refused here: files shorter than their header promises, NaN and infinite samples, things that are no regular
-file.
+Decoding is libsndfile's (wav, flac, ogg, opus and more), and FFmpeg's for mp3 and what libsndfile cannot read. What
+they let pass is refused here: files shorter than their header promises, NaN and infinite samples, things that are no
+regular file.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from scipy.signal import resample_poly
 
 from speechbrain_bccmt.audio.containers import ENDINGS as ENDINGS_OF_CONTAINERS
-from speechbrain_bccmt.audio.containers import ContainerFile, read_container_header
-from speechbrain_bccmt.audio.headers import libsndfile_name, read_header
+from speechbrain_bccmt.audio.containers import ContainerFile
+from speechbrain_bccmt.audio.headers import open_decoder, read_header
 from speechbrain_bccmt.audio.levels import audible_seconds, flat_tops
 from speechbrain_bccmt.audio.waveforms import mix_down
 
@@ -76,11 +76,9 @@ class Recording:
     path : Path
         The file.
     frames : int
-        Samples per channel, by the header.
+        Samples per channel.
     sample_rate : int
         In Hz.
-    in_container : bool
-        Whether FFmpeg reads it.
 
     Examples
     --------
@@ -94,7 +92,6 @@ class Recording:
     path: Path
     frames: int
     sample_rate: int
-    in_container: bool = False
 
     @classmethod
     def open(cls, path: str | Path) -> Recording:
@@ -118,14 +115,13 @@ class Recording:
             raise ValueError(
                 f"{path}: cannot be read: soundfile takes .raw for samples without header; rename it"
             )
-        in_container = path.suffix.lower() in ENDINGS_OF_CONTAINERS
         try:
-            frames, sample_rate = (read_container_header if in_container else read_header)(str(path))
+            frames, sample_rate = read_header(str(path))
         except PermissionError as error:
             raise PermissionError(f"{path}: may not be read (permission denied)") from error
         except (soundfile.SoundFileError, ValueError) as error:
             raise ValueError(f"{path}: cannot be read: {error}") from error
-        return cls(path, frames, check_rate(sample_rate, f"{path}: its sample rate"), in_container)
+        return cls(path, frames, check_rate(sample_rate, f"{path}: its sample rate"))
 
     @property
     def seconds(self) -> float:
@@ -163,7 +159,7 @@ class Recording:
         max_seconds = MAX_CHUNK_SECONDS if max_seconds is None else max_seconds
         n_chunks = max(1, math.ceil(total / (max_seconds * self.sample_rate)))
         try:
-            with self._decoder() as file:
+            with open_decoder(self.path) as file:
                 if start:
                     file.seek(start)
                 for number in range(n_chunks):
@@ -171,11 +167,6 @@ class Recording:
                     yield self._read_chunk(file, end - begin, rate)
         except soundfile.SoundFileError as error:
             raise ValueError(f"{self.path}: cannot be decoded: {error}") from error
-
-    def _decoder(self) -> soundfile.SoundFile | ContainerFile:
-        return (
-            ContainerFile(self.path) if self.in_container else soundfile.SoundFile(libsndfile_name(self.path))
-        )
 
     def beginning(self, rate: int, seconds: float) -> Chunk:
         """Read its first `seconds`, or all of a shorter one, at `rate` in Hz; errors are those of `chunks`."""
@@ -269,7 +260,7 @@ def read_crop(
     True
     """
     try:
-        with soundfile.SoundFile(libsndfile_name(path)) as file:
+        with open_decoder(path) as file:
             factor = math.gcd(file.samplerate, rate)
             up, down = rate // factor, file.samplerate // factor
             # Sample k * up of the result is sample k * down of the file. The filter reaches 10 * max(up, down) of
@@ -281,7 +272,7 @@ def read_crop(
             file.seek(begin)
             samples = file.read(end - begin, dtype="float32", always_2d=True)
             file_rate = file.samplerate
-    except (soundfile.SoundFileError, RuntimeError, OSError) as error:
+    except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
         raise ValueError(f"cannot read {path} from sample {start}: {error}") from None
     if not len(samples):
         raise ValueError(

@@ -45,9 +45,9 @@ class Chunk:
     wav : torch.Tensor
         (samples,), float32, mono, at the rate asked for.
     seconds : float
-        Its length.
+        Length of the stretch.
     audible_seconds : float
-        How much of it is audible, see `audible_seconds`.
+        How much of it is audible, see `audible_seconds`; of a chunk of speech alone, the speech.
     clipped_share : float
         Share of its samples that lie in flat tops in any channel, see `flat_tops`.
     cancelled : bool

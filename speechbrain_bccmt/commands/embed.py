@@ -28,16 +28,17 @@ FORMATS = (".npz", ".safetensors", ".json", ".jsonl")
     type=click.Path(file_okay=False, exists=True),
     help="Name recordings by their path from this folder, as a trial list does.",
 )
+@inputs.vad_option
 @inputs.device_option
 @inputs.quiet_option
-def embed(model, files, output, root, device, quiet):
+def embed(model, files, output, root, vad, device, quiet):
     """Embed recordings.
 
     FILES are recordings, folders with recordings, or globs; - reads a list from standard input.
 
-    An .npz file holds `ids`, `embeddings` (number, size) and `seconds`; a .safetensors file `embeddings` and `seconds`,
-    and the ids as JSON in its metadata. Recordings that cannot be used are reported on standard error, the others are
-    written, and the exit code is 2.
+    An .npz file holds `ids`, `embeddings` (number, size), `seconds` and `speech_seconds`; a .safetensors file the same,
+    with the ids as JSON in its metadata. For a trial list, --no-vad embeds whole recordings. Recordings that cannot be
+    used are reported on standard error, the others are written, and the exit code is 2.
     """
     inputs.check_ending(output, FORMATS)
     paths = inputs.expand_inputs(files)
@@ -46,7 +47,7 @@ def embed(model, files, output, root, device, quiet):
         with temporary_sibling(Path(output)) as temporary:
             temporary.touch()  # so that a folder that cannot be written to is reported before the work
     utterances, failed = [], 0
-    embed_file = inputs.load_model(model, device).embed_file
+    embed_file = inputs.load_model(model, device, vad).embed_file
     for path, utterance in inputs.run_each(embed_file, paths, "Embedding", quiet, skip_errors=True):
         if utterance is None:
             failed += 1
@@ -65,6 +66,7 @@ def _entry(name: str, utterance) -> dict:
     return {
         "id": name,
         "seconds": round(utterance.seconds, 3),
+        "speech_seconds": round(utterance.speech_seconds, 3),
         "warnings": list(utterance.warnings),
         "embedding": [float(f"{value:.7g}") for value in utterance.embedding.tolist()],
     }
@@ -78,6 +80,7 @@ def _write(path: Path, utterances: list) -> None:
     arrays = {
         "embeddings": np.stack([utterance.embedding for _, utterance in utterances]),
         "seconds": np.array([utterance.seconds for _, utterance in utterances]),
+        "speech_seconds": np.array([utterance.speech_seconds for _, utterance in utterances]),
     }
     kind = path.suffix.lower()
     with temporary_sibling(path) as temporary:

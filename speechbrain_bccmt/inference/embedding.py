@@ -250,7 +250,7 @@ def embed_chunks(
     for chunk in chunks:
         vector = _embed_padded([chunk.wav], compute_features, mean_var_norm, embedding_model, device)[0]
         if chunk.audible_seconds:
-            total, weights = total + chunk.seconds * vector.double(), weights + chunk.seconds
+            total, weights = total + len(chunk.wav) * vector.double(), weights + len(chunk.wav)
         elif not silent:
             silent.append(vector)
         seen.append(replace(chunk, wav=torch.empty(0)))

@@ -10,7 +10,7 @@ import torch
 
 from speechbrain_bccmt.audio.recording import CLIPPED_SHARE, Chunk
 
-# With a smaller share of audible frames an embedding describes the silence more than the voice.
+# A smaller share of speech is worth a warning: what else is in the recording may matter to who made it.
 MOSTLY_SILENT = 0.2
 
 
@@ -26,20 +26,22 @@ class EmbeddedUtterance:
         (D,), float32.
     seconds : float
         Length of the recording.
-    audible_seconds : float
-        How much of it is audible, see `audio.levels`; 0 is silence, or nothing but a steady noise.
+    speech_seconds : float
+        How much of it is speech, or without voice activity detection audible; 0: it is nobody's voice.
     warnings : tuple of str
-        Of silence, of much of it, of clipping and of channels that cancel each other; each begins with the path.
+        Of no or little speech, of clipping and of channels that cancel each other; each begins with the path.
     """
 
     path: str
     embedding: np.ndarray
     seconds: float
-    audible_seconds: float
+    speech_seconds: float
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def from_chunks(cls, path, embedding: np.ndarray, chunks: Sequence[Chunk]) -> EmbeddedUtterance:
+    def from_chunks(
+        cls, path, embedding: np.ndarray, chunks: Sequence[Chunk], vad: bool = False
+    ) -> EmbeddedUtterance:
         """Sum up the chunks of a recording.
 
         Parameters
@@ -50,18 +52,24 @@ class EmbeddedUtterance:
             (D,), float32.
         chunks : sequence of Chunk
             All of the recording; their samples are not looked at.
+        vad : bool
+            Whether they are the speech of it alone.
 
         Returns
         -------
         EmbeddedUtterance
-            With warnings where the recording is silent or clipped.
+            With its warnings.
         """
         seconds = sum(chunk.seconds for chunk in chunks)
         audible = sum(chunk.audible_seconds for chunk in chunks)
         clipped = sum(chunk.clipped_share * chunk.seconds for chunk in chunks) / seconds
         warnings = []
-        if audible == 0:
+        if audible == 0 and vad:
+            warnings.append(f"{path}: no speech in its {seconds:.4g} s")
+        elif audible == 0:
             warnings.append(f"{path}: silent, nothing in it stands out of its noise")
+        elif audible < MOSTLY_SILENT * seconds and vad:
+            warnings.append(f"{path}: little speech, {audible:.3g} s of speech in {seconds:.4g} s")
         elif audible < MOSTLY_SILENT * seconds:
             heard = f"{audible:.3g} of {seconds:.4g} s"
             warnings.append(f"{path}: mostly silent, {heard} are audible: cut the silence off")
@@ -83,9 +91,10 @@ class Verification:
     score : numpy.float64 or torch.Tensor
         Cosine of the two sides.
     decision : numpy.bool or torch.Tensor
-        True: same speaker. A side that is silent is nobody's voice and is rejected, whatever its score.
+        True: same speaker. A side without speech is nobody's voice and is rejected, whatever its score.
     probability : float or torch.Tensor
-        That both sides are one speaker, at the calibration's prior; NaN without a calibration, or if a side is silent.
+        That both sides are one speaker, at the calibration's prior; NaN without a calibration, or if a side has no
+        speech.
     llr : float or torch.Tensor
         Natural logarithm of the likelihood ratio of "same" and "different"; NaN in the same cases.
     threshold : float or torch.Tensor
@@ -107,7 +116,7 @@ class Verification:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was found about the recordings: silence, clipping."""
+        """What was found about the recordings, such as little speech or clipping."""
         return tuple(dict.fromkeys(text for utterance in self.utterances for text in utterance.warnings))
 
     def __iter__(self):

@@ -1,4 +1,4 @@
-"""Level of a recording, measured against the recording itself: what can be heard, and what was clipped."""
+"""What a recording has lost, measured against the recording itself: what can be heard, clipped tops, its band."""
 
 from __future__ import annotations
 
@@ -18,6 +18,10 @@ _ROUNDING = 1e-6
 # Equal samples one after another at the extreme value make a flat top. So few bits that a wave has a smaller number of
 # steps from its middle to its top round many tops flat.
 _FLAT_SAMPLES, _STEPS = 3, 16
+
+# Bands of 250 Hz, from frames of 512 samples; one is in use whose loud frames (95th percentile) are at most so far
+# below those of the loudest band.
+_BAND_HZ, _BAND_FRAME, _BAND_DB = 250.0, 512, 55.0
 
 
 def audible_seconds(wav: torch.Tensor, rate: int) -> float:
@@ -94,3 +98,35 @@ def _steps_below(channel: np.ndarray, top: float) -> int:
     """Count the values that a channel takes between its middle and an extreme."""
     middle = np.median(channel)
     return len(np.unique(channel[(channel > middle) if top > middle else (channel < middle)]))
+
+
+def bandwidth(wav: torch.Tensor, rate: int) -> float:
+    """Measure up to which frequency a recording holds sound.
+
+    Parameters
+    ----------
+    wav : torch.Tensor
+        (samples,).
+    rate : int
+        Sample rate in Hz.
+
+    Returns
+    -------
+    float
+        In Hz, a multiple of 250; half the sample rate where all is in use, or where it is too short or silent.
+
+    Examples
+    --------
+    >>> from speechbrain_bccmt.audio.recording import resample
+    >>> wave = torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    >>> bandwidth(wave, 16000), bandwidth(resample(wave[:8000], 8000, 16000), 16000) <= 5000
+    (8000.0, True)
+    """
+    frames = wav[: len(wav) // _BAND_FRAME * _BAND_FRAME].reshape(-1, _BAND_FRAME)
+    n_bands = int(rate / 2 / _BAND_HZ)
+    if not len(frames) or not n_bands or not bool(wav.any()):
+        return rate / 2
+    power = torch.fft.rfft(frames * torch.hann_window(_BAND_FRAME)).abs().square().numpy()
+    edges = np.round(np.arange(n_bands) * _BAND_HZ * _BAND_FRAME / rate).astype(int)
+    loud = np.percentile(np.add.reduceat(power, edges, axis=1), 95, axis=0)
+    return float(_BAND_HZ * (1 + np.flatnonzero(loud >= loud.max() * 10 ** (-_BAND_DB / 10))[-1]))

@@ -52,6 +52,8 @@ class Chunk:
         Share of its samples that lie in flat tops in any channel, see `flat_tops`.
     cancelled : bool
         Whether its channels cancel each other, so that one of them was taken.
+    bandwidth : float
+        Up to which frequency in Hz it holds sound, once that was measured; infinity before.
     """
 
     wav: torch.Tensor
@@ -59,6 +61,7 @@ class Chunk:
     audible_seconds: float
     clipped_share: float
     cancelled: bool = False
+    bandwidth: float = math.inf
 
     @classmethod
     def from_waveform(cls, wav: torch.Tensor, rate: int) -> Chunk:

@@ -12,6 +12,9 @@ from speechbrain_bccmt.audio.recording import CLIPPED_SHARE, Chunk
 
 # A smaller share of speech is worth a warning: what else is in the recording may matter to who made it.
 MOSTLY_SILENT = 0.2
+# A telephone's band ends at 3.4 kHz, a rate of 8 kHz at 4; filters of resamplers spread it. Of speech of seven corpora
+# through A-law and GSM 96 and 99 % stay below this, of the speech itself 5 %, most of which is narrow.
+NARROW_HZ = 5000.0
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class EmbeddedUtterance:
     speech_seconds : float
         How much of it is speech, or without voice activity detection audible; 0: it is nobody's voice.
     warnings : tuple of str
-        Of no or little speech, of clipping and of channels that cancel each other; each begins with the path.
+        Of no or little speech, a narrow band, clipping, and channels that cancel each other; each begins with the path.
     """
 
     path: str
@@ -75,6 +78,9 @@ class EmbeddedUtterance:
             warnings.append(f"{path}: mostly silent, {heard} are audible: cut the silence off")
         if clipped > CLIPPED_SHARE:
             warnings.append(f"{path}: clipped, {100 * clipped:.3g} % of its samples lie in flat tops")
+        band = max(chunk.bandwidth for chunk in chunks)
+        if audible and band <= NARROW_HZ:
+            warnings.append(f"{path}: narrow band (telephone), nothing above {band / 1000:.3g} kHz")
         if any(chunk.cancelled for chunk in chunks):
             warnings.append(
                 f"{path}: its channels cancel each other, as if one were inverted: one of them is used"

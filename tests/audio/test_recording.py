@@ -10,6 +10,7 @@ import torch
 from torchaudio.functional import resample as torchaudio_resample
 
 from speechbrain_bccmt.audio import recording as audio
+from speechbrain_bccmt.audio.levels import bandwidth
 from speechbrain_bccmt.audio.recording import (
     Recording,
     audible_seconds,
@@ -129,6 +130,19 @@ def test_clipping_is_a_flat_top(tmp_path, subtype, top, channel):
         for name in ("whole.wav", "clipped.wav")
     ]
     assert shares[0] <= audio.CLIPPED_SHARE and shares[1] > audio.CLIPPED_SHARE
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_bandwidth(rate):
+    noise = torch.from_numpy(np.random.default_rng(0).normal(0, 1, 2 * rate)).float()
+    assert bandwidth(noise, rate) == rate // 500 * 250
+    spectrum = torch.fft.rfft(noise)
+    for top in (1000, 3400, 7000):
+        if top < rate / 2:
+            cut = torch.fft.irfft(torch.where(torch.arange(len(spectrum)) / 2 < top, spectrum, 0), len(noise))
+            assert top <= bandwidth(cut, rate) <= top + 500
+    for short in (torch.zeros(rate), noise[:100]):
+        assert bandwidth(short, rate) == rate / 2
 
 
 @pytest.mark.parametrize("scale", [0.3, 1, 3])

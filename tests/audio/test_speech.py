@@ -139,6 +139,21 @@ def test_memory_does_not_grow(spoken):
     assert len(held) > 5
 
 
+@pytest.mark.parametrize("codec", ["ALAW", "ULAW", "GSM610", "PCM_16"])
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_a_telephone_is_told(tmp_path, model, spoken, codec, rate):
+    """Also where its 8 kHz were resampled to more."""
+    for wav in spoken:
+        soundfile.write(tmp_path / "wide.wav", resample(wav, RATE, 44100).numpy(), 44100)
+        assert not model.embed_file(tmp_path / "wide.wav").warnings
+        soundfile.write(tmp_path / "a.wav", resample(wav, RATE, 8000).numpy(), 8000, subtype=codec)
+        if rate > 8000:
+            soundfile.write(tmp_path / "a.wav", read_mono(tmp_path / "a.wav", rate).numpy(), rate)
+        for vad in (True, False):
+            (warning,) = model.embed_file(tmp_path / "a.wav", vad).warnings
+            assert "a.wav: narrow band (telephone), nothing above " in warning
+
+
 def test_noise_is_nobody(tmp_path, model, spoken):
     soundfile.write(tmp_path / "noise.wav", voice(3.0), RATE)
     soundfile.write(tmp_path / "a.wav", spoken[0].numpy(), RATE)

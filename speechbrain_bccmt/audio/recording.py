@@ -54,6 +54,8 @@ class Chunk:
         Whether its channels cancel each other, so that one of them was taken.
     bandwidth : float
         Up to which frequency in Hz it holds sound, once that was measured; infinity before.
+    hum : int
+        Frequency in Hz of the hum that was filtered out; 0: none was.
     """
 
     wav: torch.Tensor
@@ -62,6 +64,7 @@ class Chunk:
     clipped_share: float
     cancelled: bool = False
     bandwidth: float = math.inf
+    hum: int = 0
 
     @classmethod
     def from_waveform(cls, wav: torch.Tensor, rate: int) -> Chunk:

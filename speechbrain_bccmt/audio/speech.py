@@ -9,6 +9,7 @@ from functools import lru_cache
 import torch
 
 from speechbrain_bccmt.audio import recording
+from speechbrain_bccmt.audio.hum import remove_hum
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts, resample
 
 # Hz; the detector knows no other of its rates as well.
@@ -70,7 +71,7 @@ def _detector() -> tuple[Callable, object]:
 
 
 def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
-    """Join the speech of a recording, and cut it into chunks anew.
+    """Join the speech of a recording, without hum, and cut it into chunks anew.
 
     Parameters
     ----------
@@ -93,16 +94,20 @@ def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
     [(3.0, 0.0)]
     """
     longest = int(recording.MAX_CHUNK_SECONDS * rate)
-    speech, first, seconds, clipped, cancelled = torch.zeros(0), None, 0.0, 0.0, False
+    speech, first, seconds, clipped, cancelled, hum = torch.zeros(0), None, 0.0, 0.0, False, 0
 
     def cut(wav: torch.Tensor, share: float) -> Chunk:
         whole = share * seconds
-        return Chunk(wav, whole, len(wav) / rate, share * clipped / whole if whole else 0.0, cancelled)
+        clipped_share = share * clipped / whole if whole else 0.0
+        return Chunk(wav, whole, len(wav) / rate, clipped_share, cancelled, hum=hum)
 
     for chunk in chunks:
         first = chunk if first is None else first
-        stretches = find_speech(chunk.wav, rate)
-        speech = torch.cat([speech, *(chunk.wav[start:stop] for start, stop in stretches)])
+        wav, mains = remove_hum(chunk.wav, rate)
+        speech, hum = (
+            torch.cat([speech, *(wav[slice(*part)] for part in find_speech(wav, rate))]),
+            hum or mains,
+        )
         seconds, cancelled = seconds + chunk.seconds, cancelled or chunk.cancelled
         clipped += chunk.clipped_share * chunk.seconds
         while len(speech) >= 2 * longest:

@@ -32,7 +32,8 @@ class EmbeddedUtterance:
     speech_seconds : float
         How much of it is speech, or without voice activity detection audible; 0: it is nobody's voice.
     warnings : tuple of str
-        Of no or little speech, a narrow band, clipping, and channels that cancel each other; each begins with the path.
+        Of no or little speech, a narrow band, clipping, hum, and channels that cancel each other; each begins with the
+        path.
     """
 
     path: str
@@ -81,6 +82,8 @@ class EmbeddedUtterance:
         band = max(chunk.bandwidth for chunk in chunks)
         if audible and band <= NARROW_HZ:
             warnings.append(f"{path}: narrow band (telephone), nothing above {band / 1000:.3g} kHz")
+        if hum := max(chunk.hum for chunk in chunks):
+            warnings.append(f"{path}: a hum of {hum} Hz was filtered out")
         if any(chunk.cancelled for chunk in chunks):
             warnings.append(
                 f"{path}: its channels cancel each other, as if one were inverted: one of them is used"

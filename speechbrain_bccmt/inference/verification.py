@@ -228,8 +228,8 @@ class SpeakerVerification(SpeakerRecognition):
         path : str or Path
             The file.
         vad : bool or None
-            Whether what is no speech is left out; False: only chunks without anything audible are. None: as the model
-            was loaded. Where no speech is found, the beginning of the recording is embedded, and its
+            Whether what is no speech is left out, and hum; False: only chunks without anything audible are. None: as
+            the model was loaded. Where no speech is found, the beginning of the recording is embedded, and its
             `speech_seconds` is 0.
 
         Returns

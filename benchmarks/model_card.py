@@ -33,7 +33,8 @@ from recipe_runs import ROOT, SPEECH, describe_machine
 from shipped_calibration import draw, leave_one_out
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio.recording import audible_seconds
+from speechbrain_bccmt.audio.recording import Chunk, audible_seconds
+from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.features import KaldiFbank
 from speechbrain_bccmt.figures import save_figure
 from speechbrain_bccmt.inference.embedding import embed_waveforms
@@ -109,16 +110,26 @@ SYSTEMS = {
 }
 
 
-def embeddings(system: str, embed, data: TrialSet, condition: str) -> tuple[np.ndarray, np.ndarray]:
-    """Embed the utterances of a trial set under a condition, once: (N, size), and their audible seconds (N,)."""
-    path = OUT / _version(system) / f"{data.name} {condition}.npz"
+def embeddings(
+    system: str, embed, data: TrialSet, condition: str, vad: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """Embed the utterances of a trial set under a condition, once: (N, size), and their seconds (N,).
+
+    With `vad` speech alone, and its seconds, as `bccmt verify` does; else whole, and the audible seconds.
+    """
+    path = OUT / _version(system) / f"{data.name} {condition}{' speech' * vad}.npz"
     if path.is_file() and list((found := np.load(path))["paths"]) == data.paths:
         return found["embeddings"], found["seconds"]
     vectors, seconds = [], []
     with torch.inference_mode():
         for name in tqdm(data.paths, f"{system}, {data.name}, {condition}", unit="utt", disable=None):
             wave = read(name, condition)
-            seconds.append(max(0.05, audible_seconds(wave, RATE)))
+            if vad:
+                (chunk,) = keep_speech([Chunk.from_waveform(wave, RATE)], RATE)
+                wave, heard = chunk.wav, chunk.audible_seconds
+            else:
+                heard = audible_seconds(wave, RATE)
+            seconds.append(max(0.05, heard))
             vectors.append(embed(wave).numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
     found = np.stack(vectors), np.array(seconds)
@@ -238,7 +249,8 @@ def main() -> int:
             result["whole"].setdefault(system, {})[name] = judge(scores, data, intervals=True)
         if system == "tiny":
             drawn = {
-                name: draw(held_out_set(name), partial(embeddings, system, embed)) for name in with_held_out()
+                name: draw(held_out_set(name), partial(embeddings, system, embed, vad=True))
+                for name in with_held_out()
             }
             result["calibration"] = leave_one_out(drawn, options.p_target)
         if not options.skip_conditions and JUDGED_UNDER_CONDITIONS in corpora:

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from speechbrain_bccmt.attention.plots import draw_attention_maps, draw_token_attention, strips_height
 from speechbrain_bccmt.audio.recording import Recording
+from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.features import band_frequencies
 from speechbrain_bccmt.figures import save_figure
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
@@ -36,7 +37,7 @@ class ClipAttention:
     path : str
         The recording.
     seconds : float
-        Length of what was analysed: all of it, or the first `PLOTTED_SECONDS`.
+        Length of what was analysed: all its speech, or all of it, or the first `PLOTTED_SECONDS` of that.
     features : torch.Tensor
         (frames, mels), log-mel, of the model's front end.
     frequencies : numpy.ndarray
@@ -121,7 +122,9 @@ def attend_to_clip(
     blocks: Sequence[int] | None = None,
     tokens: Sequence[str] | None = None,
 ) -> ClipAttention:
-    """Compute the attention of a model in a recording, or in the first `PLOTTED_SECONDS` of a longer one.
+    """Compute the attention of a model in the speech of a recording, or in the first `PLOTTED_SECONDS` of it.
+
+    A model that was loaded with `vad=False` attends to all of the recording.
 
     Parameters
     ----------
@@ -161,11 +164,18 @@ def attend_to_clip(
         raise ValueError(
             f"{path}: {recording.seconds:.4g} s is too short, this model takes {model.min_seconds:g} s or more"
         )
-    chunk = recording.beginning(model.sample_rate, PLOTTED_SECONDS)
-    warnings = EmbeddedUtterance.from_chunks(path, np.empty(0), [chunk]).warnings
-    if chunk.seconds < recording.seconds:
-        warnings += (f"{path}: {recording.seconds:.4g} s long, its first {PLOTTED_SECONDS:g} s are plotted",)
-    wav = chunk.wav.to(model.device)[None]
+    if model.vad:
+        chunk = next(keep_speech(recording.chunks(model.sample_rate), model.sample_rate))
+    else:
+        chunk = recording.beginning(model.sample_rate, PLOTTED_SECONDS)
+    warnings = EmbeddedUtterance.from_chunks(path, np.empty(0), [chunk], model.vad).warnings
+    wav = chunk.wav[: round(PLOTTED_SECONDS * model.sample_rate)]
+    if len(wav) < len(chunk.wav) or chunk.seconds < recording.seconds:
+        what = "s of speech" if model.vad and chunk.audible_seconds else "s"
+        warnings += (
+            f"{path}: {recording.seconds:.4g} s long, its first {PLOTTED_SECONDS:g} {what} are plotted",
+        )
+    seconds, wav = len(wav) / model.sample_rate, wav.to(model.device)[None]
     features = model.mods.compute_features(wav)
     normalised = model.mods.mean_var_norm(features, torch.ones(1, device=wav.device))
     maps = encoder.forward_with_attention(normalised)[1]
@@ -179,7 +189,7 @@ def attend_to_clip(
     names = tuple(tokens or known)
     return ClipAttention(
         path=str(path),
-        seconds=chunk.seconds,
+        seconds=seconds,
         features=features[0].cpu(),
         frequencies=band_frequencies(model.mods.compute_features),
         maps=chosen,

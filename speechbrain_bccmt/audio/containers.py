@@ -1,20 +1,23 @@
-"""What libsndfile cannot read, decoded by FFmpeg's libraries (PyAV): m4a, webm, amr, the sound of a video.
+"""What libsndfile cannot read, decoded by FFmpeg's libraries (PyAV): m4a, webm, amr, the sound of a video, mp3.
 
-A container's header may guess its length, so that it is counted by decoding once. Reading is sequential.
+Headers may guess the length, so that it is counted by decoding once. Reading is sequential.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from typing import BinaryIO
 
 import av
 import numpy as np
 
-from speechbrain_bccmt.audio.headers import AudioHeader
-
 # Of files that are found in folders beside those of libsndfile.
 ENDINGS = (".m4a", ".aac", ".mp4", ".mov", ".webm", ".mkv", ".amr", ".3gp", ".wma")
+
+
+# Programs disagree on whether the packet that tells their number counts itself.
+_CUT_PACKETS = 2
 
 
 class ContainerFile:
@@ -22,13 +25,17 @@ class ContainerFile:
 
     Parameters
     ----------
-    path : str or Path
+    source : str, Path or file object
         The file.
+    kind : str or None
+        FFmpeg's name of the format, where it is known; None: FFmpeg finds out.
+    codec : str
+        What to call a codec that FFmpeg does not know.
 
     Raises
     ------
     ValueError
-        If it is no audio, or damaged.
+        If it is no audio, damaged, or its codec is not supported.
 
     Examples
     --------
@@ -43,10 +50,12 @@ class ContainerFile:
     (16000, 1, (100, 1))
     """
 
-    def __init__(self, path: str | os.PathLike):
-        self._path, self._rest = path, np.zeros((0, 1), np.float32)
+    def __init__(self, source: str | os.PathLike | BinaryIO, kind: str | None = None, codec: str = ""):
+        self._rest = np.zeros((0, 1), np.float32)
+        self._promised = _xing_frames(source) if kind == "mp3" else 0
         try:
-            self._container = av.open(os.fspath(path), metadata_errors="ignore")
+            named = os.fspath(source) if isinstance(source, str | os.PathLike) else source
+            self._container = av.open(named, format=kind, metadata_errors="ignore")
         except (av.FFmpegError, ValueError) as error:
             raise ValueError(f"not readable as audio, or truncated: {_reason(error)}") from None
         streams = self._container.streams.audio
@@ -54,6 +63,11 @@ class ContainerFile:
             self._container.close()
             raise ValueError("holds no sound")
         self._stream = streams[0]
+        if self._stream.codec_context is None:
+            self._container.close()
+            raise ValueError(f"its codec{f' ({codec})' if codec else ''} is not supported")
+        # Of mp4 and its kin, which list their packets.
+        self._promised = self._promised or self._stream.frames
         self._blocks = self._decode()
         try:
             self._fill(1)
@@ -94,10 +108,17 @@ class ContainerFile:
     def _decode(self) -> Iterator[np.ndarray]:
         """Yield the samples of each decoded frame, and raise where the file ends before its table says."""
         convert, packets = None, 0
+        is_mp3 = self._stream.codec_context.name.startswith("mp3")
         try:
             for packet in self._container.demux(self._stream):
                 packets += packet.size > 0
-                for frame in packet.decode():
+                try:
+                    frames = packet.decode()
+                except av.InvalidDataError:
+                    if not is_mp3:
+                        raise
+                    continue  # tags, and frames whose beginning was cut off, which every player skips
+                for frame in frames:
                     if convert is None:
                         convert = av.AudioResampler(
                             format="fltp", layout=frame.layout, rate=frame.sample_rate
@@ -106,24 +127,23 @@ class ContainerFile:
                         yield part.to_ndarray().T
         except (av.FFmpegError, ValueError) as error:
             raise ValueError(f"damaged, or truncated: {_reason(error)}") from None
-        # Only mp4 and its kin list their packets.
-        if packets < self._stream.frames:
-            raise ValueError(f"truncated: {packets} of its {self._stream.frames} packets are in the file")
+        if packets < self._promised - _CUT_PACKETS * is_mp3:
+            raise ValueError(f"truncated: {packets} of its {self._promised} packets are in the file")
 
 
-def read_container_header(path: str | os.PathLike) -> AudioHeader:
-    """Count the samples of a file by decoding it, in constant memory.
-
-    Raises
-    ------
-    ValueError
-        If it is no audio, damaged, truncated, or holds no samples.
-    """
-    frames = 0
-    with ContainerFile(path) as file:
-        while block := len(file.read(2**16)):
-            frames += block
-        return AudioHeader(frames, file.samplerate)
+def _xing_frames(path: str | os.PathLike) -> int:
+    """Return how many packets the tag of an mp3 file tells, 0 where it has none."""
+    with open(path, "rb") as file:
+        head = file.read(10)
+        if head[:3] == b"ID3" and len(head) == 10:  # of a length in four bytes of seven bits
+            file.seek(10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)))
+        else:
+            file.seek(0)
+        first = file.read(256)
+    for name in (b"Xing", b"Info"):
+        if (place := first.find(name)) >= 0 and first[place + 7 : place + 8] and first[place + 7] & 1:
+            return int.from_bytes(first[place + 8 : place + 12], "big")
+    return 0
 
 
 def _reason(error: Exception) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -12,12 +11,11 @@ from typing import NamedTuple
 import soundfile
 from tqdm import tqdm
 
+from speechbrain_bccmt.audio.containers import ENDINGS, ContainerFile
+from speechbrain_bccmt.audio.riff import HEAD, JoinedWav, WavFile, read_wav
+
 _CHUNK = 256  # files per task: handing over single files costs several times what reading their headers does
 _QUICK = 1e-4  # seconds a file; more than this, and threads shorten the wait
-_HEAD = 1024  # bytes read of a wav file; its samples nearly always begin within them
-_CHUNK_HEAD = struct.Struct("<4sI").unpack_from  # name, length
-_WAVE_FORMAT = struct.Struct("<HHIIHH").unpack_from  # tag, channels, rate, bytes a second, block, bits
-_PLAIN_TAGS = {1, 3, 0xFFFE}  # integers, floats, and either in the extensible form
 _OGG_PAGE = 65307  # bytes of the longest Ogg page
 
 
@@ -36,34 +34,6 @@ class AudioHeader(NamedTuple):
     sample_rate: int
 
 
-def _pcm_header(head: bytes, size: int) -> AudioHeader | None:
-    """Parse a RIFF header, or return None to leave the file to libsndfile (other formats, odd headers).
-
-    Four times as quick as libsndfile, and strict where libsndfile quietly shortens: more bytes promised than
-    there are is an error.
-    """
-    if head[:4] != b"RIFF" or head[8:12] != b"WAVE":
-        return None
-    position, block, rate = 12, 0, 0
-    while position + 8 <= len(head):
-        name, length = _CHUNK_HEAD(head, position)
-        position += 8
-        if name == b"fmt " and position + 16 <= len(head):
-            tag, channels, rate, _, block, bits = _WAVE_FORMAT(head, position)
-            # Compressed (ADPCM, GSM and others), or padded: bytes do not give the number of samples.
-            if tag not in _PLAIN_TAGS or bits % 8 or block != channels * bits // 8:
-                return None
-        elif name == b"data":
-            if not block or not rate or length in (0, 0xFFFFFFFF):  # streamed: length unknown when written
-                return None
-            if position + length > size:
-                held = max(size - position, 0)
-                raise ValueError(f"truncated: {length} bytes of samples promised, {held} in the file")
-            return AudioHeader(length // block, rate)
-        position += length + length % 2
-    return None
-
-
 def _check_ogg_end(path: str, size: int) -> None:
     """Raise where the file ends in the middle of an Ogg page, as an interrupted copy does."""
     with open(path, "rb") as file:
@@ -80,13 +50,78 @@ def libsndfile_name(path: str | os.PathLike) -> str | bytes:
     return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
+def _read_head(path: str | os.PathLike, size: int | None = None) -> tuple[bytes, int]:
+    """Return the first bytes of a file, and its size."""
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    try:
+        return os.read(descriptor, HEAD), os.fstat(descriptor).st_size if size is None else size
+    finally:
+        os.close(descriptor)
+
+
+def open_decoder(path: str | os.PathLike, wav: WavFile | None = None) -> soundfile.SoundFile | ContainerFile:
+    """Open a recording with the decoder that reads all of it.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    wav : WavFile or None
+        What is known of it already, if it is a wav file.
+
+    Returns
+    -------
+    soundfile.SoundFile or ContainerFile
+        libsndfile's, or FFmpeg's: for what libsndfile cannot read, and for mp3, of which it guesses the length and
+        reads no further.
+
+    Raises
+    ------
+    OSError, ValueError, soundfile.LibsndfileError
+        If the file cannot be read.
+
+    Examples
+    --------
+    >>> path = getfixture("tmp_path") / "a.mp3"
+    >>> soundfile.write(path, [0.0] * 800, 16000)
+    >>> with open_decoder(path) as file:
+    ...     type(file).__name__, len(file.read(10000))
+    ('ContainerFile', 800)
+    """
+    if os.fspath(path).lower().endswith(ENDINGS):
+        return ContainerFile(path)
+    wav = wav or read_wav(path, *_read_head(path))
+    source = path if wav is None or wav.as_written else JoinedWav(path, wav)
+    try:
+        file = soundfile.SoundFile(libsndfile_name(path) if source is path else source)
+    except soundfile.LibsndfileError:
+        if wav is None or wav.block:
+            raise
+        return ContainerFile(source, "wav", f"{wav.tag:#06x}")
+    if file.format != "MP3" and file.subtype != "MPEG_LAYER_III":
+        return file
+    file.close()
+    if wav is None:
+        return ContainerFile(path, "mp3")
+    source.seek(0) if source is not path else None
+    return ContainerFile(source, "wav")
+
+
+def _count(file: ContainerFile) -> int:
+    """Count samples by decoding them, in constant memory."""
+    frames = 0
+    while block := len(file.read(2**16)):
+        frames += block
+    return frames
+
+
 def read_header(path: str, size: int | None = None) -> AudioHeader:
-    """Read length and sample rate of one file without decoding it.
+    """Read length and sample rate of one file; of mp3 and what FFmpeg reads, by decoding it, as headers guess.
 
     Parameters
     ----------
     path : str
-        A wav, flac, ogg or opus file, or another that libsndfile reads.
+        Of any format that `open_decoder` opens.
     size : int, optional
         Of the file in bytes, where it is known already.
 
@@ -109,22 +144,18 @@ def read_header(path: str, size: int | None = None) -> AudioHeader:
     >>> read_header(path)
     AudioHeader(frames=800, sample_rate=16000)
     """
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-    try:
-        if size is None:
-            size = os.fstat(descriptor).st_size
-        head = os.read(descriptor, _HEAD)
-    finally:
-        os.close(descriptor)
+    head, size = _read_head(path, size)
     if not head:
         raise ValueError("empty file")
-    if header := _pcm_header(head, size):
-        return header
+    wav = read_wav(path, head, size)
+    if wav and wav.block and wav.sample_rate and wav.frames:
+        return AudioHeader(wav.frames, wav.sample_rate)
     try:
-        with soundfile.SoundFile(libsndfile_name(path)) as file:
-            header = AudioHeader(file.frames, file.samplerate)
-            if file.format == "FLAC" and header.frames:
-                file.seek(header.frames - 1)  # fails where the last block is missing
+        with open_decoder(path, wav) as file:
+            frames = file.frames if isinstance(file, soundfile.SoundFile) else _count(file)
+            header = AudioHeader(frames, file.samplerate)
+            if getattr(file, "format", "") == "FLAC" and frames:
+                file.seek(frames - 1)  # fails where the last block is missing
                 file.read(1)
     except soundfile.LibsndfileError as error:
         # Of an mp3 without a frame it says that there is no file, which was read above.

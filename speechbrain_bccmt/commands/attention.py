@@ -30,9 +30,10 @@ from speechbrain_bccmt.commands import inputs
 @click.option(
     "--json", "as_json", is_flag=True, help="Print the tokens' weights, a line of JSON for each recording."
 )
+@inputs.vad_option
 @inputs.device_option
 @inputs.quiet_option
-def attention(model, files, output, blocks, tokens, as_json, device, quiet):
+def attention(model, files, output, blocks, tokens, as_json, vad, device, quiet):
     """Plot attention maps of recordings, below their spectrograms.
 
     FILES are recordings, folders with recordings, or globs; - reads a list from standard input. Several are plotted
@@ -51,7 +52,7 @@ def attention(model, files, output, blocks, tokens, as_json, device, quiet):
     inputs.check_ending(output, FORMATS)
     if output is not None and len(paths) > MAX_CLIPS:
         raise click.UsageError(f"a plot holds at most {MAX_CLIPS} recordings, got {len(paths)}")
-    verification = inputs.load_model(model, device)
+    verification = inputs.load_model(model, device, vad)
     clips = []
     for path, clip in inputs.run_each(
         lambda path: attend_to_clip(verification, path, blocks, tokens), paths, "Attending", quiet

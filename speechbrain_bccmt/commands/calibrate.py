@@ -36,9 +36,10 @@ MIN_SPEAKERS, MIN_TARGET_TRIALS, MAX_EER = 5, 20, 0.2
     help="Recordings of a speaker that count at most, so that no speaker outweighs the others.",
 )
 @inputs.json_option
+@inputs.vad_option
 @inputs.device_option
 @inputs.quiet_option
-def calibrate(folder, model, output, p_target, utterances, as_json, device, quiet):
+def calibrate(folder, model, output, p_target, utterances, as_json, vad, device, quiet):
     """Fit a threshold on recordings of your own speakers.
 
     FOLDER holds one folder of recordings for each speaker. All pairs of recordings are scored; the new calibration is
@@ -53,17 +54,17 @@ def calibrate(folder, model, output, p_target, utterances, as_json, device, quie
     from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
 
     paths, speakers = _recordings(folder, utterances)
-    verification = inputs.load_model(model, device)
+    verification = inputs.load_model(model, device, vad)
     embed = verification.embed_file
     found, kept = [], []
-    for (path, utterance), speaker in zip(
+    for (_, utterance), speaker in zip(
         inputs.run_each(embed, paths, "Embedding", quiet, skip_errors=True), speakers, strict=True
     ):
-        if utterance is not None and utterance.audible_seconds:
+        if utterance is not None and utterance.speech_seconds:
             found.append(utterance)
             kept.append(speaker)
         elif utterance is not None:
-            click.echo(f"error: {path}: silent, left out", err=True)
+            click.echo(f"error: {utterance.warnings[0]}: left out", err=True)
     names, labels = np.unique(kept, return_inverse=True)
     enrol, test = np.triu_indices(len(found), 1)
     target = labels[enrol] == labels[test]
@@ -83,7 +84,7 @@ def calibrate(folder, model, output, p_target, utterances, as_json, device, quie
             f"{100 * MAX_EER:g} %: no threshold tells these speakers apart. Look for recordings in the wrong folder, "
             "for noise, and for recordings of less than a second"
         )
-    measures = quality_measures([one.audible_seconds for one in found], counts=np.ones(len(found)))
+    measures = quality_measures([one.speech_seconds for one in found], counts=np.ones(len(found)))
     own = verification.calibration
     if own is not None and p_target is not None:
         own = replace(own, **_at_prior(own, p_target))

@@ -19,15 +19,16 @@ from speechbrain_bccmt.commands import inputs
     help="Port; 0: any that is free.",
 )
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in a browser.")
+@inputs.vad_option
 @inputs.device_option
-def demo(model, port, browser, device):
+def demo(model, port, browser, vad, device):
     """Open a local web page that compares two recordings.
 
     The page shows score, decision and attention maps, and is served to this machine only.
     """
     from speechbrain_bccmt.commands.page import build_page
 
-    page = build_page(inputs.load_model(model, device))
+    page = build_page(inputs.load_model(model, device, vad))
     with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C closes the page
         # gradio takes the first free port itself when it is given none.
         _, address, _ = page.launch(

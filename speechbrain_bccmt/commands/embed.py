@@ -58,19 +58,20 @@ def _read_shard(ctx, param, value: str | None) -> slice:
 @click.option(
     "--shard", callback=_read_shard, metavar="I/N", help="Embed the I-th of N parts of the recordings alone."
 )
+@inputs.vad_option
 @inputs.device_option
 @inputs.quiet_option
-def embed(model, files, output, root, archive, jobs, shard, device, quiet):
+def embed(model, files, output, root, archive, jobs, shard, vad, device, quiet):
     """Embed recordings.
 
     FILES are recordings, folders with recordings, or globs; - reads a list from standard input.
 
-    An .npz file holds `ids`, `embeddings` (number, size) and `seconds`; a .safetensors file `embeddings` and `seconds`,
-    and the ids as JSON in its metadata. Recordings that cannot be used are reported on standard error, the others are
-    written, and the exit code is 2.
+    An .npz file holds `ids`, `embeddings` (number, size), `seconds` and `speech_seconds`; a .safetensors file the same,
+    with the ids as JSON in its metadata. For a trial list, --no-vad embeds whole recordings. Recordings that cannot be
+    used are reported on standard error, the others are written, and the exit code is 2.
 
     Of many recordings, --archive keeps the embeddings while the work goes on: with --jobs processes, and on several
-    machines with a --shard each. -o then writes all of them in the end, as .npz or .safetensors.
+    machines with a --shard each. -o then writes all of them in the end, as .npz or .safetensors without speech_seconds.
     """
     inputs.check_ending(output, FORMATS if archive is None else ARRAYS)
     if jobs > 1 and archive is None:
@@ -81,10 +82,10 @@ def embed(model, files, output, root, archive, jobs, shard, device, quiet):
         with temporary_sibling(Path(output)) as temporary:
             temporary.touch()  # so that a folder that cannot be written to is reported before the work
     if archive is not None:
-        failed = _fill(archive, inputs.load_model(model, device), jobs, names, output, quiet)
+        failed = _fill(archive, inputs.load_model(model, device, vad), jobs, names, output, quiet)
         click.get_current_context().exit(2 if failed else 0)
     utterances, failed = [], 0
-    embed_file = inputs.load_model(model, device).embed_file
+    embed_file = inputs.load_model(model, device, vad).embed_file
     for path, utterance in inputs.run_each(embed_file, paths, "Embedding", quiet, skip_errors=True):
         if utterance is None:
             failed += 1
@@ -134,7 +135,7 @@ def _fill(folder: str, model, jobs: int, names: dict[str, str], output: str | No
         kept, embeddings = archive.read(names)
         if kept:
             lengths = [Recording.open(path).seconds for path in kept]
-            _write_arrays(Path(output), [names[path] for path in kept], embeddings, lengths)
+            _write_arrays(Path(output), [names[path] for path in kept], embeddings, seconds=lengths)
     return failed
 
 
@@ -142,6 +143,7 @@ def _entry(name: str, utterance) -> dict:
     return {
         "id": name,
         "seconds": round(utterance.seconds, 3),
+        "speech_seconds": round(utterance.speech_seconds, 3),
         "warnings": list(utterance.warnings),
         "embedding": [float(f"{value:.7g}") for value in utterance.embedding.tolist()],
     }
@@ -150,8 +152,9 @@ def _entry(name: str, utterance) -> dict:
 def _write(path: Path, utterances: list) -> None:
     if path.suffix.lower() in ARRAYS:
         ids, found = zip(*utterances, strict=True)
-        embeddings = [utterance.embedding for utterance in found]
-        _write_arrays(path, list(ids), embeddings, [utterance.seconds for utterance in found])
+        names = ("seconds", "speech_seconds")
+        columns = {name: [getattr(utterance, name) for utterance in found] for name in names}
+        _write_arrays(path, list(ids), [utterance.embedding for utterance in found], **columns)
         return
     entries = [json.dumps(_entry(*pair), ensure_ascii=False) for pair in utterances]
     text = "\n".join(entries) if path.suffix.lower() == ".jsonl" else "[" + ",\n".join(entries) + "]"
@@ -160,11 +163,11 @@ def _write(path: Path, utterances: list) -> None:
         os.replace(temporary, path)
 
 
-def _write_arrays(path: Path, ids: list[str], embeddings, seconds: list[float]) -> None:
+def _write_arrays(path: Path, ids: list[str], embeddings, **columns: list[float]) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 
-    arrays = {"embeddings": np.stack(embeddings), "seconds": np.array(seconds)}
+    arrays = {"embeddings": np.stack(embeddings)} | {name: np.array(column) for name, column in columns.items()}
     with temporary_sibling(path) as temporary:
         if path.suffix.lower() == ".npz":
             with open(temporary, "wb") as file:

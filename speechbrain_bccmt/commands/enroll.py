@@ -20,17 +20,18 @@ from speechbrain_bccmt.commands import inputs
 )
 @click.option("--delete", metavar="NAME", help="Delete a speaker: bccmt enroll --delete NAME STORE.")
 @inputs.json_option
+@inputs.vad_option
 @inputs.device_option
 @inputs.quiet_option
-def enroll(arguments, model, replace, listing, delete, as_json, device, quiet):
+def enroll(arguments, model, replace, listing, delete, as_json, vad, device, quiet):
     """Enrol speakers by name.
 
     STORE is the file of voiceprints, created if missing. FILES are recordings of the speaker NAME, folders with
     recordings, or globs; - reads a list from standard input. They are added to those that NAME has; several make a
     better voiceprint than one.
 
-    Either all FILES are enrolled or none: one that cannot be used, or is silent, is reported, and the exit code is 2.
-    A store holds the voiceprints of one model, and refuses another.
+    Either all FILES are enrolled or none: one that cannot be used, or has no speech, is reported, and the exit code is
+    2. A store holds the voiceprints of one model, and refuses another.
     """
     if listing or delete is not None:
         if (listing and delete is not None) or replace or len(arguments) != 1:
@@ -49,42 +50,44 @@ def enroll(arguments, model, replace, listing, delete, as_json, device, quiet):
     if len(arguments) < 3:
         raise click.UsageError("expected STORE NAME FILES..., or --list STORE, or --delete NAME STORE")
     store, name, *files = arguments
-    result = _enroll(model, store, name, files, replace, device, quiet)
+    result = _enroll(model, store, name, files, replace, vad, device, quiet)
     if as_json:
         click.echo(_as_json(result))
     else:
         again = result["files"] - result["added"]
         click.echo(
-            f"enrolled {result['name']}: {_utterances(result['added'])}, {result['seconds']:.1f} s"
+            f"enrolled {result['name']}: {_utterances(result['added'])}, {result['seconds']:.1f} s of speech"
             + (f"; {again} {'was' if again == 1 else 'were'} enrolled already" if again else "")
         )
 
 
-def _enroll(model: str, store: str, name: str, files: list[str], replace: bool, device, quiet: bool) -> dict:
+def _enroll(
+    model: str, store: str, name: str, files: list[str], replace: bool, vad: bool, device, quiet: bool
+) -> dict:
     from speechbrain_bccmt.inference.fingerprint import fingerprint
     from speechbrain_bccmt.voiceprints.names import check_name
     from speechbrain_bccmt.voiceprints.store import Voiceprints
 
     name, paths = check_name(name), inputs.expand_inputs(files)
-    verification = inputs.load_model(model, device)
+    verification = inputs.load_model(model, device, vad)
     prints = Voiceprints(store, fingerprint(verification), model)
     if Path(store).exists():
         prints.check()  # before the long work
     utterances = [
         utterance for _, utterance in inputs.run_each(verification.embed_file, paths, "Embedding", quiet)
     ]
-    silent = [utterance.path for utterance in utterances if utterance.audible_seconds == 0]
-    if silent:
-        raise ValueError(f"{silent[0]}: silent, nothing is enrolled")
+    for utterance in utterances:
+        if utterance.speech_seconds == 0:
+            raise ValueError(f"{utterance.warnings[0]}: nothing is enrolled")
     inputs.print_warnings(dict.fromkeys(text for utterance in utterances for text in utterance.warnings))
     added = prints.enroll(
         name,
         [utterance.embedding for utterance in utterances],
-        [utterance.seconds for utterance in utterances],
+        [utterance.speech_seconds for utterance in utterances],
         paths,
         replace,
     )
-    seconds = round(sum(utterance.seconds for utterance in utterances), 3)
+    seconds = round(sum(utterance.speech_seconds for utterance in utterances), 3)
     return {"name": name, "files": len(paths), "added": added, "seconds": seconds}
 
 

@@ -18,9 +18,10 @@ from speechbrain_bccmt.commands import inputs
 )
 @inputs.threshold_option
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each recording.")
+@inputs.vad_option
 @inputs.device_option
 @inputs.quiet_option
-def identify(model, store, files, n_best, threshold, as_json, device, quiet):
+def identify(model, store, files, n_best, threshold, as_json, vad, device, quiet):
     """Identify an enrolled speaker in each recording.
 
     STORE is the file that the speakers were enrolled in, MODEL the model that they were enrolled with. FILES are
@@ -36,7 +37,7 @@ def identify(model, store, files, n_best, threshold, as_json, device, quiet):
     from speechbrain_bccmt.inference.fingerprint import fingerprint
     from speechbrain_bccmt.voiceprints.store import Identification, Voiceprints
 
-    verification = inputs.load_model(model, device)
+    verification = inputs.load_model(model, device, vad)
     threshold = verification.resolve_threshold(threshold)
     prints = Voiceprints(store, fingerprint(verification), model)
     prints.check()
@@ -49,7 +50,7 @@ def identify(model, store, files, n_best, threshold, as_json, device, quiet):
             continue
         inputs.print_warnings(utterance.warnings)
         found = prints.identify(utterance.embedding[None], threshold, n_best)[0]
-        if utterance.audible_seconds == 0:  # no speaker, whatever the score
+        if utterance.speech_seconds == 0:  # no speaker, whatever the score
             found = Identification(None, found.candidates)
         unknown += found.speaker is None
         click.echo(_as_json(utterance, found, threshold) if as_json else _table(path, found, threshold))
@@ -63,6 +64,7 @@ def _as_json(utterance, found, threshold: float) -> str:
         "threshold": round(threshold, 6),
         "candidates": [{"name": c.name, "score": round(c.score, 6)} for c in found.candidates],
         "seconds": round(utterance.seconds, 3),
+        "speech_seconds": round(utterance.speech_seconds, 3),
         "warnings": list(utterance.warnings),
     }
     return json.dumps(result, ensure_ascii=False)

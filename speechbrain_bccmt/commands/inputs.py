@@ -33,6 +33,12 @@ model_option = click.option(
     "of another toolkit.",
 )
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress bar.")
+vad_option = click.option(
+    "--vad/--no-vad",
+    default=True,
+    show_default=True,
+    help="Embed speech alone, by voice activity detection, or whole recordings, as trial lists want it.",
+)
 
 
 def _check_threshold(ctx, param, value: float | None) -> float | None:
@@ -49,8 +55,8 @@ threshold_option = click.option(
 )
 
 
-def load_model(source: str, device: str = "cpu"):
-    """Load the model of a command: a `SpeakerVerification` on `device`.
+def load_model(source: str, device: str = "cpu", vad: bool = True):
+    """Load the model of a command: a `SpeakerVerification` on `device`, which embeds speech alone or whole files.
 
     On the CPU it runs on one thread unless OMP_NUM_THREADS says otherwise: more are slower at this size, and much
     slower beside another busy process.
@@ -70,7 +76,7 @@ def load_model(source: str, device: str = "cpu"):
         raise ValueError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from error
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    return SpeakerVerification.from_hparams(source, run_opts={"device": device})
+    return SpeakerVerification.from_hparams(source, run_opts={"device": device}, vad=vad)
 
 
 def expand_inputs(arguments: Iterable[str]) -> list[str]:

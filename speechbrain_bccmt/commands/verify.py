@@ -22,8 +22,9 @@ from speechbrain_bccmt.commands import inputs
 )
 @inputs.threshold_option
 @inputs.json_option
+@inputs.vad_option
 @inputs.device_option
-def verify(model, recordings, enrolment, threshold, as_json, device):
+def verify(model, recordings, enrolment, threshold, as_json, vad, device):
     """Verify that two recordings are of the same speaker.
 
     A and B are recordings; a folder or a quoted glob stands for several of one speaker.
@@ -40,7 +41,7 @@ def verify(model, recordings, enrolment, threshold, as_json, device):
         raise click.UsageError("- does not say which side each recording of a list is on: name the files")
     sides = (enrolment, recordings) if enrolment else (recordings[:1], recordings[1:])
     enrolment, test = (inputs.expand_inputs(side) for side in sides)
-    verification = inputs.load_model(model, device)
+    verification = inputs.load_model(model, device, vad)
     verification.resolve_threshold(threshold)  # raises before the long work
     embedded = dict(inputs.run_each(verification.embed_file, dict.fromkeys(enrolment + test), "Embedding"))
     utterances = ([embedded[path] for path in side] for side in (enrolment, test))
@@ -56,6 +57,9 @@ def verify(model, recordings, enrolment, threshold, as_json, device):
         "enrolment": enrolment,
         "test": test,
         "seconds": {utterance.path: round(utterance.seconds, 3) for utterance in verdict.utterances},
+        "speech_seconds": {
+            utterance.path: round(utterance.speech_seconds, 3) for utterance in verdict.utterances
+        },
         "warnings": list(verdict.warnings),
     }
     if as_json:
@@ -73,5 +77,11 @@ def _table(result: dict) -> str:
     if result["probability"] is not None:
         lines.append(("probability", f"{result['probability']:.4f} of the same speaker"))
     for side in ("enrolment", "test"):
-        lines += [(side, f"{path} ({result['seconds'][path]:.2f} s)") for path in result[side]]
+        lines += [
+            (
+                side,
+                f"{path} ({result['speech_seconds'][path]:.2f} s of speech in {result['seconds'][path]:.2f} s)",
+            )
+            for path in result[side]
+        ]
     return "\n".join(f"{name:<12} {value}" for name, value in lines)

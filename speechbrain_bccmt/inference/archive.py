@@ -16,7 +16,8 @@ import numpy as np
 import torch
 
 from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS, Recording
-from speechbrain_bccmt.inference.embedding import batches_by_length, embed_waveforms
+from speechbrain_bccmt.audio.speech import keep_speech
+from speechbrain_bccmt.inference.embedding import batches_by_length, embed_waveforms, measure_band
 from speechbrain_bccmt.inference.embedding_store import EmbeddingStore, ShardWriter, utterance_key
 from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.graph import use_graph
@@ -57,8 +58,9 @@ class Archive:
     """
 
     def __init__(self, folder: str | Path, model: SpeakerVerification, jobs: int = 1):
-        self.source, self.device, self.jobs = model.source, str(model.device), jobs
-        self.store = EmbeddingStore(folder, fingerprint(model))
+        self.jobs, self.options = jobs, (model.source, str(model.device), model.vad)
+        # Embeddings of speech alone are others than those of whole recordings.
+        self.store = EmbeddingStore(folder, fingerprint(model) + ("-speech" if model.vad else ""))
         self.embedder = Embedder(model) if jobs == 1 else None
 
     def missing(self, paths: Mapping[str, str]) -> dict[str, int]:
@@ -119,7 +121,7 @@ class Archive:
         workers = min(self.jobs, len(tasks))
         if not workers:
             return
-        pool = ProcessPoolExecutor(workers, _context(), _begin, (self.source, self.device))
+        pool = ProcessPoolExecutor(workers, _context(), _begin, self.options)
         pending = set()
         try:
             for task in tasks:
@@ -169,10 +171,12 @@ class Embedder:
             try:
                 recording = Recording.open(path)
                 if model.min_seconds <= recording.seconds <= MAX_CHUNK_SECONDS:
-                    (chunks[path],) = recording.chunks(model.sample_rate)
+                    parts = recording.chunks(model.sample_rate)
+                    (chunks[path],) = keep_speech(parts, model.sample_rate) if model.vad else parts
             except (OSError, ValueError):
                 continue
-        found, rows = {}, [{"ID": path, "duration": chunk.seconds} for path, chunk in chunks.items()]
+        found = {}
+        rows = [{"ID": path, "duration": len(chunk.wav) / model.sample_rate} for path, chunk in chunks.items()]
         parts = {name: model.mods[name] for name in model.MODULES_NEEDED}
         for batch in batches_by_length(rows, BATCH_SECONDS):
             names = [rows[index]["ID"] for index in batch]
@@ -180,7 +184,8 @@ class Embedder:
                 vectors = embed_waveforms([chunks[name].wav for name in names], **parts, device=model.device)
             for name, vector in zip(names, vectors.cpu().numpy(), strict=True):
                 if np.isfinite(vector).all():
-                    found[name] = EmbeddedUtterance.from_chunks(name, vector, [chunks[name]])
+                    chunk = measure_band(chunks[name], model.sample_rate)
+                    found[name] = EmbeddedUtterance.from_chunks(name, vector, [chunk], model.vad)
         return found
 
 
@@ -196,7 +201,7 @@ def _context() -> multiprocessing.context.BaseContext:
     return context
 
 
-def _begin(source: str, device: str) -> None:
+def _begin(source: str, device: str, vad: bool) -> None:
     """Begin a worker process, which ends with the one that started it, even if that is killed."""
     global _embedder
 
@@ -207,7 +212,7 @@ def _begin(source: str, device: str) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
     torch.set_num_threads(1)
-    _embedder = Embedder(SpeakerVerification.from_hparams(source, run_opts={"device": device}))
+    _embedder = Embedder(SpeakerVerification.from_hparams(source, run_opts={"device": device}, vad=vad))
 
 
 def _embed(paths: list[str]) -> list[tuple[str, Result]]:

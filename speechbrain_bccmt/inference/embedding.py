@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from speechbrain_bccmt.audio.levels import bandwidth
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts, read_mono
 from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
 
@@ -244,17 +245,22 @@ def embed_chunks(
     embedding : torch.Tensor
         (D,), float32, on `device`; of a recording that is silent, the first chunk's.
     chunks : list of Chunk
-        What was embedded, without samples.
+        What was embedded, without samples, their bandwidth measured.
     """
-    total, weights, seen, silent = 0.0, 0.0, [], []
+    total, weights, seen, silent, rate = 0.0, 0.0, [], [], sample_rate(compute_features)
     for chunk in chunks:
         vector = _embed_padded([chunk.wav], compute_features, mean_var_norm, embedding_model, device)[0]
         if chunk.audible_seconds:
-            total, weights = total + chunk.seconds * vector.double(), weights + chunk.seconds
+            total, weights = total + len(chunk.wav) * vector.double(), weights + len(chunk.wav)
         elif not silent:
             silent.append(vector)
-        seen.append(replace(chunk, wav=torch.empty(0)))
+        seen.append(measure_band(chunk, rate))
     return (total / weights).float() if weights else silent[0], seen
+
+
+def measure_band(chunk: Chunk, rate: int) -> Chunk:
+    """Return a chunk at `rate` in Hz with its bandwidth, and without its samples."""
+    return replace(chunk, wav=torch.empty(0), bandwidth=bandwidth(chunk.wav, rate))
 
 
 def _embed_padded(wavs, compute_features, mean_var_norm, embedding_model, device) -> torch.Tensor:

@@ -11,6 +11,7 @@ import torch
 from speechbrain.inference.speaker import SpeakerRecognition
 
 from speechbrain_bccmt.audio.recording import Recording, audible_seconds, check_rate, read_mono, resample
+from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.audio.waveforms import split_batch, to_float
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.inference.embedding import embed_chunks, embed_waveforms
@@ -30,7 +31,8 @@ class SpeakerVerification(SpeakerRecognition):
 
     Recordings may have any sample rate and number of channels, and any length from `min_seconds` on. All of
     SpeechBrain's `SpeakerRecognition` works as well; unlike there, padding changes no embedding, and the default
-    threshold is the one shipped with the model.
+    threshold is the one shipped with the model. Of files, speech alone is embedded (voice activity detection);
+    waveforms in memory are embedded as they are.
 
     Parameters
     ----------
@@ -40,6 +42,8 @@ class SpeakerVerification(SpeakerRecognition):
         Turns scores into probabilities and gives the threshold.
     source : str
         Where the model came from, for messages.
+    vad : bool
+        Embed the speech of files alone; False: whole files, as trial lists want it.
 
     Examples
     --------
@@ -60,9 +64,15 @@ class SpeakerVerification(SpeakerRecognition):
     MODULES_NEEDED = ["compute_features", "mean_var_norm", "embedding_model"]
 
     def __init__(
-        self, *args, calibration: Calibration | QualityFusion | None = None, source: str = "", **kwargs
+        self,
+        *args,
+        calibration: Calibration | QualityFusion | None = None,
+        source: str = "",
+        vad: bool = True,
+        **kwargs,
     ):
         super().__init__(*args, **kwargs)
+        self.vad = vad
         self.calibration = calibration
         self.source = str(source)
         self.min_seconds = float(getattr(self.hparams, "min_seconds", MIN_SECONDS))
@@ -93,7 +103,7 @@ class SpeakerVerification(SpeakerRecognition):
         overrides_must_match, savedir
             Accepted as by SpeechBrain's interfaces, without effect: files are read where they are.
         **options
-            Further arguments of the class, such as `run_opts={"device": "cuda"}` or `freeze_params`.
+            Further arguments of the class, such as `run_opts={"device": "cuda"}`, `vad=False` or `freeze_params`.
 
         Returns
         -------
@@ -166,7 +176,9 @@ class SpeakerVerification(SpeakerRecognition):
             embeddings = self.hparams.mean_var_norm_emb(embeddings, ones)
         return embeddings
 
-    def embed(self, wavs_or_path, wav_lens=None, sample_rate: int | None = None) -> torch.Tensor:
+    def embed(
+        self, wavs_or_path, wav_lens=None, sample_rate: int | None = None, vad: bool | None = None
+    ) -> torch.Tensor:
         """Embed recordings or waveforms.
 
         Parameters
@@ -178,6 +190,8 @@ class SpeakerVerification(SpeakerRecognition):
             Relative lengths of the waveforms.
         sample_rate : int or None
             Of the waveforms in Hz; None: the model's.
+        vad : bool or None
+            Of files, see `embed_file`.
 
         Returns
         -------
@@ -190,13 +204,13 @@ class SpeakerVerification(SpeakerRecognition):
             If audio cannot be read or is too short; the message names the file.
         """
         if isinstance(wavs_or_path, str | os.PathLike):
-            return torch.from_numpy(self.embed_file(wavs_or_path).embedding)
+            return torch.from_numpy(self.embed_file(wavs_or_path, vad).embedding)
         if isinstance(wavs_or_path, Sequence) and all(
             isinstance(path, str | os.PathLike) for path in wavs_or_path
         ):
             if not wavs_or_path:
                 raise ValueError("there are no files to embed")
-            return torch.from_numpy(np.stack([self.embed_file(path).embedding for path in wavs_or_path]))
+            return torch.from_numpy(np.stack([self.embed_file(path, vad).embedding for path in wavs_or_path]))
         wavs = to_float(wavs_or_path)
         rate = self.sample_rate if sample_rate is None else check_rate(sample_rate, "sample_rate")
         utterances = self._utterances(wavs, wav_lens, rate)
@@ -204,16 +218,19 @@ class SpeakerVerification(SpeakerRecognition):
             embeddings = embed_waveforms(utterances, **self._parts(), device=self.device)
         return embeddings[0] if wavs.dim() == 1 else embeddings
 
-    def embed_file(self, path: str | os.PathLike) -> EmbeddedUtterance:
-        """Embed one recording, and measure its length, silence and clipping.
+    def embed_file(self, path: str | os.PathLike, vad: bool | None = None) -> EmbeddedUtterance:
+        """Embed the speech of one recording, and measure its length, speech and clipping.
 
-        Recordings above 30 s (`audio.MAX_CHUNK_SECONDS`) are read in equal chunks, whose embeddings are averaged by
-        their length; chunks without anything audible are left out.
+        More than 30 s (`audio.MAX_CHUNK_SECONDS`) are embedded in chunks, whose embeddings are averaged by length.
 
         Parameters
         ----------
         path : str or Path
             The file.
+        vad : bool or None
+            Whether what is no speech is left out, and hum; False: only chunks without anything audible are. None: as
+            the model was loaded. Where no speech is found, the beginning of the recording is embedded, and its
+            `speech_seconds` is 0.
 
         Returns
         -------
@@ -230,7 +247,9 @@ class SpeakerVerification(SpeakerRecognition):
             raise ValueError(
                 f"{path}: {recording.seconds:.4g} s is too short, this model takes {self.min_seconds:g} s or more"
             )
-        chunks = recording.chunks(self.sample_rate)
+        chunks, vad = recording.chunks(self.sample_rate), self.vad if vad is None else vad
+        if vad:
+            chunks = keep_speech(chunks, self.sample_rate)
         with torch.no_grad():
             embedding, chunks = embed_chunks(chunks, **self._parts(), device=self.device)
         embedding = embedding.cpu().numpy()
@@ -239,9 +258,11 @@ class SpeakerVerification(SpeakerRecognition):
                 f"{path}: its embedding is NaN or infinite: its samples are far beyond full scale, or the model's "
                 "parameters are damaged"
             )
-        return EmbeddedUtterance.from_chunks(path, embedding, chunks)
+        return EmbeddedUtterance.from_chunks(path, embedding, chunks, vad)
 
-    def verify_files(self, path_x, path_y, threshold: float | None = None) -> Verification:
+    def verify_files(
+        self, path_x, path_y, threshold: float | None = None, vad: bool | None = None
+    ) -> Verification:
         """Verify that two recordings, or two groups of recordings, are of one speaker.
 
         Parameters
@@ -251,6 +272,8 @@ class SpeakerVerification(SpeakerRecognition):
             averaged.
         threshold : float or None
             The score from which on the decision is True; None: the one shipped with the model.
+        vad : bool or None
+            See `embed_file`.
 
         Returns
         -------
@@ -271,7 +294,7 @@ class SpeakerVerification(SpeakerRecognition):
         embedded: dict = {}
         for path in sides[0] + sides[1]:
             if path not in embedded:
-                embedded[path] = self.embed_file(path)
+                embedded[path] = self.embed_file(path, vad)
         utterances = [tuple(embedded[path] for path in side) for side in sides]
         return self.verify_utterances(*utterances, threshold=threshold)
 
@@ -285,16 +308,18 @@ class SpeakerVerification(SpeakerRecognition):
         given, threshold = threshold, self.resolve_threshold(threshold)
         if not enrolment or not test:
             raise ValueError("a side of the verification has no recording")
+        # What holds no speech has no part in a side that has some.
+        sides = [[one for one in side if one.speech_seconds] or side for side in (enrolment, test)]
         x, y = (
             speaker_means([utterance.embedding for utterance in side], [""] * len(side))[0].astype(np.float64)
-            for side in (enrolment, test)
+            for side in sides
         )
         score = np.float64(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
-        # Two silent recordings have nearly the same embedding, and are nevertheless nobody's.
-        heard = all(any(utterance.audible_seconds for utterance in side) for side in (enrolment, test))
+        # Two recordings without speech may have nearly the same embedding, and are nevertheless nobody's.
+        heard = all(side[0].speech_seconds for side in sides)
         probability = llr = math.nan
         if self.calibration is not None and heard:
-            calibration = self.calibration.at(*(_quality(side) for side in (enrolment, test)))
+            calibration = self.calibration.at(*map(_quality, sides))
             probability, llr = float(calibration.probability(score)), float(calibration.llr(score))
             threshold = calibration.threshold if given is None else threshold
         decision = np.bool_(score >= threshold and heard)
@@ -376,5 +401,5 @@ class SpeakerVerification(SpeakerRecognition):
 
 def _quality(side: Sequence[EmbeddedUtterance]) -> dict[str, float]:
     """Measure a side of a verification as the calibration of a model may ask for it."""
-    seconds = sum(utterance.audible_seconds for utterance in side)
+    seconds = sum(utterance.speech_seconds for utterance in side)
     return {name: value[0] for name, value in quality_measures([seconds], counts=[len(side)]).items()}

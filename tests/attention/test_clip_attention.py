@@ -67,7 +67,7 @@ def test_a_long_clip_is_cut_and_says_so(model, tmp_path):
     soundfile.write(tmp_path / "long.wav", np.zeros(16000 * 12), 16000)
     attended = attend_to_clip(model, tmp_path / "long.wav")
     assert attended.seconds == 10 and len(attended.features) == 1001
-    assert [text.split(": ")[1][:6] for text in attended.warnings] == ["silent", "12 s l"]
+    assert [text.split(": ")[1][:6] for text in attended.warnings] == ["no spe", "12 s l"]
 
 
 def test_pictures_are_written_whole(model, clip, tmp_path, monkeypatch):

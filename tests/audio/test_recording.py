@@ -10,6 +10,7 @@ import torch
 from torchaudio.functional import resample as torchaudio_resample
 
 from speechbrain_bccmt.audio import recording as audio
+from speechbrain_bccmt.audio.levels import bandwidth
 from speechbrain_bccmt.audio.recording import (
     Recording,
     audible_seconds,
@@ -100,17 +101,55 @@ def test_memory_does_not_grow_with_length(tmp_path):
 
 def test_levels(tmp_path):
     rng = np.random.default_rng(0)
-    half = np.concatenate([np.zeros(16000), rng.normal(0, 0.05, 16000)])
-    assert audible_seconds(torch.from_numpy(half).float(), 16000) == pytest.approx(1.0)
-    for silence in (np.zeros(16000), np.full(16000, 0.7), rng.normal(0, 1e-4, 16000)):
+    half = torch.from_numpy(np.concatenate([np.zeros(16000), voice(1.0)])).float()
+    for level in (1e-4, 1, 1e3):
+        assert audible_seconds(level * half, 16000) == pytest.approx(1.0, abs=0.05)
+    silences = [np.zeros(16000), np.full(16000, 0.7)]
+    silences += [level * rng.normal(0, 1, 16000) for level in (1e-6, 1e-4, 0.1)]
+    silences += [np.round(level * rng.normal(0, 1, 16000)) / 32768 for level in (0.3, 1, 3)]
+    for silence in silences:
         assert audible_seconds(torch.from_numpy(silence).float(), 16000) == 0
     assert audible_seconds(torch.ones(1), 16000) == 0
-    for subtype in ("PCM_U8", "PCM_16", "FLOAT"):
-        loud = np.clip(rng.normal(0, 0.5, (16000, 2)), -1, 1) * [1, 0.1]
-        soundfile.write(tmp_path / "a.wav", loud, 16000, subtype=subtype)
-        (chunk,) = Recording.open(tmp_path / "a.wav").chunks(16000)
-        assert chunk.clipped_share == pytest.approx((np.abs(loud) >= 0.99).any(axis=1).mean(), abs=5e-3)
-        assert chunk.clipped_share > 0.03
+
+
+@pytest.mark.parametrize("subtype", ["PCM_U8", "PCM_16", "PCM_24", "FLOAT", "ALAW", "ULAW"])
+@pytest.mark.parametrize("top", [0.25, 0.5, 1.0, 5.0])
+@pytest.mark.parametrize("channel", [None, 0, 1])
+def test_clipping_is_a_flat_top(tmp_path, subtype, top, channel):
+    """At whatever level, in one channel or both; a level above full scale is none where nothing is lost."""
+    if top > 1 and subtype != "FLOAT":
+        return
+    wav = np.stack([voice(1.0), voice(1.0, 1)], axis=1)
+    wav *= top / np.abs(wav).max(axis=0)
+    soundfile.write(tmp_path / "whole.wav", wav, 16000, subtype=subtype)
+    channels = slice(None) if channel is None else channel
+    wav[:, channels] = np.clip(3 * wav[:, channels], -top, top)
+    soundfile.write(tmp_path / "clipped.wav", wav, 16000, subtype=subtype)
+    shares = [
+        next(Recording.open(tmp_path / name).chunks(16000)).clipped_share
+        for name in ("whole.wav", "clipped.wav")
+    ]
+    assert shares[0] <= audio.CLIPPED_SHARE and shares[1] > audio.CLIPPED_SHARE
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 44100])
+def test_bandwidth(rate):
+    noise = torch.from_numpy(np.random.default_rng(0).normal(0, 1, 2 * rate)).float()
+    assert bandwidth(noise, rate) == rate // 500 * 250
+    spectrum = torch.fft.rfft(noise)
+    for top in (1000, 3400, 7000):
+        if top < rate / 2:
+            cut = torch.fft.irfft(torch.where(torch.arange(len(spectrum)) / 2 < top, spectrum, 0), len(noise))
+            assert top <= bandwidth(cut, rate) <= top + 500
+    for short in (torch.zeros(rate), noise[:100]):
+        assert bandwidth(short, rate) == rate / 2
+
+
+@pytest.mark.parametrize("scale", [0.3, 1, 3])
+def test_noise_of_few_steps_is_not_clipped(tmp_path, scale):
+    noise = np.round(scale * np.random.default_rng(0).normal(0, 1, 16000)).astype(np.int16)
+    soundfile.write(tmp_path / "a.wav", noise, 16000)
+    assert next(Recording.open(tmp_path / "a.wav").chunks(16000)).clipped_share == 0
 
 
 def test_real_speech_is_neither_silent_nor_clipped(speech_data):

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from speechbrain_bccmt import cli
 from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration
+from tests.voices import voice
 
 
 def run(*arguments):
@@ -70,11 +71,10 @@ def test_too_little_is_refused(recordings, tmp_path):
 
 
 def test_speakers_that_cannot_be_told_apart_are_refused(tmp_path):
-    generator = np.random.default_rng(0)
     for speaker in range(6):
         folder = tmp_path / f"s{speaker}"
         folder.mkdir()
         for take in range(4):
-            soundfile.write(folder / f"{take}.wav", 0.1 * generator.standard_normal(16000), 16000)
+            soundfile.write(folder / f"{take}.wav", voice(1.0, seed=4 * speaker + take), 16000)
     result = run(tmp_path, "--quiet")
     assert result.exit_code == 2 and "no threshold tells these speakers apart" in result.stderr

@@ -102,11 +102,11 @@ def test_without_any_threshold(model, enrolled, speech):
 def test_silence_is_nobody(model, enrolled, speech):
     result = run("identify", "-m", model, enrolled, speech / "silence.wav", "--threshold", -1, "--json")
     assert result.exit_code == 1 and candidates(result)[0]["speaker"] is None
-    assert "silent" in result.stderr
+    assert "silence.wav: no speech in its 1 s" in result.stderr
     before = enrolled.read_bytes()
     result = run("enroll", "-m", model, enrolled, "nobody", speech / "ada", speech / "silence.wav")
     assert result.exit_code == 2 and result.stderr == (
-        f"error: {speech / 'silence.wav'}: silent, nothing is enrolled\n"
+        f"error: {speech / 'silence.wav'}: no speech in its 1 s: nothing is enrolled\n"
     )
     assert enrolled.read_bytes() == before
 
@@ -118,9 +118,9 @@ def test_list_update_and_delete(model, enrolled, speech):
     result = run("enroll", "-m", model, enrolled, "ada", speech / "ada", speech / "carl" / "0.wav", "--json")
     assert json.loads(result.stdout) == {"name": "ada", "files": 3, "added": 1, "seconds": pytest.approx(2.5)}
     result = run("enroll", "-m", model, enrolled, "ada", speech / "ada" / "0.wav", "--replace")
-    assert result.stdout == "enrolled ada: 1 utterance, 0.8 s\n"
+    assert result.stdout == "enrolled ada: 1 utterance, 0.8 s of speech\n"
     result = run("enroll", "-m", model, enrolled, "ada", speech / "ada" / "0.wav")
-    assert result.stdout == "enrolled ada: 0 utterances, 0.8 s; 1 was enrolled already\n"
+    assert result.stdout == "enrolled ada: 0 utterances, 0.8 s of speech; 1 was enrolled already\n"
     assert run("enroll", "--delete", "bela", enrolled).stdout == "deleted bela (2 utterances)\n"
     table = run("enroll", "--list", enrolled).stdout.splitlines()
     assert len(table) == 2 and table[1].split()[:3] == ["ada", "1", "0.8"]

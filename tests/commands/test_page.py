@@ -53,6 +53,7 @@ def address(tmp_path_factory):
         "-m",
         str(folder),
         "--no-browser",
+        "--no-vad",  # to a detector, the voices of the tests are noise
         f"--port={port}",
     ]
     log = folder / "log.txt"

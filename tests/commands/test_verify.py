@@ -63,7 +63,10 @@ def test_exit_codes(folder, files):
     )
     assert (below.exit_code, above.exit_code) == (0, 1)
     assert "same speaker" in below.stdout and "different speakers" in above.stdout
-    assert f"{score:.4f} (threshold 1.1000)" in above.stdout and "a.wav (0.50 s)" in above.stdout
+    assert (
+        f"{score:.4f} (threshold 1.1000)" in above.stdout
+        and "a.wav (0.50 s of speech in 0.50 s)" in above.stdout
+    )
 
 
 def test_several_on_a_side(folder, model, files, tmp_path):
@@ -101,7 +104,7 @@ def test_warnings_go_to_standard_error(folder, files, tmp_path):
     soundfile.write(tmp_path / "silent.wav", np.zeros(16000), 16000)
     result = run(folder, tmp_path / "silent.wav", files[0], "--json")
     assert result.exit_code == 1
-    assert result.stderr.startswith("warning: ") and "silent.wav: silent" in result.stderr
+    assert result.stderr.startswith("warning: ") and "silent.wav: no speech" in result.stderr
     assert len(json.loads(result.stdout)["warnings"]) == 1
 
 

@@ -55,8 +55,18 @@ def recordings(tmp_path_factory):
     return found | {"absent.wav": str(folder / "absent.wav")}
 
 
-def load(source):
-    return SpeakerVerification.from_hparams(source, run_opts={"device": "cpu"})
+def load(source, vad=False):
+    return SpeakerVerification.from_hparams(source, run_opts={"device": "cpu"}, vad=vad)
+
+
+def test_embeddings_of_speech_alone_are_kept_apart_from_whole_ones(hub, detector, tmp_path):
+    path = str(tmp_path / "a.wav")
+    soundfile.write(path, np.concatenate([np.zeros(40000), voice(1.0, 5)]), 16000)
+    # To the detector this voice is noise.
+    whole, speech = (Archive(tmp_path / "kept", load(hub, vad)) for vad in (False, True))
+    (one,), (other,) = ([result for _, result in archive.embed({path: "a"})] for archive in (whole, speech))
+    assert not one.warnings and "speech" in other.warnings[0]
+    assert len(whole.store) == len(speech.store) == 1
 
 
 @pytest.mark.parametrize(("source", "jobs"), [("network", 1), ("graph", 1), ("graph", 2)])
@@ -126,7 +136,7 @@ def start(tmp_path, *arguments):
     script = tmp_path / "command.py"
     script.write_text(COMMAND)
     return subprocess.Popen(
-        [sys.executable, str(script), "embed", *arguments],
+        [sys.executable, str(script), "embed", "--no-vad", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,

@@ -195,9 +195,7 @@ def test_silence_is_nobody(model, write):
     offset = write("offset.wav", np.full(16000, 0.25))
     outcome = model.verify_files(silent, offset)
     assert not outcome.decision
-    assert [text.split(": ")[1] for text in outcome.warnings] == [
-        "silent, nothing in it is above -60 dBFS"
-    ] * 2
+    assert [text.split(": ")[1] for text in outcome.warnings] == ["no speech in its 1 s"] * 2
     loud = write("loud.wav", voice(1.0))
     assert not model.verify_files(silent, loud, threshold=-1).decision
     assert model.verify_files([silent, loud], loud, threshold=-1).decision
@@ -205,11 +203,36 @@ def test_silence_is_nobody(model, write):
     assert model.verify_batch(wavs, wavs).decision.squeeze(1).tolist() == [False, True]
 
 
+@pytest.mark.parametrize("decibels", [-80, -50, -20, 0])
+def test_no_level_is_silence(model, write, decibels):
+    """Peak at -50 dBFS in 24 bits: the same speaker, and no warning."""
+    wav = voice(2.0) / np.abs(voice(2.0)).max()
+    quiet = write("quiet.wav", 0.98 * 10 ** (decibels / 20) * wav, subtype="PCM_24")
+    outcome = model.verify_files(quiet, write("a.wav", wav / 2, subtype="PCM_24"), threshold=0.9)
+    assert outcome.decision and not outcome.warnings
+
+
+@pytest.mark.parametrize("decibels", [0, 6, 40])
+def test_samples_over_full_scale_are_not_clipped(model, write, decibels):
+    wav = 10 ** (decibels / 20) * voice(2.0) / np.abs(voice(2.0)).max()
+    assert not model.embed_file(write("loud.wav", wav, subtype="FLOAT")).warnings
+
+
+@pytest.mark.parametrize("decibels", [-100, -60, -20])
+def test_steady_noise_is_nobody(model, write, decibels):
+    noise = 10 ** (decibels / 20) * np.random.default_rng(0).normal(0, 1, 32000)
+    path = write("noise.wav", noise, subtype="PCM_24")
+    outcome = model.verify_files(path, path, threshold=-1, vad=False)
+    assert not outcome.decision and "noise.wav: silent, " in outcome.warnings[0]
+    outcome = model.verify_files(path, path, threshold=-1)
+    assert not outcome.decision and "noise.wav: no speech in its 2 s" in outcome.warnings[0]
+
+
 def test_clipping_is_told(model, write):
-    wav = np.clip(100 * voice(1.0), -1, 1)
+    wav = np.clip(10 * voice(1.0), -1, 1)
     outcome = model.verify_files(write("a.wav", wav, subtype="PCM_16"), write("b.wav", voice(1.0) / 10))
     (text,) = outcome.warnings
-    assert "a.wav: clipped, " in text and text.endswith(" % of its samples are at full scale")
+    assert "a.wav: clipped, " in text and text.endswith(" % of its samples lie in flat tops")
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
@@ -260,8 +283,8 @@ def test_long_recordings_go_piece_by_piece(model, write, monkeypatch):
     expected = np.mean([model.embed(part).numpy() for part in parts[:2]], axis=0)
     utterance = model.embed_file(write("b.wav", paused))
     assert np.allclose(utterance.embedding, expected, atol=1e-5)
-    assert utterance.audible_seconds == pytest.approx(4.0, abs=0.1) and not utterance.warnings
-    assert model.embed_file(write("c.wav", np.zeros(96000))).audible_seconds == 0
+    assert utterance.speech_seconds == pytest.approx(4.0, abs=0.1) and not utterance.warnings
+    assert model.embed_file(write("c.wav", np.zeros(96000))).speech_seconds == 0
 
 
 def test_memory_does_not_grow_with_length(model, tmp_path, monkeypatch):
@@ -485,6 +508,6 @@ def test_silence_has_no_probability(model, write):
 
 def test_much_silence_is_told(model, write):
     little = np.concatenate([np.zeros(8 * 16000), voice(1.0)])
-    (warning,) = model.embed_file(write("little.wav", little)).warnings
-    assert "little.wav: mostly silent, " in warning and "of 9 s are above -60 dBFS" in warning
+    (warning,) = model.embed_file(write("little.wav", little), vad=False).warnings
+    assert "little.wav: mostly silent, " in warning and "of 9 s are audible" in warning
     assert not model.embed_file(write("half.wav", little[7 * 16000 :])).warnings

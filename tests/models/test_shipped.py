@@ -116,7 +116,7 @@ def test_its_graph_gives_the_same_embedding(voices):
 
 def test_more_speech_asks_for_another_threshold(voices):
     model = SpeakerVerification.from_hparams()
-    utterances = [model.embed_file(path) for path in voices["1"]]
+    utterances = [model.embed_file(path, vad=False) for path in voices["1"]]
     one = model.verify_utterances(utterances[:1], utterances[1:])
     several = model.verify_utterances([utterances[0]] * 3, utterances[1:])
     assert one.threshold != several.threshold

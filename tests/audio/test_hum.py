@@ -1,0 +1,74 @@
+"""Hum of the mains: found where it is loud, filtered out, and never found in clean speech."""
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from speechbrain_bccmt.audio.hum import remove_hum
+from speechbrain_bccmt.audio.recording import read_mono, resample
+from speechbrain_bccmt.inference import SpeakerVerification
+from tests.voices import voice
+
+RATE = 16000
+
+
+@pytest.fixture(scope="module")
+def model():
+    return SpeakerVerification.from_hparams(run_opts={"device": "cpu"})
+
+
+def hum(size, mains, level, rate=RATE):
+    """Make a line and some of its harmonics, of a level in dBFS, off by as much as the mains are."""
+    time = torch.arange(size) / rate
+    lines = ((1, 1.0), (2, 0.3), (3, 0.3), (5, 0.1))
+    wav = sum(share * torch.sin(2 * torch.pi * (mains + 0.1) * n * time + n) for n, share in lines)
+    return wav * 10 ** (level / 20) / wav.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("mains", [50, 60])
+@pytest.mark.parametrize("decibels", [-10, 0, 10, 30])
+@pytest.mark.parametrize("rate", [8000, RATE])
+def test_it_is_filtered_out(mains, decibels, rate):
+    wav = torch.from_numpy(voice(4.0, rate=rate)).float()
+    level = 20 * np.log10(wav.square().mean().sqrt().item()) + decibels
+    clean, found = remove_hum(wav + hum(len(wav), mains, level, rate), rate)
+    assert found == mains
+    rest = (clean - wav)[rate // 2 : -rate // 2].square().mean().sqrt()
+    assert rest < 0.35 * wav.square().mean().sqrt()
+
+
+@pytest.mark.parametrize("mains", [50, 60])
+@pytest.mark.parametrize("decibels", [-5, 10])
+def test_speech_over_hum_is_the_same_speaker(tmp_path, model, speech_data, detector, mains, decibels):
+    paths = sorted((speech_data / "speechocean762" / "wav").rglob("*.*"))[100:3000:700]
+    for path in paths:
+        wav = read_mono(path, RATE)
+        level = 20 * np.log10(wav.square().mean().sqrt().item()) + decibels
+        soundfile.write(
+            tmp_path / "a.wav", (wav + hum(len(wav), mains, level)).numpy(), RATE, subtype="FLOAT"
+        )
+        outcome = model.verify_files(path, tmp_path / "a.wav")
+        assert outcome.score > 0.93
+        assert outcome.warnings == (f"{tmp_path / 'a.wav'}: a hum of {mains} Hz was filtered out",)
+
+
+def test_clean_speech_is_left_as_it_is(speech_data):
+    paths = sorted((speech_data / "speechocean762" / "wav").rglob("*.*"))[::40]
+    wavs = [read_mono(path, RATE) for path in paths]
+    found = [remove_hum(wav, RATE) for wav in wavs]
+    assert all(same is wav for (same, mains), wav in zip(found, wavs, strict=True) if not mains)
+    assert sum(mains > 0 for _, mains in found) <= 0.02 * len(wavs)
+
+
+@pytest.mark.parametrize(
+    "wav", [torch.zeros(RATE * 3), torch.ones(RATE * 3), torch.zeros(100), torch.zeros(1)]
+)
+def test_nothing_hums(wav):
+    assert remove_hum(wav, RATE)[1] == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_noise_does_not_hum(seed):
+    assert remove_hum(torch.from_numpy(voice(3.0, seed)).float(), RATE)[1] == 0
+    assert remove_hum(resample(torch.from_numpy(voice(3.0, seed, 8000)).float(), 8000, RATE), RATE)[1] == 0

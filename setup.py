@@ -15,7 +15,7 @@ setup(
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     packages=find_packages(include=["speechbrain_bccmt", "speechbrain_bccmt.*"]),
-    package_data={"speechbrain_bccmt": ["models/*/*"]},
+    package_data={"speechbrain_bccmt": ["models/*/*", "page/*"]},
     python_requires=">=3.10,<3.14",
     install_requires=[
         "speechbrain>=1.1.2,<1.2",

@@ -1,4 +1,4 @@
-"""`bccmt export`: export a trained model as a hub folder, or as ONNX files."""
+"""`bccmt export`: export a trained model as a hub folder, as ONNX files, or as a web page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ INT8 = ("dynamic", "static")
 
 @click.group()
 def export() -> None:
-    """Export a trained model to a hub folder or to ONNX."""
+    """Export a trained model to a hub folder, to ONNX, or as a web page."""
 
 
 @export.command()
@@ -168,6 +168,26 @@ def onnx(out, model, graphs, with_lengths, language, int8, speech, utterances):
             click.echo(f"{file} ({file.stat().st_size / 1e6:.2f} MB)")
     if not chosen and "sherpa" not in graphs:
         click.echo("No graph for sherpa-onnx: --graph sherpa writes it, or says why it cannot.", err=True)
+
+
+@export.command()
+@click.argument("out", type=click.Path(path_type=Path, file_okay=False))
+@inputs.model_option
+def web(out, model):
+    """Export a web page that enrols, verifies and identifies speakers wholly in the browser.
+
+    OUT gets static files for any web server; `python -m http.server -d OUT` shows them on this machine. Recordings and
+    voiceprints stay in the browser, and after the first load the page works without a network.
+    """
+    from speechbrain_bccmt.export.web import PAGE, check_page, export_web
+    from speechbrain_bccmt.inference.model_folder import load_speaker_model
+
+    check_page(PAGE)  # before the long work
+    loaded = load_speaker_model(model)
+    written = export_web(loaded, out, PAGE)
+    click.echo(f"{out} ({sum(path.stat().st_size for path in written) / 1e6:.2f} MB)")
+    if loaded.calibration is None:
+        click.echo("The model ships no calibration: the page shows scores, and decides nothing.", err=True)
 
 
 def _choose_speech(speech: tuple[str, ...], count: int) -> list[Path]:

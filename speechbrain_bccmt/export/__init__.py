@@ -1,4 +1,4 @@
-"""From a trained model to what others run: a hub folder, ONNX graphs, 8-bit graphs, sherpa-onnx."""
+"""From a trained model to what others run: a hub folder, ONNX graphs, 8-bit graphs, sherpa-onnx, a web page."""
 
 import lazy_loader
 
@@ -9,5 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "onnx": ["export_onnx", "load_session"],
         "quantise": ["quantise_dynamic", "quantise_static"],
         "sherpa": ["fits_sherpa", "sherpa_metadata"],
+        "web": ["export_web"],
     },
 )

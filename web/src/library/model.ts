@@ -1,0 +1,157 @@
+/** A speaker model in the browser: its waveform graph on onnxruntime-web, with its calibration. */
+
+import { InferenceSession, Tensor, env } from "onnxruntime-web/wasm";
+
+import { readCalibration, type QualityFusion } from "./calibration.js";
+import { resample } from "./resample.js";
+import { identify, verify, type Identification, type Speaker, type Utterance, type Verification } from "./scoring.js";
+import { audibleSeconds, clippedShare, cut, mixDown, significant, warnings, type Measured } from "./waveform.js";
+
+/** What a client of the graph has to know, as `bccmt export web` writes it to config.json. */
+export interface ModelConfig {
+  readonly name: string;
+  readonly sample_rate: number;
+  readonly embedding_size: number;
+  readonly min_seconds: number;
+  readonly max_chunk_seconds: number;
+  /** Equal where embeddings are comparable; the one of the Python package. */
+  readonly fingerprint: string;
+}
+
+/** What a model is made of. */
+export interface ModelParts {
+  readonly config: ModelConfig;
+  /** The ONNX file: input `waveform`, output `embedding`. */
+  readonly graph: Uint8Array;
+  /** Content of a calibration.json; null or absent: scores without probabilities. */
+  readonly calibration?: unknown;
+  /** The runtime's .wasm file. Absent: onnxruntime-web finds it itself, see its `env.wasm.wasmPaths`. */
+  readonly runtime?: Uint8Array;
+}
+
+/** A loaded model. Get one by `createModel` or `openModel`. */
+export class SpeakerModel {
+  constructor(
+    readonly config: ModelConfig,
+    readonly calibration: QualityFusion | null,
+    private readonly session: InferenceSession,
+  ) {}
+
+  /** The score from which on two recordings of median quality are of one speaker; null without a calibration. */
+  get threshold(): number | null {
+    return this.calibration?.at().threshold ?? null;
+  }
+
+  /**
+   * Embed a recording.
+   *
+   * @param samples one channel, or several of one length; full scale is 1.
+   * @param rate their sample rate in Hz.
+   */
+  async embed(samples: Float32Array | readonly Float32Array[], rate: number): Promise<Utterance> {
+    const channels = samples instanceof Float32Array ? [samples] : samples;
+    this.check(channels, rate);
+    const { sample_rate: wanted, max_chunk_seconds: longest, embedding_size: size } = this.config;
+    const total = new Float64Array(size);
+    const measured: Measured[] = [];
+    let weights = 0;
+    let silent: Float32Array | undefined;
+    for (const part of cut(channels, Math.floor(longest * rate))) {
+      const { mono, cancelled } = mixDown(part);
+      const wav = resample(mono, rate, wanted);
+      const seconds = mono.length / rate;
+      const chunk = { seconds, audibleSeconds: audibleSeconds(wav, wanted), clippedShare: clippedShare(part), cancelled };
+      measured.push(chunk);
+      const vector = await this.run(wav);
+      if (chunk.audibleSeconds) {
+        vector.forEach((value, index) => (total[index]! += seconds * value));
+        weights += seconds;
+      } else {
+        silent ??= vector;
+      }
+    }
+    const embedding = weights ? Float32Array.from(total, (value) => value / weights) : silent!;
+    if (!embedding.every(Number.isFinite)) {
+      throw new Error("its embedding is NaN or infinite: its samples are far beyond full scale, or the model is damaged");
+    }
+    const sum = (key: "seconds" | "audibleSeconds") => measured.reduce((value, chunk) => value + chunk[key], 0);
+    return { embedding, seconds: sum("seconds"), audibleSeconds: sum("audibleSeconds"), warnings: warnings(measured) };
+  }
+
+  /** Verify that two groups of utterances are of one speaker. */
+  verify(enrolment: readonly Utterance[], test: readonly Utterance[], threshold?: number): Verification {
+    return verify(enrolment, test, this.calibration, threshold);
+  }
+
+  /** Identify the enrolled speaker of an utterance, or none of them. */
+  identify(speakers: readonly Speaker[], probe: Utterance, threshold?: number): Identification {
+    return identify(speakers, probe, this.calibration, threshold);
+  }
+
+  private check(channels: readonly Float32Array[], rate: number): void {
+    const { min_seconds: shortest } = this.config;
+    if (!channels.length || channels.some((channel) => channel.length !== channels[0]!.length)) {
+      throw new Error("a recording needs one channel, or several of one length");
+    }
+    if (!(rate >= 1000 && rate <= 768_000 && Number.isInteger(rate))) {
+      throw new Error(`the sample rate is ${rate} Hz, expected a whole number from 1000 to 768000`);
+    }
+    const seconds = channels[0]!.length / rate;
+    if (seconds < shortest) {
+      throw new Error(`${significant(seconds, 4)} s is too short, this model takes ${shortest} s or more`);
+    }
+    if (!channels.every((channel) => channel.every(Number.isFinite))) {
+      throw new Error("holds NaN or infinite samples");
+    }
+  }
+
+  private async run(wav: Float32Array): Promise<Float32Array> {
+    const { embedding } = await this.session.run({ waveform: new Tensor("float32", wav, [1, wav.length]) });
+    return (embedding!.data as Float32Array).slice();
+  }
+}
+
+/** Make a model of its parts. */
+export async function createModel({ config, graph, calibration, runtime }: ModelParts): Promise<SpeakerModel> {
+  useRuntime(runtime);
+  const session = await InferenceSession.create(graph, { executionProviders: ["wasm"] });
+  if (!session.inputNames.includes("waveform") || !session.outputNames.includes("embedding")) {
+    throw new Error("the model takes no waveform, or gives no embedding");
+  }
+  return new SpeakerModel(config, calibration == null ? null : readCalibration(calibration), session);
+}
+
+/**
+ * Open the model in a folder that `bccmt export web` wrote.
+ *
+ * @param address the folder's, such as "/model/".
+ */
+export async function openModel(address: string | URL): Promise<SpeakerModel> {
+  const folder = new URL(address, globalThis.location?.href);
+  const get = async (name: string) => {
+    const response = await fetch(new URL(name, folder));
+    if (!response.ok) throw new Error(`${name} cannot be loaded: ${response.status} ${response.statusText}`);
+    return response;
+  };
+  const config = await (await get("config.json")).json();
+  const [graph, calibration] = await Promise.all([
+    get(config.packed.model.file).then(unzip),
+    config.calibration ? get(config.calibration).then((response) => response.json()) : null,
+  ]);
+  return createModel({ config, graph, calibration });
+}
+
+/** Hand the runtime to onnxruntime-web, before the first session; one thread needs no isolation of the page. */
+export function useRuntime(binary?: Uint8Array): void {
+  env.wasm.numThreads = 1;
+  if (binary) env.wasm.wasmBinary = binary;
+}
+
+/** Read a gzip file, also where the server has unpacked it on the way. */
+async function unzip(response: Response): Promise<Uint8Array> {
+  const packed = await response.blob();
+  const [first, second] = new Uint8Array(await packed.slice(0, 2).arrayBuffer());
+  if (first !== 0x1f || second !== 0x8b) return new Uint8Array(await packed.arrayBuffer());
+  const stream = packed.stream().pipeThrough(new DecompressionStream("gzip"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}

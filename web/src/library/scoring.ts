@@ -1,0 +1,111 @@
+/** Scores between embedded utterances: verification of one speaker, identification among many. */
+
+import type { QualityFusion, Quality } from "./calibration.js";
+
+/** A recording's embedding, and what is to be known of the recording. */
+export interface Utterance {
+  /** As the network gives it, not of unit length. */
+  readonly embedding: Float32Array;
+  /** Length of the recording. */
+  readonly seconds: number;
+  /** How much of it lies above -60 dBFS; 0 is silence. */
+  readonly audibleSeconds: number;
+  /** Of silence, clipping, and channels that cancel each other. */
+  readonly warnings: readonly string[];
+}
+
+/** Outcome of a verification. */
+export interface Verification {
+  /** Cosine of the two sides, from -1 to 1. */
+  readonly score: number;
+  /** True: same speaker. A silent side is nobody's voice. Null where there is no threshold. */
+  readonly same: boolean | null;
+  /** That both sides are one speaker, at the calibration's prior; null without a calibration, or if a side is silent. */
+  readonly probability: number | null;
+  /** Natural logarithm of the likelihood ratio; null in the same cases. */
+  readonly llr: number | null;
+  /** The score from which on `same` is true, at the quality of these recordings. */
+  readonly threshold: number | null;
+}
+
+/** An enrolled speaker: a name, and one utterance or more. */
+export interface Speaker {
+  readonly name: string;
+  readonly utterances: readonly Utterance[];
+}
+
+/** Who is talking: null if unknown, and all speakers by score, the highest first. */
+export interface Identification {
+  readonly speaker: string | null;
+  readonly threshold: number | null;
+  readonly candidates: readonly { readonly name: string; readonly score: number }[];
+}
+
+/** Verify that two groups of utterances are of one speaker; `threshold` stands in for the calibration's own. */
+export function verify(
+  enrolment: readonly Utterance[],
+  test: readonly Utterance[],
+  calibration: QualityFusion | null,
+  threshold?: number,
+): Verification {
+  if (!enrolment.length || !test.length) throw new Error("a side of the verification has no recording");
+  const score = cosine(meanDirection(enrolment), meanDirection(test));
+  const heard = [enrolment, test].every((side) => side.some((utterance) => utterance.audibleSeconds > 0));
+  const fitted = heard ? calibration?.at(quality(enrolment), quality(test)) : calibration?.at();
+  const limit = threshold ?? fitted?.threshold ?? null;
+  const known = heard && fitted !== undefined;
+  return {
+    score,
+    same: heard ? (limit === null ? null : score >= limit) : false,
+    probability: known ? fitted.probability(score) : null,
+    llr: known ? fitted.llr(score) : null,
+    threshold: limit,
+  };
+}
+
+/** Identify the enrolled speaker of an utterance, or none of them; the threshold is the calibration's for two of median quality. */
+export function identify(
+  speakers: readonly Speaker[],
+  probe: Utterance,
+  calibration: QualityFusion | null,
+  threshold?: number,
+): Identification {
+  const candidates = speakers
+    .map(({ name, utterances }) => ({ name, score: cosine(meanDirection(utterances), meanDirection([probe])) }))
+    .sort((one, other) => other.score - one.score);
+  const limit = threshold ?? calibration?.at().threshold ?? null;
+  const best = candidates[0];
+  const known = best !== undefined && limit !== null && best.score >= limit && probe.audibleSeconds > 0;
+  return { speaker: known ? best.name : null, threshold: limit, candidates };
+}
+
+/** The measures of a side that a calibration may ask for. */
+function quality(side: readonly Utterance[]): Quality {
+  const seconds = side.reduce((sum, utterance) => sum + utterance.audibleSeconds, 0);
+  return { log_duration: Math.log(seconds), log_utterances: Math.log(side.length) };
+}
+
+/** Average embeddings, each scaled to unit length. */
+function meanDirection(utterances: readonly Utterance[]): Float64Array {
+  const mean = new Float64Array(utterances[0]!.embedding.length);
+  for (const { embedding } of utterances) {
+    if (embedding.length !== mean.length) throw new Error("embeddings of different models cannot be compared");
+    const length = norm(embedding);
+    if (!(length > 0 && length < Infinity)) throw new Error("an embedding is zero, NaN or infinite");
+    embedding.forEach((value, index) => (mean[index]! += value / length / utterances.length));
+  }
+  return mean;
+}
+
+function cosine(one: Float64Array, other: Float64Array): number {
+  if (one.length !== other.length) throw new Error("embeddings of different models cannot be compared");
+  const product = one.reduce((sum, value, index) => sum + value * other[index]!, 0);
+  // Utterances that cancel out point nowhere, and score 0. Rounding may leave [-1, 1] by an ulp or two.
+  return Math.min(1, Math.max(-1, product / (norm(one) * norm(other) || 1)));
+}
+
+function norm(vector: Float32Array | Float64Array): number {
+  let sum = 0;
+  for (const value of vector) sum += value * value;
+  return Math.sqrt(sum);
+}

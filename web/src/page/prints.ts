@@ -1,0 +1,207 @@
+/** Voiceprints in this browser: enrolled speakers by name, in IndexedDB. Nothing of them is sent anywhere. */
+
+import type { Speaker, Utterance } from "../library/index.js";
+import { checkName } from "./names.js";
+
+const DATABASE = "bccmt-voiceprints";
+const STORE = "utterances";
+const FORMAT = "speechbrain_bccmt voiceprints";
+const VERSION = 1;
+
+/** Why prints cannot be read or stored, for the person. */
+export class PrintsError extends Error {}
+
+/** An utterance as it is stored. */
+interface Row {
+  readonly id?: number;
+  readonly model: string;
+  readonly name: string;
+  readonly embedding: Float32Array;
+  readonly seconds: number;
+  readonly audibleSeconds: number;
+  readonly speechSeconds: number;
+  readonly enrolled: string;
+}
+
+/** An utterance to enrol. */
+export interface Enrolled extends Utterance {
+  readonly speechSeconds: number;
+}
+
+/** An enrolled speaker. */
+export interface EnrolledSpeaker extends Speaker {
+  readonly utterances: readonly Enrolled[];
+}
+
+/** Prints of one model; those of others are kept, and left alone. */
+export class Prints {
+  private constructor(
+    private readonly database: IDBDatabase,
+    private readonly model: string,
+    private readonly size: number,
+    private readonly channel: BroadcastChannel,
+  ) {}
+
+  /**
+   * Open the prints.
+   *
+   * @param model fingerprint of the model.
+   * @param size of its embeddings.
+   * @param onChange called when another tab has written.
+   */
+  static async open(model: string, size: number, onChange: () => void): Promise<Prints> {
+    const request = indexedDB.open(DATABASE, VERSION);
+    request.onupgradeneeded = () => {
+      const store = request.result.createObjectStore(STORE, { keyPath: "id", autoIncrement: true });
+      store.createIndex("speaker", ["model", "name"]);
+      store.createIndex("model", "model");
+    };
+    const database = await done(request);
+    // Another tab may have a newer page, which changes the store.
+    database.onversionchange = () => database.close();
+    const channel = new BroadcastChannel(DATABASE);
+    channel.onmessage = onChange;
+    return new Prints(database, model, size, channel);
+  }
+
+  /** All speakers of this model, by name. */
+  async speakers(): Promise<EnrolledSpeaker[]> {
+    const rows = await done<Row[]>(this.store("readonly").index("model").getAll(this.model));
+    const speakers = new Map<string, Enrolled[]>();
+    for (const row of rows) {
+      speakers.set(row.name, [...(speakers.get(row.name) ?? []), { ...row, warnings: [] }]);
+    }
+    return [...speakers]
+      .map(([name, utterances]) => ({ name, utterances }))
+      .sort((one, other) => one.name.localeCompare(other.name));
+  }
+
+  /** How many utterances of other models there are. */
+  async others(): Promise<number> {
+    const store = this.store("readonly");
+    return (await done(store.count())) - (await done(store.index("model").count(this.model)));
+  }
+
+  /** Add utterances to speakers, all or none; one that a name has already does not count twice. Give how many are new. */
+  async add(speakers: readonly EnrolledSpeaker[]): Promise<number> {
+    // Who enrols a voice wants it kept; a browser may ask the person, or refuse, and deletes it only when the disk is full.
+    navigator.storage?.persist?.().catch(() => undefined);
+    const store = this.store("readwrite");
+    const finished = completion(store.transaction);
+    finished.catch(() => undefined); // it is awaited below; until then it is not unhandled
+    let added = 0;
+    for (const { name, utterances } of speakers) {
+      const have = await done<Row[]>(store.index("speaker").getAll([this.model, name]));
+      for (const { embedding, seconds, audibleSeconds, speechSeconds } of utterances) {
+        if (have.some((row) => row.embedding.every((value, index) => value === embedding[index]))) continue;
+        const enrolled = new Date().toISOString();
+        const row: Row = { model: this.model, name, embedding, seconds, audibleSeconds, speechSeconds, enrolled };
+        have.push(row);
+        store.add(row);
+        added++;
+      }
+    }
+    await finished;
+    this.channel.postMessage(null);
+    return added;
+  }
+
+  /** Delete a speaker, or everything, of other models too, without a name. */
+  async remove(name?: string): Promise<void> {
+    const store = this.store("readwrite");
+    const finished = completion(store.transaction);
+    if (name === undefined) {
+      store.clear();
+    } else {
+      const keys = await done(store.index("speaker").getAllKeys([this.model, name]));
+      keys.forEach((key) => store.delete(key));
+    }
+    await finished;
+    this.channel.postMessage(null);
+  }
+
+  /** All speakers of this model as JSON, to keep or to take to another browser. */
+  async export(): Promise<string> {
+    const speakers = (await this.speakers()).map(({ name, utterances }) => ({
+      name,
+      utterances: utterances.map(({ embedding, seconds, audibleSeconds, speechSeconds }) => ({
+        embedding: [...embedding],
+        seconds,
+        audible_seconds: audibleSeconds,
+        speech_seconds: speechSeconds,
+      })),
+    }));
+    return JSON.stringify({ format: FORMAT, version: VERSION, model: this.model, speakers });
+  }
+
+  /** Add what `export` wrote, all or nothing; give how many utterances are new. */
+  async import(text: string): Promise<number> {
+    return this.add(readExport(text, this.model, this.size));
+  }
+
+  private store(mode: IDBTransactionMode): IDBObjectStore {
+    try {
+      return this.database.transaction(STORE, mode, { durability: "strict" }).objectStore(STORE);
+    } catch {
+      throw new PrintsError("The voiceprints were changed by a newer page in another tab. Load this page again.");
+    }
+  }
+}
+
+/** Read an exported file of voiceprints, or throw a PrintsError. */
+export function readExport(text: string, model: string, size: number): EnrolledSpeaker[] {
+  let content: { format?: unknown; version?: unknown; model?: unknown; speakers?: unknown };
+  try {
+    content = JSON.parse(text);
+  } catch {
+    content = {};
+  }
+  if (content?.format !== FORMAT || !Array.isArray(content.speakers)) {
+    throw new PrintsError("This file holds no voiceprints that this page has exported.");
+  }
+  if (content.version !== VERSION) throw new PrintsError("These voiceprints are of a newer page. Load this page again.");
+  if (content.model !== model) {
+    throw new PrintsError("These voiceprints are of another model: embeddings of different models cannot be compared.");
+  }
+  try {
+    return content.speakers.map(({ name, utterances }) => ({
+      name: checkName(name),
+      utterances: utterances.map((utterance: Record<string, unknown>): Enrolled => {
+        const embedding = Float32Array.from(utterance.embedding as number[]);
+        const numbers = [utterance.seconds, utterance.audible_seconds, utterance.speech_seconds] as number[];
+        const usable = embedding.length === size && embedding.some(Boolean) && embedding.every(Number.isFinite);
+        if (!usable || !numbers.every((value) => Number.isFinite(value) && value >= 0)) throw new Error();
+        const [seconds, audibleSeconds, speechSeconds] = numbers as [number, number, number];
+        return { embedding, seconds, audibleSeconds, speechSeconds, warnings: [] };
+      }),
+    }));
+  } catch {
+    throw new PrintsError("This file of voiceprints is damaged. Nothing was added.");
+  }
+}
+
+function done<Result>(request: IDBRequest<Result>): Promise<Result> {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(explain(request.error));
+  });
+}
+
+function completion(transaction: IDBTransaction): Promise<void> {
+  return new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = () => reject(explain(transaction.error));
+  });
+}
+
+function explain(error: DOMException | null): PrintsError {
+  if (error?.name === "QuotaExceededError") {
+    return new PrintsError(
+      "There is no room left for voiceprints in this browser. Nothing was stored, and what was enrolled before is kept. " +
+        "Free some space on the device, and try again.",
+    );
+  }
+  return new PrintsError(
+    `The voiceprints cannot be reached (${error?.message || "unknown reason"}). A private window may forbid to store them.`,
+  );
+}

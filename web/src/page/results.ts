@@ -1,0 +1,102 @@
+/** What the page says of a clip: decisions, rankings and warnings, as elements without a trace of HTML in names. */
+
+import type { Identification, Utterance, Verification } from "../library/index.js";
+import type { Clip } from "./protocol.js";
+
+/** Below this level above the background a clip is called noisy, in dB. */
+const NOISY = 15;
+/** Below this length of speech a decision is called unsure, in seconds. */
+const SHORT = 1;
+const SHOWN = 5;
+
+/** Make an element of text and children. */
+export function element<Tag extends keyof HTMLElementTagNameMap>(
+  tag: Tag,
+  content: string | (Node | string)[] = [],
+  className = "",
+): HTMLElementTagNameMap[Tag] {
+  const made = document.createElement(tag);
+  made.append(...(typeof content === "string" ? [content] : content));
+  made.className = className;
+  return made;
+}
+
+/** A message, such as an error, as a result of its own. */
+export function message(heading: string, text: string, className = ""): HTMLElement {
+  return element("article", [element("h2", heading), element("p", text)], className);
+}
+
+/** The decision on one speaker. */
+export function verified(name: string, outcome: Verification, clip: Clip, prior: number | undefined): HTMLElement {
+  const heading = outcome.same === null ? "No decision" : outcome.same ? "✓ Same speaker" : "✗ Different speakers";
+  return element(
+    "article",
+    [
+      element("h2", heading),
+      element("p", describeVerification(name, outcome, prior)),
+      ...notes(clip),
+    ],
+    outcome.same === null ? "" : outcome.same ? "good" : "bad",
+  );
+}
+
+/** Who it is, with the ranking. */
+export function identified(found: Identification, clip: Clip, title: string): HTMLElement {
+  const heading = found.speaker ? `✓ ${found.speaker}` : found.threshold === null ? "No decision" : "✗ Unknown speaker";
+  const limit = found.threshold === null ? "The model ships no threshold." : `Threshold ${found.threshold.toFixed(3)}.`;
+  const rows = found.candidates
+    .slice(0, SHOWN)
+    .map(({ name, score }) => element("tr", [element("td", name), element("td", score.toFixed(3))]));
+  const head = element("tr", ["Speaker", "Score"].map((text) => element("th", text)));
+  head.querySelectorAll("th").forEach((cell) => (cell.scope = "col"));
+  return element(
+    "article",
+    [
+      element("h2", heading),
+      element("p", title ? `${title}. ${limit}` : limit),
+      element("table", [element("thead", [head]), element("tbody", rows)]),
+      ...notes(clip),
+    ],
+    found.speaker ? "good" : "bad",
+  );
+}
+
+/** One line on a verification. */
+export function describeVerification(name: string, outcome: Verification, prior: number | undefined): string {
+  const score = `Score ${outcome.score.toFixed(3)}`;
+  if (outcome.threshold === null) return `${score}. The model ships no threshold to decide at.`;
+  const limit = `${score}, threshold ${outcome.threshold.toFixed(3)}`;
+  if (outcome.probability === null || prior === undefined) return `${limit}.`;
+  return `${limit}. Probability that this is ${name}: ${percent(outcome.probability)} (${percent(prior)} before listening).`;
+}
+
+/** One line on an utterance that is still growing. */
+export function describeSoFar(utterance: Utterance, text: string): string {
+  return `After ${utterance.seconds.toFixed(0)} s: ${text}`;
+}
+
+/** A share as a percentage that is never a certainty. */
+export function percent(share: number): string {
+  const value = 100 * share;
+  if (value > 99.9) return "above 99.9 %";
+  if (value < 0.1) return "below 0.1 %";
+  return `${Number(value.toFixed(1))} %`;
+}
+
+/** What was heard, and what makes it unsure. */
+function notes(clip: Clip): HTMLElement[] {
+  const { utterance, speechSeconds, aboveNoise } = clip;
+  const heard = `${utterance.seconds.toFixed(1)} s, ${speechSeconds.toFixed(1)} s of it speech`;
+  const noise = aboveNoise === null ? "" : `, ${Math.round(aboveNoise)} dB above the background`;
+  return [element("p", `${heard}${noise}.`, "hint"), ...cautions(clip).map((text) => element("p", `⚠ ${text}`))];
+}
+
+/** Sentences on what makes a clip unsure. */
+export function cautions({ utterance, speechSeconds, aboveNoise }: Clip): string[] {
+  const found = utterance.warnings.map((text) => `The recording is ${text}.`.replace("is its", "has a fault: its"));
+  if (speechSeconds < SHORT && utterance.audibleSeconds > 0) {
+    found.push("There is hardly any speech in it: the decision is unsure.");
+  }
+  if (aboveNoise !== null && aboveNoise < NOISY) found.push("It is noisy: a quieter place makes decisions surer.");
+  return found;
+}

@@ -19,7 +19,8 @@ _RATE = 16000
 PAD_SECONDS, PAUSE_SECONDS = 0.4, 0.8
 # Less than this is no speech: a short word has little more.
 MIN_SPEECH_SECONDS = 0.1
-# The detector hears less below -40 dBFS and above full scale: the loudest 100 ms are brought to -20 dBFS.
+# The detector hears less below -40 dBFS and above full scale, and front ends have a floor: for both, the loudest 100 ms
+# are brought to -20 dBFS.
 _LOUDEST, _LEVEL_SECONDS = 0.1, 0.1
 
 
@@ -44,13 +45,12 @@ def find_speech(wav: torch.Tensor, rate: int) -> list[tuple[int, int]]:
     ([], [])
     """
     heard = resample(wav, rate, _RATE)
-    size = min(len(heard), round(_LEVEL_SECONDS * _RATE))
-    loudest = float(heard[: len(heard) // size * size].reshape(-1, size).std(dim=1, correction=0).max())
-    if not loudest:
+    gain = _gain(heard, _RATE)
+    if not gain:
         return []
     find, model = _detector()
     found = find(
-        heard * (_LOUDEST / loudest),
+        heard * gain,
         model,
         sampling_rate=_RATE,
         min_speech_duration_ms=round(1000 * MIN_SPEECH_SECONDS),
@@ -59,6 +59,13 @@ def find_speech(wav: torch.Tensor, rate: int) -> list[tuple[int, int]]:
     )
     stretches = ((part["start"] * rate // _RATE, part["end"] * rate // _RATE) for part in found)
     return [(start, min(stop, len(wav))) for start, stop in stretches]
+
+
+def _gain(wav: torch.Tensor, rate: int) -> float:
+    """Return what brings a waveform to the level that is worked at; 0 where it is silent."""
+    size = min(len(wav), round(_LEVEL_SECONDS * rate))
+    loudest = float(wav[: len(wav) // size * size].reshape(-1, size).std(dim=1, correction=0).max())
+    return _LOUDEST / loudest if loudest else 0.0
 
 
 @lru_cache(maxsize=1)
@@ -83,9 +90,9 @@ def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
     Yields
     ------
     Chunk
-        Speech alone, at most `recording.MAX_CHUNK_SECONDS` of it; `seconds` is the length of the recording that it
-        comes from, `audible_seconds` that of the speech. Of a recording without any, its first chunk, with
-        `audible_seconds` 0. What is held in memory does not grow with the recording.
+        Speech alone, brought to one level, at most `recording.MAX_CHUNK_SECONDS` of it; `seconds` is the length of the
+        recording that it comes from, `audible_seconds` that of the speech. Of a recording without any, its first chunk
+        as it is, with `audible_seconds` 0. What is held in memory does not grow with the recording.
 
     Examples
     --------
@@ -99,7 +106,7 @@ def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
     def cut(wav: torch.Tensor, share: float) -> Chunk:
         whole = share * seconds
         clipped_share = share * clipped / whole if whole else 0.0
-        return Chunk(wav, whole, len(wav) / rate, clipped_share, cancelled, hum=hum)
+        return Chunk(wav * _gain(wav, rate), whole, len(wav) / rate, clipped_share, cancelled, hum=hum)
 
     for chunk in chunks:
         first = chunk if first is None else first
@@ -118,4 +125,4 @@ def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
         parts = equal_parts(speech, rate)
         yield from (cut(part, 1 / len(parts)) for part in parts)
     elif first is not None:
-        yield replace(cut(first.wav, 1.0), audible_seconds=0.0)
+        yield replace(cut(first.wav, 1.0), wav=first.wav, audible_seconds=0.0)

@@ -72,7 +72,7 @@ def test_what_is_plotted_of_which_clip(models, clips, tmp_path, monkeypatch):
     for part, clip in zip(strips.subfigs, clips, strict=True):
         model = SpeakerVerification.from_hparams(models["two"], run_opts={"device": "cpu"})
         values = [axes.patches[0].get_data().values for axes in part.axes[1:]]
-        np.testing.assert_allclose(values, expected_weights(model, clip, "distillation", -1), rtol=1e-5)
+        np.testing.assert_allclose(values, expected_weights(model, clip, "distillation", -1), rtol=1e-3)
 
 
 def test_weights_as_json(models, clips):

@@ -4,7 +4,8 @@ import { test } from "node:test";
 import { readCalibration } from "../src/library/calibration.js";
 import { concatenate, resample, Resampler } from "../src/library/resample.js";
 import { identify, verify, type Utterance } from "../src/library/scoring.js";
-import { audibleSeconds, cut, mixDown } from "../src/library/waveform.js";
+import { audibleSeconds, bandwidth, clippedShare } from "../src/library/levels.js";
+import { cut, mixDown } from "../src/library/waveform.js";
 
 const PLAIN = { format: "speechbrain_bccmt calibration", version: 1, scale: 20, offset: -6, p_target: 0.5, c_miss: 1, c_fa: 1 };
 const FUSION = {
@@ -99,4 +100,16 @@ test("an offset is not audible, and a recording is cut into the fewest equal chu
   assert.equal(audibleSeconds(new Float32Array(16_000).fill(0.5), 16_000), 0);
   const chunks = cut([new Float32Array(70_001)], 30_000).map(([channel]) => channel!.length);
   assert.deepEqual(chunks, [23_333, 23_334, 23_334]);
+});
+
+test("level is no measure of silence or clipping, and a band is measured", () => {
+  const tone = Float32Array.from({ length: 16_000 }, (_, index) => (0.1 + index / 20_000) * Math.sin(index / 10));
+  for (const gain of [1, 1e-3, 5]) {
+    const copy = tone.map((value) => gain * value);
+    assert.equal(audibleSeconds(copy, 16_000), 1);
+    assert.equal(clippedShare([copy]), 0);
+    assert.ok(clippedShare([copy.map((value) => Math.min(value, 0.5 * gain))]) > 0.05);
+  }
+  assert.equal(bandwidth(tone, 16_000), 500);
+  assert.equal(bandwidth(new Float32Array(16_000), 16_000), 8000);
 });

@@ -3,9 +3,10 @@
 import { InferenceSession, Tensor, env } from "onnxruntime-web/wasm";
 
 import { readCalibration, type QualityFusion } from "./calibration.js";
+import { audibleSeconds, bandwidth, clippedShare } from "./levels.js";
 import { resample } from "./resample.js";
 import { identify, verify, type Identification, type Speaker, type Utterance, type Verification } from "./scoring.js";
-import { audibleSeconds, clippedShare, cut, mixDown, significant, warnings, type Measured } from "./waveform.js";
+import { cut, mixDown, significant, warnings, type Measured } from "./waveform.js";
 
 /** What a client of the graph has to know, as `bccmt export web` writes it to config.json. */
 export interface ModelConfig {
@@ -60,7 +61,13 @@ export class SpeakerModel {
       const { mono, cancelled } = mixDown(part);
       const wav = resample(mono, rate, wanted);
       const seconds = mono.length / rate;
-      const chunk = { seconds, audibleSeconds: audibleSeconds(wav, wanted), clippedShare: clippedShare(part), cancelled };
+      const chunk = {
+        seconds,
+        audibleSeconds: audibleSeconds(wav, wanted),
+        clippedShare: clippedShare(part),
+        cancelled,
+        bandwidth: bandwidth(wav, wanted),
+      };
       measured.push(chunk);
       const vector = await this.run(wav);
       if (chunk.audibleSeconds) {

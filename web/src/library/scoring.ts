@@ -8,9 +8,9 @@ export interface Utterance {
   readonly embedding: Float32Array;
   /** Length of the recording. */
   readonly seconds: number;
-  /** How much of it lies above -60 dBFS; 0 is silence. */
+  /** How much of it is audible; 0 is silence. */
   readonly audibleSeconds: number;
-  /** Of silence, clipping, and channels that cancel each other. */
+  /** Of silence, clipping, a narrow band, and channels that cancel each other. */
   readonly warnings: readonly string[];
 }
 
@@ -49,8 +49,10 @@ export function verify(
   threshold?: number,
 ): Verification {
   if (!enrolment.length || !test.length) throw new Error("a side of the verification has no recording");
+  // What is silent has no part in a side that has more.
+  [enrolment, test] = [audible(enrolment), audible(test)];
   const score = cosine(meanDirection(enrolment), meanDirection(test));
-  const heard = [enrolment, test].every((side) => side.some((utterance) => utterance.audibleSeconds > 0));
+  const heard = [enrolment, test].every(([first]) => first!.audibleSeconds > 0);
   const fitted = heard ? calibration?.at(quality(enrolment), quality(test)) : calibration?.at();
   const limit = threshold ?? fitted?.threshold ?? null;
   const known = heard && fitted !== undefined;
@@ -77,6 +79,12 @@ export function identify(
   const best = candidates[0];
   const known = best !== undefined && limit !== null && best.score >= limit && probe.audibleSeconds > 0;
   return { speaker: known ? best.name : null, threshold: limit, candidates };
+}
+
+/** What is audible of a side; all of a silent one. */
+function audible(side: readonly Utterance[]): readonly Utterance[] {
+  const heard = side.filter((utterance) => utterance.audibleSeconds > 0);
+  return heard.length ? heard : side;
 }
 
 /** The measures of a side that a calibration may ask for. */

@@ -1,16 +1,13 @@
 /** Waveforms: mixed to one channel, measured, and cut into chunks, as the Python package does. */
 
-/** A frame of 20 ms is audible above this level, its offset removed. */
-const SILENCE_DBFS = -60;
-const FRAME_SECONDS = 0.02;
-/** Positive full scale of 8 bits is 127/128. */
-const FULL_SCALE = 0.99;
 /** Channels whose average has less than this share of the louder one's energy cancel each other. */
 const CANCELLED_SHARE = 0.1;
-/** More than this share of the samples at full scale is clipping. */
+/** More than this share of the samples in flat tops is clipping. */
 const CLIPPED_SHARE = 1e-3;
 /** With a smaller share of audible frames an embedding describes the silence more than the voice. */
 const MOSTLY_SILENT = 0.2;
+/** Up to here a band is as narrow as a telephone's. */
+const NARROW_HZ = 5000;
 
 /** A stretch of a recording, as `measure` sees it. */
 export interface Measured {
@@ -18,6 +15,7 @@ export interface Measured {
   readonly audibleSeconds: number;
   readonly clippedShare: number;
   readonly cancelled: boolean;
+  readonly bandwidth: number;
 }
 
 /** Average channels, or take the loudest where they cancel each other, as an inverted one does. */
@@ -29,27 +27,6 @@ export function mixDown(channels: readonly Float32Array[]): { mono: Float32Array
   const total = energies.reduce((sum, value) => sum + value, 0);
   const cancelled = energy(mono) < (CANCELLED_SHARE / channels.length) * total;
   return { mono: cancelled ? channels[energies.indexOf(Math.max(...energies))]! : mono, cancelled };
-}
-
-/** How much of a waveform lies above -60 dBFS, in seconds; 0 is silence. */
-export function audibleSeconds(wav: Float32Array, rate: number): number {
-  const size = Math.max(1, Math.min(Math.round(rate * FRAME_SECONDS), wav.length));
-  const count = Math.floor(wav.length / size);
-  let audible = 0;
-  for (let frame = 0; frame < count; frame++) {
-    if (deviation(wav.subarray(frame * size, (frame + 1) * size)) > 10 ** (SILENCE_DBFS / 20)) audible++;
-  }
-  return count ? ((audible / count) * wav.length) / rate : 0;
-}
-
-/** Share of the samples that are at full scale in any channel. */
-export function clippedShare(channels: readonly Float32Array[]): number {
-  const length = channels[0]!.length;
-  let clipped = 0;
-  for (let index = 0; index < length; index++) {
-    if (channels.some((channel) => Math.abs(channel[index]!) >= FULL_SCALE)) clipped++;
-  }
-  return clipped / length;
 }
 
 /** Cut channels into the fewest chunks that are not above `longest` samples, of one length but for a sample. */
@@ -70,13 +47,17 @@ export function warnings(chunks: readonly Measured[]): string[] {
   const clipped = sum((chunk) => chunk.clippedShare * chunk.seconds) / seconds;
   const found = [];
   if (audible === 0) {
-    found.push(`silent, nothing in it is above ${SILENCE_DBFS} dBFS`);
+    found.push("silent, nothing in it stands out of its noise");
   } else if (audible < MOSTLY_SILENT * seconds) {
     const heard = `${significant(audible, 3)} of ${significant(seconds, 4)} s`;
-    found.push(`mostly silent, ${heard} are above ${SILENCE_DBFS} dBFS: cut the silence off`);
+    found.push(`mostly silent, ${heard} are audible: cut the silence off`);
   }
   if (clipped > CLIPPED_SHARE) {
-    found.push(`clipped, ${significant(100 * clipped, 3)} % of its samples are at full scale`);
+    found.push(`clipped, ${significant(100 * clipped, 3)} % of its samples lie in flat tops`);
+  }
+  const band = Math.max(...chunks.map((chunk) => chunk.bandwidth));
+  if (audible && band <= NARROW_HZ) {
+    found.push(`narrow band (telephone), nothing above ${significant(band / 1000, 3)} kHz`);
   }
   if (chunks.some((chunk) => chunk.cancelled)) {
     found.push("its channels cancel each other, as if one were inverted: one of them is used");
@@ -93,12 +74,4 @@ function energy(wav: Float32Array): number {
   let sum = 0;
   for (const value of wav) sum += value * value;
   return sum;
-}
-
-function deviation(wav: Float32Array): number {
-  let mean = 0;
-  for (const value of wav) mean += value / wav.length;
-  let sum = 0;
-  for (const value of wav) sum += (value - mean) ** 2;
-  return Math.sqrt(sum / wav.length);
 }

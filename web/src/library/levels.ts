@@ -1,0 +1,131 @@
+/** What a recording has lost, measured against itself as the Python package does: what is audible, tops, its band. */
+
+const FRAME_SECONDS = 0.02;
+/** A frame is audible down to this far below the loud ones (their 95th percentile). */
+const AUDIBLE_DB = 40;
+/** Levels of a steady noise differ by less between its loud and its quiet frames; in fewer frames a voice may, too. */
+const STEADY_DB = 3;
+const STEADY_FRAMES = 25;
+/** Of the loudest sample: an offset leaves as much behind. */
+const ROUNDING = 1e-6;
+/** Equal samples in a row at the extreme value that make a flat top, and values below it that rule out few bits. */
+const FLAT_SAMPLES = 3;
+const STEPS = 16;
+/** Bands of which one is in use whose loud frames are at most so far below those of the loudest band. */
+const BAND_HZ = 250;
+const BAND_FRAME = 512;
+const BAND_DB = 55;
+
+/** How much of a waveform is audible, whatever its level, in seconds; 0 is silence, or nothing but a steady noise. */
+export function audibleSeconds(wav: Float32Array, rate: number): number {
+  const size = Math.max(1, Math.min(Math.round(rate * FRAME_SECONDS), wav.length));
+  const count = Math.floor(wav.length / size);
+  const levels = Array.from({ length: count }, (_, frame) => deviation(wav.subarray(frame * size, (frame + 1) * size)));
+  const loudest = wav.reduce((peak, value) => Math.max(peak, Math.abs(value)), 0);
+  const heard = levels.filter((level) => level > ROUNDING * loudest).sort((one, other) => one - other);
+  if (!heard.length) return 0;
+  const [quiet, loud] = [percentile(heard, 5), percentile(heard, 95)];
+  if (heard.length >= STEADY_FRAMES && loud < quiet * 10 ** (STEADY_DB / 20)) return 0;
+  const audible = heard.filter((level) => level > loud * 10 ** (-AUDIBLE_DB / 20)).length;
+  return ((audible / count) * wav.length) / rate;
+}
+
+/** Share of the samples that lie in flat tops of any channel, as clipping leaves them, at whatever level. */
+export function clippedShare(channels: readonly Float32Array[]): number {
+  const flat = new Uint8Array(channels[0]!.length);
+  for (const channel of channels) {
+    for (const sign of [1, -1]) {
+      const top = channel.reduce((peak, value) => Math.max(peak, sign * value), 0);
+      if (stepsBelow(channel, sign * top) < STEPS) continue;
+      for (let end = 0, run = 0; end < channel.length; end++) {
+        run = sign * channel[end]! === top ? run + 1 : 0;
+        if (run >= FLAT_SAMPLES) flat.fill(1, end + 1 - run, end + 1);
+      }
+    }
+  }
+  return flat.reduce((sum, value) => sum + value, 0) / flat.length;
+}
+
+/** Up to which frequency in Hz a recording holds sound; half the rate where it is too short or silent. */
+export function bandwidth(wav: Float32Array, rate: number): number {
+  const count = Math.floor(wav.length / BAND_FRAME);
+  const bands = Math.floor(rate / 2 / BAND_HZ);
+  if (!count || !bands || !wav.some((value) => value !== 0)) return rate / 2;
+  const edges = Array.from({ length: bands }, (_, band) => roundHalfEven((band * BAND_HZ * BAND_FRAME) / rate));
+  edges.push(BAND_FRAME / 2 + 1);
+  const powers: number[][] = Array.from({ length: bands }, () => []);
+  for (let frame = 0; frame < count; frame++) {
+    const spectrum = powerSpectrum(wav.subarray(frame * BAND_FRAME, (frame + 1) * BAND_FRAME));
+    for (let band = 0; band < bands; band++) {
+      let sum = 0;
+      for (let bin = edges[band]!; bin < edges[band + 1]!; bin++) sum += spectrum[bin]!;
+      powers[band]!.push(sum);
+    }
+  }
+  const loud = powers.map((band) => percentile(band.sort((one, other) => one - other), 95));
+  const limit = Math.max(...loud) * 10 ** (-BAND_DB / 10);
+  return BAND_HZ * (1 + loud.findLastIndex((value) => value >= limit));
+}
+
+/** The value below which `percent` of sorted values lie, between two of them by a straight line. */
+function percentile(sorted: readonly number[], percent: number): number {
+  const place = ((sorted.length - 1) * percent) / 100;
+  const below = sorted[Math.floor(place)]!;
+  return below + (sorted[Math.ceil(place)]! - below) * (place % 1);
+}
+
+function deviation(wav: Float32Array): number {
+  let mean = 0;
+  for (const value of wav) mean += value / wav.length;
+  let sum = 0;
+  for (const value of wav) sum += (value - mean) ** 2;
+  return Math.sqrt(sum / wav.length);
+}
+
+/** How many values a channel takes between its middle and an extreme, counted up to `STEPS`. */
+function stepsBelow(channel: Float32Array, extreme: number): number {
+  const sorted = Float32Array.from(channel).sort();
+  const half = sorted.length >> 1;
+  const middle = sorted.length % 2 ? sorted[half]! : (sorted[half - 1]! + sorted[half]!) / 2;
+  const seen = new Set<number>();
+  for (const value of channel) {
+    if (extreme > middle ? value > middle : value < middle) seen.add(value);
+    if (seen.size >= STEPS) break;
+  }
+  return seen.size;
+}
+
+/** Round as NumPy does, halves to even. */
+function roundHalfEven(value: number): number {
+  const rounded = Math.round(value);
+  return value % 1 === 0.5 && rounded % 2 ? rounded - 1 : rounded;
+}
+
+/** Power of the Hann-windowed frame of `BAND_FRAME` samples in each bin up to half the rate, by a radix-2 transform. */
+function powerSpectrum(frame: Float32Array): Float64Array {
+  const size = BAND_FRAME;
+  const real = new Float64Array(size);
+  const imaginary = new Float64Array(size);
+  const bits = Math.log2(size);
+  for (let index = 0; index < size; index++) {
+    let reversed = 0;
+    for (let bit = 0; bit < bits; bit++) reversed |= ((index >> bit) & 1) << (bits - 1 - bit);
+    real[reversed] = frame[index]! * (0.5 - 0.5 * Math.cos((2 * Math.PI * index) / size));
+  }
+  for (let half = 1; half < size; half *= 2) {
+    for (let offset = 0; offset < half; offset++) {
+      const angle = (-Math.PI * offset) / half;
+      const [cosine, sine] = [Math.cos(angle), Math.sin(angle)];
+      for (let low = offset; low < size; low += 2 * half) {
+        const high = low + half;
+        const re = real[high]! * cosine - imaginary[high]! * sine;
+        const im = real[high]! * sine + imaginary[high]! * cosine;
+        real[high] = real[low]! - re;
+        imaginary[high] = imaginary[low]! - im;
+        real[low]! += re;
+        imaginary[low]! += im;
+      }
+    }
+  }
+  return Float64Array.from({ length: size / 2 + 1 }, (_, bin) => real[bin]! ** 2 + imaginary[bin]! ** 2);
+}

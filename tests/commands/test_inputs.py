@@ -20,6 +20,7 @@ COMMANDS = {
     "info": "",
     "demo": "",
     "export hub": "out",
+    "export web": "out",
     "export onnx": "out",
 }
 

@@ -33,7 +33,7 @@ COMMANDS = {
     "calibrate": "Fit a threshold on recordings of your own speakers.",
     "models": "List the models that come with the package.",
     "info": "Show a model's size, operations and latency.",
-    "export": "Export a trained model to a hub folder or to ONNX.",
+    "export": "Export a trained model to a hub folder, to ONNX, or as a web page.",
     "demo": "Open a local web page that compares two recordings.",
 }
 

@@ -90,6 +90,7 @@ def main() -> None:
     parser.add_argument("--corpora", nargs="+", default=["speechocean762", "common_voice_mini"])
     parser.add_argument("--threads", type=int, nargs="+", default=[1])
     parser.add_argument("--wav", action="store_true")
+    parser.add_argument("--no-vad", action="store_true", help="embed whole recordings")
     parser.add_argument("--busy", type=int, default=0, metavar="N")
     arguments = parser.parse_args()
     files = draw_recordings(arguments.corpora, arguments.recordings)
@@ -108,7 +109,8 @@ def main() -> None:
         ]
         for neighbour in neighbours:
             neighbour.start()
-        results = {way: run(files, folder / f"{way}.npz", *options) for way, options in ways.items()}
+        common = ["--no-vad"] * arguments.no_vad
+        results = {way: run(files, folder / f"{way}.npz", *options, *common) for way, options in ways.items()}
         for neighbour in neighbours:
             neighbour.kill()
         first, *others = (_unit(read_embeddings(folder / f"{way}.npz").vectors) for way in ways)

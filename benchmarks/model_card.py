@@ -155,10 +155,12 @@ def plot(result: dict, path: Path) -> None:
     for system, spent in result["milliseconds"].items():
         eer = 100 * statistics.mean(entry["eer"] for entry in result["whole"][system].values())
         axes.plot(spent, eer, "o")
-        axes.annotate(SYSTEMS[system][0], (spent, eer), xytext=(6, 6), textcoords="offset points")
+        axes.annotate(
+            SYSTEMS[system][0], (spent, eer), xytext=(0, 8), textcoords="offset points", ha="center"
+        )
     axes.set(xscale="log", xlabel="ms for 3 s of speech, one thread, PyTorch", ylabel="mean EER %, all lists")
+    axes.margins(x=0.3, y=0.15)
     axes.set_ylim(bottom=0)
-    axes.margins(x=0.3)
     axes.grid(alpha=0.3, which="both")
     save_figure(figure, path)
 

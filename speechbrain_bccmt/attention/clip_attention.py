@@ -13,8 +13,6 @@ import torch
 from matplotlib.figure import Figure, SubFigure
 
 from speechbrain_bccmt.attention.plots import draw_attention_maps, draw_token_attention, strips_height
-from speechbrain_bccmt.audio.recording import Recording
-from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.features import band_frequencies
 from speechbrain_bccmt.figures import save_figure
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
@@ -159,13 +157,9 @@ def attend_to_clip(
         if token not in known:
             raise ValueError(f"{source}: it has no {token} token, but {', '.join(known)}")
 
-    recording = Recording.open(path)
-    if recording.seconds < model.min_seconds:
-        raise ValueError(
-            f"{path}: {recording.seconds:.4g} s is too short, this model takes {model.min_seconds:g} s or more"
-        )
+    recording = model.open_recording(path)
     if model.vad:
-        chunk = next(keep_speech(recording.chunks(model.sample_rate), model.sample_rate))
+        chunk = next(model.read_chunks(recording, vad=True))
     else:
         chunk = recording.beginning(model.sample_rate, PLOTTED_SECONDS)
     warnings = EmbeddedUtterance.from_chunks(path, np.empty(0), [chunk], model.vad).warnings

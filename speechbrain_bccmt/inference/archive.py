@@ -15,8 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS, Recording
-from speechbrain_bccmt.audio.speech import keep_speech
+from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS
 from speechbrain_bccmt.inference.embedding import batches_by_length, embed_waveforms, measure_band
 from speechbrain_bccmt.inference.embedding_store import EmbeddingStore, ShardWriter, utterance_key
 from speechbrain_bccmt.inference.fingerprint import fingerprint
@@ -169,10 +168,9 @@ class Embedder:
         model, chunks = self.model, {}
         for path in paths:
             try:
-                recording = Recording.open(path)
-                if model.min_seconds <= recording.seconds <= MAX_CHUNK_SECONDS:
-                    parts = recording.chunks(model.sample_rate)
-                    (chunks[path],) = keep_speech(parts, model.sample_rate) if model.vad else parts
+                recording = model.open_recording(path)
+                if recording.seconds <= MAX_CHUNK_SECONDS:
+                    (chunks[path],) = model.read_chunks(recording, model.vad)
             except (OSError, ValueError):
                 continue
         found = {}

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from speechbrain.inference.speaker import SpeakerRecognition
 
-from speechbrain_bccmt.audio.recording import Recording, audible_seconds, check_rate, read_mono, resample
+from speechbrain_bccmt.audio.levels import audible_seconds
+from speechbrain_bccmt.audio.recording import Chunk, Recording, check_rate, read_mono, resample
 from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.audio.waveforms import split_batch, to_float
 from speechbrain_bccmt.features import sample_rate
@@ -218,6 +219,20 @@ class SpeakerVerification(SpeakerRecognition):
             embeddings = embed_waveforms(utterances, **self._parts(), device=self.device)
         return embeddings[0] if wavs.dim() == 1 else embeddings
 
+    def open_recording(self, path: str | os.PathLike) -> Recording:
+        """Open a recording that is long enough for this model; errors are those of `embed_file`."""
+        recording = Recording.open(path)
+        if recording.seconds < self.min_seconds:
+            raise ValueError(
+                f"{path}: {recording.seconds:.4g} s is too short, this model takes {self.min_seconds:g} s or more"
+            )
+        return recording
+
+    def read_chunks(self, recording: Recording, vad: bool) -> Iterator[Chunk]:
+        """Yield the chunks that are embedded of a recording: its speech alone, or all of it."""
+        chunks = recording.chunks(self.sample_rate)
+        return keep_speech(chunks, self.sample_rate) if vad else chunks
+
     def embed_file(self, path: str | os.PathLike, vad: bool | None = None) -> EmbeddedUtterance:
         """Embed the speech of one recording, and measure its length, speech and clipping.
 
@@ -242,14 +257,8 @@ class SpeakerVerification(SpeakerRecognition):
         OSError, ValueError
             If the file cannot be read, or is shorter than `min_seconds`; the message names it.
         """
-        recording = Recording.open(path)
-        if recording.seconds < self.min_seconds:
-            raise ValueError(
-                f"{path}: {recording.seconds:.4g} s is too short, this model takes {self.min_seconds:g} s or more"
-            )
-        chunks, vad = recording.chunks(self.sample_rate), self.vad if vad is None else vad
-        if vad:
-            chunks = keep_speech(chunks, self.sample_rate)
+        vad = self.vad if vad is None else vad
+        chunks = self.read_chunks(self.open_recording(path), vad)
         with torch.no_grad():
             embedding, chunks = embed_chunks(chunks, **self._parts(), device=self.device)
         embedding = embedding.cpu().numpy()

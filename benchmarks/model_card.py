@@ -33,7 +33,8 @@ from recipe_runs import ROOT, SPEECH, describe_machine
 from shipped_calibration import draw, leave_one_out
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio.recording import Chunk, audible_seconds
+from speechbrain_bccmt.audio.levels import audible_seconds
+from speechbrain_bccmt.audio.recording import Chunk
 from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.features import KaldiFbank
 from speechbrain_bccmt.figures import save_figure

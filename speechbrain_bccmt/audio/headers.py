@@ -103,7 +103,8 @@ def open_decoder(path: str | os.PathLike, wav: WavFile | None = None) -> soundfi
     file.close()
     if wav is None:
         return ContainerFile(path, "mp3")
-    source.seek(0) if source is not path else None
+    if source is not path:
+        source.seek(0)
     return ContainerFile(source, "wav")
 
 

@@ -35,12 +35,10 @@ export function clippedShare(channels: readonly Float32Array[]): number {
   const flat = new Uint8Array(channels[0]!.length);
   for (const channel of channels) {
     for (const sign of [1, -1]) {
-      const top = channel.reduce((peak, value) => Math.max(peak, sign * value), 0);
-      if (stepsBelow(channel, sign * top) < STEPS) continue;
-      for (let end = 0, run = 0; end < channel.length; end++) {
-        run = sign * channel[end]! === top ? run + 1 : 0;
-        if (run >= FLAT_SAMPLES) flat.fill(1, end + 1 - run, end + 1);
-      }
+      const extreme = sign * channel.reduce((peak, value) => Math.max(peak, sign * value), 0);
+      const tops = runsOf(extreme, channel);
+      // Counting steps is the longer work, and seldom needed.
+      if (tops.length && stepsBelow(channel, extreme) >= STEPS) for (const [begin, end] of tops) flat.fill(1, begin, end);
     }
   }
   return flat.reduce((sum, value) => sum + value, 0) / flat.length;
@@ -80,6 +78,16 @@ function deviation(wav: Float32Array): number {
   let sum = 0;
   for (const value of wav) sum += (value - mean) ** 2;
   return Math.sqrt(sum / wav.length);
+}
+
+/** Begin and end of each stretch of `FLAT_SAMPLES` or more samples of one value. */
+function runsOf(wanted: number, channel: Float32Array): [number, number][] {
+  const found: [number, number][] = [];
+  for (let begin = channel.indexOf(wanted), end; begin >= 0; begin = channel.indexOf(wanted, end)) {
+    for (end = begin + 1; channel[end] === wanted; ) end++;
+    if (end - begin >= FLAT_SAMPLES) found.push([begin, end]);
+  }
+  return found;
 }
 
 /** How many values a channel takes between its middle and an extreme, counted up to `STEPS`. */

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 import torch.nn.functional as F
+import torchaudio.functional as AF
 
 RATE = 16000
 KNOTS = 8  # of an equaliser, spread over the square root of the frequency
-MU = 255  # of the telephone's companding
+MU_LAW = 256  # values of the telephone's companding
 
 
 class BatchAugmentation:
@@ -82,9 +81,7 @@ class BatchAugmentation:
         band = ((1 + (low / frequency) ** 8) * (1 + (frequency / high) ** 40)).rsqrt()
         narrow = torch.fft.irfft(torch.fft.rfft(waves[:, :even]) * band, even)[:, ::2]
         narrow = narrow / narrow.abs().amax(1, keepdim=True).clamp(min=1e-5) * 10 ** -self._rand(batch, 1)
-        code = narrow.sign() * torch.log1p(MU * narrow.abs()) / math.log1p(MU)
-        code = ((code + 1) / 2 * MU).round() / MU * 2 - 1
-        narrow = code.sign() * ((MU + 1) ** code.abs() - 1) / MU
+        narrow = AF.mu_law_decoding(AF.mu_law_encoding(narrow, MU_LAW), MU_LAW)
         spectrum = torch.fft.rfft(narrow)
         wide = torch.fft.irfft(F.pad(spectrum, (0, even // 2 + 1 - spectrum.shape[1])), even) * 2
         return F.pad(wide, (0, samples - even))

@@ -15,8 +15,7 @@ import numpy as np
 # Of files that are found in folders beside those of libsndfile.
 ENDINGS = (".m4a", ".aac", ".mp4", ".mov", ".webm", ".mkv", ".amr", ".3gp", ".wma")
 
-
-# Programs disagree on whether the packet that tells their number counts itself.
+# Programs disagree on whether the packet that holds the packet count counts itself.
 _CUT_PACKETS = 2
 
 
@@ -132,7 +131,7 @@ class ContainerFile:
 
 
 def _xing_frames(path: str | os.PathLike) -> int:
-    """Return how many packets the tag of an mp3 file tells, 0 where it has none."""
+    """Return the packet count in the tag of an mp3 file, 0 where it has none."""
     with open(path, "rb") as file:
         head = file.read(10)
         if head[:3] == b"ID3" and len(head) == 10:  # of a length in four bytes of seven bits

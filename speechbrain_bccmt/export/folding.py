@@ -2,8 +2,8 @@
 
 At inference all that a block does along frequency is one linear map for each channel: two depth-wise convolutions,
 two sub-spectral norms, three means and the broadcasts between them. Here two grouped products stand for these thirty
-operators, each of which costs a runtime more than its arithmetic. What is left of it, along time alone, loses its norms and
-shortcuts to the convolutions beside them, and keeps a frequency axis of length one, which spares it further operators.
+operators, each of which costs a runtime more than its arithmetic. What a block does along time alone loses its norms
+and shortcuts to the convolutions beside them, and keeps a frequency axis of length one, which spares operators, too.
 
 Axes: b batch, c channel, f frequency, t time (frames).
 """

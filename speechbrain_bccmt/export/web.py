@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import importlib.util
 import json
 import tempfile
 from pathlib import Path
 
 from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS
 from speechbrain_bccmt.export.onnx import export_onnx
+from speechbrain_bccmt.export.weights import shrink_weights
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.model_folder import CALIBRATION_FILE, SpeakerModel
 from speechbrain_bccmt.inference.verification import MIN_SECONDS
 
 PAGE = Path(__file__).parents[1] / "page"
-LISTING, CONFIG, GRAPH, SERVICE_WORKER = "page.json", "config.json", "model.onnx.gzip", "service-worker.js"
+LISTING, CONFIG, SERVICE_WORKER = "page.json", "config.json", "service-worker.js"
+GRAPH, SPEECH = "model.onnx.gzip", "speech.onnx.gzip"
+# Of the package silero-vad: the network that `audio.speech` hears by.
+SPEECH_NETWORK = "data/silero_vad_16k_sequence.onnx"
 
 
 def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE) -> list[Path]:
@@ -48,7 +53,7 @@ def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE)
     folder, page = Path(folder), Path(page)
     check_page(page)
     listing = json.loads((page / LISTING).read_text(encoding="utf-8"))
-    graph, packed_graph = _graph(model)
+    packed = {"model": _pack(GRAPH, _graph(model)), "speech": _pack(SPEECH, _speech_network())}
     config = {
         "name": Path(model.source).name or "model",
         "sample_rate": model.sample_rate,
@@ -57,19 +62,12 @@ def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE)
         "max_chunk_seconds": MAX_CHUNK_SECONDS,
         "fingerprint": fingerprint(model.modules),
         "calibration": CALIBRATION_FILE if model.calibration else None,
-        "packed": listing["packed"]
-        | {
-            "model": {
-                "file": GRAPH,
-                "packed_bytes": len(packed_graph),
-                "bytes": len(graph),
-                "sha256": hashlib.sha256(graph).hexdigest(),
-            }
-        },
+        "packed": listing["packed"] | {use: entry for use, (entry, _) in packed.items()},
     }
     contents = {name: (page / name).read_bytes() for name in listing["shell"]}
     contents |= {part["file"]: (page / part["file"]).read_bytes() for part in listing["packed"].values()}
-    contents |= {CONFIG: json.dumps(config, indent=2).encode() + b"\n", GRAPH: packed_graph}
+    contents |= {entry["file"]: content for entry, content in packed.values()}
+    contents[CONFIG] = json.dumps(config, indent=2).encode() + b"\n"
     if model.calibration:
         contents[CALIBRATION_FILE] = _calibration(model)
     # Last: with a new one, browsers take the page anew.
@@ -91,11 +89,27 @@ def check_page(page: Path) -> None:
         )
 
 
-def _graph(model: SpeakerModel) -> tuple[bytes, bytes]:
-    """Return the waveform graph, as it is and packed."""
+def _graph(model: SpeakerModel) -> bytes:
+    """Return the waveform graph, its weights in 16 bits, which change no error rate (docs/latency.md)."""
     with tempfile.TemporaryDirectory() as folder:
-        graph = export_onnx(model, Path(folder) / "waveform.onnx", "waveform").read_bytes()
-    return graph, gzip.compress(graph, mtime=0)
+        exact = export_onnx(model, Path(folder) / "waveform.onnx", "waveform")
+        return shrink_weights(exact, Path(folder) / "small.onnx", "float16").read_bytes()
+
+
+def _speech_network() -> bytes:
+    """Return silero's network, its weights in 16 bits: of 360 recordings of six corpora all had the same speech."""
+    package = importlib.util.find_spec("silero_vad")  # not imported, as that takes a second
+    network = Path(package.submodule_search_locations[0]) / SPEECH_NETWORK
+    with tempfile.TemporaryDirectory() as folder:
+        return shrink_weights(network, Path(folder) / "small.onnx", "float16").read_bytes()
+
+
+def _pack(name: str, content: bytes) -> tuple[dict, bytes]:
+    """Return what the page has to know of a packed file, and the file."""
+    packed = gzip.compress(content, mtime=0)
+    digest = hashlib.sha256(content).hexdigest()
+    entry = {"file": name, "packed_bytes": len(packed), "bytes": len(content), "sha256": digest}
+    return entry, packed
 
 
 def _calibration(model: SpeakerModel) -> bytes:

@@ -25,7 +25,7 @@ from tests.web.visitor import (
     wait_for_speech,
 )
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.usefixtures("detector")]
 
 
 def test_files_are_enrolled_verified_identified_and_deleted_as_in_python(
@@ -39,7 +39,7 @@ def test_files_are_enrolled_verified_identified_and_deleted_as_in_python(
         for utterance, path in zip(exported_prints(page)[name], files[:3], strict=True):
             expected = model.embed_file(path)
             assert cosine(utterance["embedding"], expected.embedding) > 0.99999, path
-            assert utterance["audible_seconds"] == pytest.approx(expected.speech_seconds, abs=1e-3)
+            assert utterance["speech_seconds"] == pytest.approx(expected.speech_seconds, abs=1e-3)
     # The same recording again counts once.
     enrol(page, "Ada", ada[0])
     assert "3 recordings" in page.locator("#result").inner_text()

@@ -25,7 +25,7 @@ from tests.web.visitor import (
     wait_for_speech,
 )
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.usefixtures("detector")]
 
 
 @pytest.mark.parametrize(("arguments", "words"), [([], "There is no microphone"), (FAKE[:1], "was refused")])

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { speechBounds } from "../src/page/listener.js";
 import { checkName } from "../src/page/names.js";
 import { readExport } from "../src/page/prints.js";
 import { sampleRate, toWav } from "../src/page/recordings.js";
@@ -40,7 +39,7 @@ test("the sample rate is read from headers", async () => {
 });
 
 test("an exported file is read back, and a damaged one is refused whole", () => {
-  const row = { embedding: [1, 0], seconds: 2, audible_seconds: 2, speech_seconds: 1 };
+  const row = { embedding: [1, 0], seconds: 2, speech_seconds: 1 };
   const content = { format: "speechbrain_bccmt voiceprints", version: 1, model: "a", speakers: [{ name: "Ada", utterances: [row] }] };
   const read = (changed: object, speakers: object[] = content.speakers) =>
     readExport(JSON.stringify({ ...content, speakers, ...changed }), "a", 2);
@@ -54,13 +53,6 @@ test("an exported file is read back, and a damaged one is refused whole", () => 
     assert.throws(() => read({}, speakers), /damaged/, JSON.stringify(wrong));
   }
   assert.throws(() => read({}, [{ name: "a\nb", utterances: [row] }]), /damaged/);
-});
-
-test("a recording is cut to its speech, with a margin where there is one", () => {
-  // Frames of 96 ms, at 1000 samples a second.
-  assert.deepEqual(speechBounds([0, 0, 0, 0.9, 0.1, 0.5, 0, 0, 0, 0], 1000, 960), [88, 776]);
-  assert.deepEqual(speechBounds([0.9, 0], 1000, 200), [0, 200]);
-  assert.equal(speechBounds([0.4, 0.1], 1000, 192), null);
 });
 
 test("a probability is never shown as a certainty", () => {

@@ -2,12 +2,12 @@
 
 // Not from the library's face, which brings the runtime: that runs in the engine alone.
 import { readCalibration, type QualityFusion } from "../library/calibration.js";
-import { identify, verify, type Utterance } from "../library/scoring.js";
+import { identify, verify, type Speaker, type Utterance } from "../library/scoring.js";
 import { Engine, EngineError } from "./engine-client.js";
 import { MicrophoneError, openMicrophone, type Recording } from "./microphone.js";
 import { checkName } from "./names.js";
 import { People, speechOf, summary } from "./people.js";
-import { Prints, type EnrolledSpeaker } from "./prints.js";
+import { Prints } from "./prints.js";
 import type { Clip, PageConfig } from "./protocol.js";
 import { decode, toWav } from "./recordings.js";
 import { cautions, describeSoFar, describeVerification, element, identified, message, verified } from "./results.js";
@@ -147,14 +147,13 @@ async function use(clips: readonly { clip: Clip; title: string }[]): Promise<voi
 
 async function enrol(clips: readonly { clip: Clip; title: string }[]): Promise<void> {
   const name = checkName(nameField.value);
-  const short = clips.find(({ clip }) => clip.speechSeconds < LEAST_SPEECH);
+  const short = clips.find(({ clip }) => clip.utterance.speechSeconds < LEAST_SPEECH);
   if (short) {
     const where = short.title ? `“${short.title}”` : "The recording";
-    const heard = `${where} has too little speech in it, ${short.clip.speechSeconds.toFixed(1)} s.`;
+    const heard = `${where} has too little speech in it, ${short.clip.utterance.speechSeconds.toFixed(1)} s.`;
     return show(message("Not enrolled", `${heard} Speak for some seconds. Nothing was stored.`, "bad"));
   }
-  const utterances = clips.map(({ clip }) => ({ ...clip.utterance, speechSeconds: clip.speechSeconds }));
-  const added = await people.prints.add([{ name, utterances }]);
+  const added = await people.prints.add([{ name, utterances: clips.map(({ clip }) => clip.utterance) }]);
   await people.refresh();
   const speaker = people.find(name)!;
   const again = clips.length > added ? " It was enrolled already, and counts once." : "";
@@ -180,13 +179,14 @@ function together(clips: readonly Clip[]): Clip {
   const utterance = {
     ...first.utterance,
     seconds: sum((clip) => clip.utterance.seconds),
-    audibleSeconds: sum((clip) => clip.utterance.audibleSeconds),
+    speechSeconds: sum((clip) => clip.utterance.speechSeconds),
+    aboveNoise: null,
     warnings: [...new Set(clips.flatMap((clip) => clip.utterance.warnings))],
   };
-  return { ...first, utterance, speechSeconds: sum((clip) => clip.speechSeconds), aboveNoise: null };
+  return { ...first, utterance };
 }
 
-function chosen(): EnrolledSpeaker {
+function chosen(): Speaker {
   return people.find(whoField.value) ?? people.speakers[0]!;
 }
 

@@ -10,12 +10,9 @@ export interface PageConfig extends ModelConfig {
   readonly calibration: string | null;
 }
 
-/** A recording that was listened to: its utterance, and what voice activity says of it. */
+/** A recording that was listened to. */
 export interface Clip {
   readonly utterance: Utterance;
-  readonly speechSeconds: number;
-  /** By how many dB the voice is above the background; null where one of them is missing. */
-  readonly aboveNoise: number | null;
   /** One channel, at the model's sample rate. */
   readonly samples: Float32Array;
 }

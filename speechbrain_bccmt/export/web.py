@@ -9,9 +9,11 @@ import json
 import tempfile
 from pathlib import Path
 
+from speechbrain_bccmt.attention.clip_attention import PLOTTED_SECONDS
 from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS
 from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.export.weights import shrink_weights
+from speechbrain_bccmt.features import band_frequencies
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.model_folder import CALIBRATION_FILE, SpeakerModel
@@ -62,6 +64,7 @@ def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE)
         "max_chunk_seconds": MAX_CHUNK_SECONDS,
         "fingerprint": fingerprint(model.modules),
         "calibration": CALIBRATION_FILE if model.calibration else None,
+        "attention": _attention(model),
         "packed": listing["packed"] | {use: entry for use, (entry, _) in packed.items()},
     }
     contents = {name: (page / name).read_bytes() for name in listing["shell"]}
@@ -92,8 +95,24 @@ def check_page(page: Path) -> None:
 def _graph(model: SpeakerModel) -> bytes:
     """Return the waveform graph, its weights in 16 bits, which change no error rate (docs/latency.md)."""
     with tempfile.TemporaryDirectory() as folder:
-        exact = export_onnx(model, Path(folder) / "waveform.onnx", "waveform")
+        graph = "attention" if _attention(model) else "waveform"
+        exact = export_onnx(model, Path(folder) / "waveform.onnx", graph)
         return shrink_weights(exact, Path(folder) / "small.onnx", "float16").read_bytes()
+
+
+def _attention(model: SpeakerModel) -> dict | None:
+    """Return what the picture of the attention needs beside the graph's outputs; None for encoders without maps."""
+    encoder = model.embedding_model
+    if not hasattr(encoder, "forward_with_attention"):
+        return None
+    tokens = list(getattr(encoder, "token_names", ()))
+    return {
+        "seconds": PLOTTED_SECONDS,
+        "block": encoder.depths[-1] if tokens else sum(encoder.depths),
+        "frequencies": band_frequencies(model.compute_features).tolist(),
+        "tokens": tokens,
+        "time_stride": encoder.time_stride if tokens else 1,
+    }
 
 
 def _speech_network() -> bytes:

@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
+from speechbrain_bccmt.attention.clip_attention import attend_to_clip
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.models import resolve_model
@@ -95,6 +96,18 @@ def as_json(side):
 READ = """
 const read = (side) => side.map((one) => ({...one, embedding: Float32Array.from(one.embedding), warnings: []}));
 const calibration = bccmt.readCalibration(input.calibration);
+"""
+
+
+OPEN_MODEL = """
+const file = (name) => fs.readFileSync(`${input.page}/${name}`);
+const config = JSON.parse(file("config.json"));
+const unpack = {brotli: zlib.brotliDecompressSync, gzip: zlib.gunzipSync};
+const get = ({file: name}) => unpack[name.split(".").pop()](file(name));
+const model = await bccmt.createModel({
+  config, graph: get(config.packed.model), runtime: get(config.packed.runtime),
+  speech: get(config.packed.speech), calibration: JSON.parse(file(config.calibration)),
+});
 """
 
 
@@ -194,15 +207,8 @@ def test_recordings_embed_as_in_python(run, tmp_path, exported, speech_data, det
         soundfile.write(tmp_path / name, wav, rate, subtype="FLOAT")
         wav.T.astype("<f4").tofile(tmp_path / f"{name}.raw")
     found = run(
-        """
-        const file = (name) => fs.readFileSync(`${input.page}/${name}`);
-        const config = JSON.parse(file("config.json"));
-        const unpack = {brotli: zlib.brotliDecompressSync, gzip: zlib.gunzipSync};
-        const get = ({file: name}) => unpack[name.split(".").pop()](file(name));
-        const model = await bccmt.createModel({
-          config, graph: get(config.packed.model), runtime: get(config.packed.runtime),
-          speech: get(config.packed.speech), calibration: JSON.parse(file(config.calibration)),
-        });
+        OPEN_MODEL
+        + """
         result = [];
         for (const {name, rate, channels} of input.cases) {
           const all = new Float32Array(new Uint8Array(fs.readFileSync(`${input.folder}/${name}.raw`)).buffer);
@@ -230,6 +236,43 @@ def test_recordings_embed_as_in_python(run, tmp_path, exported, speech_data, det
     told = {text.split()[0] for speech, _ in found for text in speech["warnings"]}
     assert told >= {"no", "little", "clipped,", "a", "narrow", "its"}, told
     assert "0.00625 s is too short" in short and broken == "holds NaN or infinite samples"
+
+
+def test_attention_is_that_of_the_command(run, tmp_path, exported, speech_data, detector):
+    paths = sorted(speech_data.glob("speechocean762/wav/*/*/*"))[:40:13]
+    read = [soundfile.read(path, dtype="float32")[0] for path in paths]
+    cases = [read[0], np.concatenate([np.zeros(8000, np.float32), *read, *read])]  # the second above 10 s
+    for number, wav in enumerate(cases):
+        soundfile.write(tmp_path / f"{number}.wav", wav, 16000, subtype="FLOAT")
+        wav.astype("<f4").tofile(tmp_path / f"{number}.raw")
+    found = run(
+        OPEN_MODEL
+        + """
+        result = [];
+        for (let number = 0; number < input.cases; number++) {
+          const bytes = new Uint8Array(fs.readFileSync(`${input.folder}/${number}.raw`));
+          const {seconds, ...arrays} = await model.attend(new Float32Array(bytes.buffer), 16000);
+          const plain = Object.entries(arrays).map(([name, {values, shape}]) => [name, {values: [...values], shape}]);
+          result.push({seconds, ...Object.fromEntries(plain)});
+        }""",
+        page=str(exported),
+        folder=str(tmp_path),
+        cases=len(cases),
+    )
+    verification = SpeakerVerification.from_hparams("tiny")
+    for number, one in enumerate(found):
+        expected = attend_to_clip(verification, tmp_path / f"{number}.wav")
+        assert one["seconds"] == pytest.approx(expected.seconds)
+        assert one["features"]["shape"] == list(expected.features.shape)
+        features = np.reshape(one["features"]["values"], one["features"]["shape"])
+        assert np.abs(features - expected.features.numpy()).mean() < 0.01
+        (weights,) = expected.maps[0].numpy()
+        assert one["weights"]["shape"] == list(weights.shape)
+        np.testing.assert_allclose(np.reshape(one["weights"]["values"], weights.shape), weights, atol=2e-3)
+        assert weights.max() > 0.1  # or the comparison would show little
+    config = json.loads((exported / "config.json").read_text())["attention"]
+    assert config["block"] == expected.blocks[0] and config["seconds"] == found[1]["seconds"] == 10
+    np.testing.assert_allclose(config["frequencies"], expected.frequencies)
 
 
 def test_a_served_model_is_opened_by_its_address(run, exported):

@@ -3,11 +3,13 @@
 import json
 import re
 
+import matplotlib
 import numpy as np
 import pytest
 import soundfile
 from scipy.signal import fftconvolve
 
+from speechbrain_bccmt.attention.clip_attention import attend_to_clip
 from speechbrain_bccmt.export.web import GRAPH
 from tests.web.serving import serve
 from tests.web.test_library import cosine
@@ -222,3 +224,41 @@ def test_keyboard_screen_reader_telephone_and_dark_mode(context, site, speakers)
     result(page, "Bela is enrolled")
     assert page.evaluate("document.activeElement.id") == "record"
     assert page.locator("#result").get_attribute("aria-live") == "polite"
+
+
+def test_the_picture_of_the_attention_is_that_of_the_command(context, site, speakers, model):
+    page = open_page(context, site.address)
+    enrol(page, "Ada", speakers[0][:2])
+    summary = page.get_by_text("What the model attends to")
+    summary.focus()
+    page.keyboard.press("Enter")
+    canvas = page.get_by_role("img", name="the attention in it")
+    canvas.wait_for()
+    clip = attend_to_clip(model, speakers[0][1])  # the last recording
+    expected = clip.maps[0][0].mean(0).numpy()
+    assert f"Block {clip.blocks[0]}, the mean of its 4 heads" in page.locator("#attention").inner_text()
+    # In the middle of each weight's place: below the spectrogram, which is 110 high, between margins of 56 and 12.
+    found = canvas.evaluate(
+        """(canvas, [rows, columns]) => {
+          const scale = devicePixelRatio, width = canvas.width / scale - 68, height = 300;
+          const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          return Array.from({length: rows * columns}, (_, index) => {
+            const [row, column] = [Math.floor(index / columns), index % columns];
+            const x = Math.floor(scale * (56 + width * (column + 0.5) / columns));
+            const y = Math.floor(scale * (132 + height * (row + 0.5) / rows));
+            const place = 4 * (y * pixels.width + x);
+            return [...pixels.data.slice(place, place + 3)];
+          });
+        }""",
+        list(expected.shape),
+    )
+    top = np.percentile(expected, 99.5)
+    colours = matplotlib.colormaps["magma"]((expected / top).ravel())[:, :3] * 255
+    assert np.abs(np.array(found) - colours).mean() < 3 < colours.std()
+    # Another recording has another one.
+    before = canvas.evaluate("(canvas) => canvas.toDataURL()")
+    page.locator("#files").set_input_files(speakers[0][2])
+    page.get_by_text("3 recordings").first.wait_for()
+    canvas.wait_for()
+    assert canvas.evaluate("(canvas) => canvas.toDataURL()") != before
+    assert not page.errors

@@ -19,6 +19,38 @@ export interface ModelConfig {
   readonly max_chunk_seconds: number;
   /** Equal where embeddings are comparable; the one of the Python package. */
   readonly fingerprint: string;
+  /** What a picture of the attention needs; null or absent where the model has none. */
+  readonly attention?: AttentionConfig | null;
+}
+
+/** What the attention of a model looks like. */
+export interface AttentionConfig {
+  /** The longest stretch to attend to. */
+  readonly seconds: number;
+  /** Number of the block, from 1. */
+  readonly block: number;
+  /** Centre of each mel band in Hz. */
+  readonly frequencies: readonly number[];
+  /** Names of the tokens, which stand before the frames; empty for a map from frames to frames. */
+  readonly tokens: readonly string[];
+  /** Frames of the features for one of the map, where tokens attend to it. */
+  readonly time_stride: number;
+}
+
+/** An array of numbers with its shape. */
+export interface Numbers {
+  readonly values: Float32Array;
+  readonly shape: readonly number[];
+}
+
+/** Attention of a model in a recording. */
+export interface Attention {
+  /** Length of what was attended to: the speech of the recording, or its first `AttentionConfig.seconds`. */
+  readonly seconds: number;
+  /** (frames, mels), log-mel. */
+  readonly features: Numbers;
+  /** (heads, query frames, key frames), or (heads, tokens, tokens and frames); each row sums to one. */
+  readonly weights: Numbers;
 }
 
 /** What a model is made of. */
@@ -83,6 +115,21 @@ export class SpeakerModel {
     return { embedding, seconds: sum("seconds"), speechSeconds: sum("audibleSeconds"), aboveNoise, warnings: told };
   }
 
+  /** Give the attention of the model in the speech of a recording, or in all of it, as `bccmt attention` plots it. */
+  async attend(samples: Float32Array | readonly Float32Array[], rate: number, vad = this.detector !== null): Promise<Attention> {
+    const { attention, sample_rate: wanted } = this.config;
+    if (!attention) throw new Error("this model has no attention to show");
+    const channels = samples instanceof Float32Array ? [samples] : samples;
+    this.check(channels, rate);
+    const { chunks } = await this.read(channels, rate, vad);
+    const wav = chunks[0]!.wav.subarray(0, Math.round(attention.seconds * wanted));
+    const given = await this.session.run(waveform(wav), ["features", "attention"]);
+    const [features, weights] = [given.features!, given.attention!].map(({ data, dims }): Numbers => {
+      return { values: (data as Float32Array).slice(), shape: dims.slice(1) };
+    }) as [Numbers, Numbers];
+    return { seconds: wav.length / wanted, features, weights };
+  }
+
   /** Verify that two groups of utterances are of one speaker. */
   verify(enrolment: readonly Utterance[], test: readonly Utterance[], threshold?: number): Verification {
     return verify(enrolment, test, this.calibration, threshold);
@@ -125,9 +172,14 @@ export class SpeakerModel {
   }
 
   private async run(wav: Float32Array): Promise<Float32Array> {
-    const { embedding } = await this.session.run({ waveform: new Tensor("float32", wav, [1, wav.length]) });
+    const { embedding } = await this.session.run(waveform(wav), ["embedding"]);
     return (embedding!.data as Float32Array).slice();
   }
+}
+
+/** What the graph takes. */
+function waveform(wav: Float32Array): InferenceSession.FeedsType {
+  return { waveform: new Tensor("float32", wav, [1, wav.length]) };
 }
 
 /** Make a model of its parts. */

@@ -3,6 +3,7 @@
 // Not from the library's face, which brings the runtime: that runs in the engine alone.
 import { readCalibration, type QualityFusion } from "../library/calibration.js";
 import { identify, verify, type Speaker, type Utterance } from "../library/scoring.js";
+import { drawAttention } from "./attention.js";
 import { Engine, EngineError } from "./engine-client.js";
 import { MicrophoneError, openMicrophone, type Recording } from "./microphone.js";
 import { checkName } from "./names.js";
@@ -36,6 +37,8 @@ let config: PageConfig;
 let calibration: QualityFusion | null = null;
 let people: People;
 let recording: Recording | null = null;
+/** Samples of the last recording. */
+let heard: Float32Array | null = null;
 
 /** Load everything, and say so; on failure, say why, and offer to try again. */
 async function start(): Promise<void> {
@@ -209,20 +212,20 @@ async function record(): Promise<void> {
   }
   show();
   get("listening").hidden = false;
-  get("clip").hidden = true;
+  get("clip").hidden = get("attention").hidden = true;
   get("live").textContent = "";
   // A speaker's earlier recordings count towards enough.
   const before = asked === "enrol" ? speechOf(people.find(checkName(nameField.value))) : 0;
   const progress = get<HTMLProgressElement>("speech");
   progress.max = ENOUGH_SPEECH[asked];
-  const heard = (level: number, speech: number) => {
+  const meter = (level: number, speech: number) => {
     get<HTMLMeterElement>("level").value = level;
     progress.value = speech;
     get("seconds").textContent = `${speech.toFixed(1)} s`;
   };
-  heard(get<HTMLMeterElement>("level").min, before);
+  meter(get<HTMLMeterElement>("level").min, before);
   engine.onHeard = ({ seconds, speechSeconds, level }) => {
-    heard(level, before + speechSeconds);
+    meter(level, before + speechSeconds);
     if (seconds > LONGEST) void stop();
   };
   engine.onSoFar = (utterance) => (get("live").textContent = describeSoFar(utterance, guess(asked, utterance)));
@@ -283,6 +286,25 @@ function play({ samples }: Clip): void {
   URL.revokeObjectURL(clip.src);
   clip.src = URL.createObjectURL(toWav(samples, config.sample_rate));
   clip.hidden = false;
+  heard = samples;
+  get("attention").hidden = !config.attention;
+  get("picture").replaceChildren();
+  if (get<HTMLDetailsElement>("attention").open) void picture();
+}
+
+/** Draw what the model attends to in the last recording, once. */
+async function picture(): Promise<void> {
+  const place = get("picture");
+  const samples = heard;
+  if (!samples || !config.attention || place.childElementCount) return;
+  place.replaceChildren(element("p", "Drawing …", "hint"));
+  try {
+    const attention = await engine.attend(samples);
+    // Another recording may have come in the meantime.
+    if (samples === heard) place.replaceChildren(...drawAttention(attention, config.attention, place.clientWidth));
+  } catch (error) {
+    place.replaceChildren(element("p", sentence(error)));
+  }
 }
 
 // Wiring
@@ -295,6 +317,7 @@ get("task").addEventListener("change", (event) => {
   }
 });
 get("task").addEventListener("submit", (event) => event.preventDefault());
+get("attention").addEventListener("toggle", () => void picture());
 recordButton.addEventListener("click", () => void (recording ? stop() : record()));
 onFiles("files", takeFiles);
 

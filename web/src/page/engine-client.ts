@@ -1,6 +1,6 @@
 /** The page's side of the engine. */
 
-import type { Utterance } from "../library/index.js";
+import type { Attention, Utterance } from "../library/index.js";
 import type { Answer, Clip, Heard, Order, PageConfig } from "./protocol.js";
 
 /** An error that the engine reports; `kind` is "load", "damage", "no speech" or empty. */
@@ -35,6 +35,11 @@ export class Engine {
   /** Embed a decoded file. */
   analyse(channels: readonly Float32Array[], rate: number): Promise<Clip> {
     return this.send({ order: "analyse", channels, rate });
+  }
+
+  /** Give the attention of the model in samples at its rate. */
+  attend(samples: Float32Array): Promise<Attention> {
+    return this.send({ order: "attend", samples });
   }
 
   /** Begin to listen to a stream; `live`: give the utterance so far again and again. */

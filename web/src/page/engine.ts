@@ -27,6 +27,8 @@ async function carryOut(order: Order): Promise<unknown> {
       return load(order);
     case "analyse":
       return analyse(order.channels, order.rate);
+    case "attend":
+      return model.attend(order.samples, model.config.sample_rate);
     case "listen":
       listener = new Listener(model, order.rate, order.live);
       return null;

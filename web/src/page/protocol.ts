@@ -28,6 +28,7 @@ export interface Heard {
 export type Order =
   | { readonly order: "load"; readonly base: string; readonly config: PageConfig; readonly calibration: unknown }
   | { readonly order: "analyse"; readonly channels: readonly Float32Array[]; readonly rate: number }
+  | { readonly order: "attend"; readonly samples: Float32Array }
   | { readonly order: "listen"; readonly rate: number; readonly live: boolean }
   | { readonly order: "hear"; readonly block: Float32Array }
   | { readonly order: "finish" };

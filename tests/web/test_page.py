@@ -62,6 +62,15 @@ def test_files_are_enrolled_verified_identified_and_deleted_as_in_python(
         assert "5 % before listening" in text
         assert bool(expected.decision) is (heading == "Same speaker")
 
+    # A threshold of one's own stands in for the model's.
+    page.get_by_label("Threshold").fill("2")
+    page.locator("#files").set_input_files(bela[3])
+    assert "from -1 to 1" in result(page, "Not yet")
+    page.get_by_label("Threshold").fill("-0.9")
+    page.locator("#files").set_input_files(bela[3])
+    assert "threshold -0.900" in result(page, "Same speaker")
+    page.get_by_label("Threshold").fill("")
+
     choose(page, "Identify")
     page.locator("#files").set_input_files([ada[4], bela[4]])
     text = result(page, "Bela")

@@ -29,6 +29,7 @@ const LONGEST = 60;
 
 const nameField = get<HTMLInputElement>("name");
 const whoField = get<HTMLSelectElement>("who");
+const thresholdField = get<HTMLInputElement>("threshold");
 const recordButton = get<HTMLButtonElement>("record");
 const status = get("status");
 
@@ -112,7 +113,7 @@ function task(): Task {
 
 function showTask(): void {
   get("explanation").textContent = EXPLANATIONS[task()];
-  document.querySelectorAll<HTMLElement>("[data-task]").forEach((field) => (field.hidden = field.dataset.task !== task()));
+  document.querySelectorAll<HTMLElement>("[data-task]").forEach((field) => (field.hidden = !field.dataset.task!.split(" ").includes(task())));
 }
 
 /** What is said when the task fails. */
@@ -131,7 +132,16 @@ function obstacle(): string | null {
       return (error as Error).message;
     }
   }
+  if (!thresholdField.validity.valid) {
+    thresholdField.focus();
+    return "The threshold is a score, from -1 to 1. Leave it empty for the model's own.";
+  }
   return people.speakers.length ? null : "Nobody is enrolled yet. Enrol a speaker first.";
+}
+
+/** The person's own threshold, if they gave one. */
+function threshold(): number | undefined {
+  return thresholdField.value === "" ? undefined : thresholdField.valueAsNumber;
 }
 
 async function use(clips: readonly { clip: Clip; title: string }[]): Promise<void> {
@@ -140,11 +150,11 @@ async function use(clips: readonly { clip: Clip; title: string }[]): Promise<voi
   play(last.clip);
   if (task() === "enrol") return enrol(clips);
   if (task() === "identify") {
-    const found = clips.map(({ clip, title }) => identified(identify(people.speakers, clip.utterance, calibration), clip, title));
-    return show(...found);
+    const find = ({ utterance }: Clip) => identify(people.speakers, utterance, calibration, threshold());
+    return show(...clips.map(({ clip, title }) => identified(find(clip), clip, title)));
   }
   const { name, utterances } = chosen();
-  const outcome = verify(utterances, clips.map(({ clip }) => clip.utterance), calibration);
+  const outcome = verify(utterances, clips.map(({ clip }) => clip.utterance), calibration, threshold());
   show(verified(name, outcome, together(clips.map(({ clip }) => clip)), calibration?.calibration.pTarget));
 }
 
@@ -239,11 +249,11 @@ async function record(): Promise<void> {
 /** What the recording so far says. */
 function guess(asked: Task, utterance: Utterance): string {
   if (asked === "identify") {
-    const { speaker, candidates } = identify(people.speakers, utterance, calibration);
+    const { speaker, candidates } = identify(people.speakers, utterance, calibration, threshold());
     return `${speaker ?? "unknown"}, nearest is ${candidates[0]!.name} with ${candidates[0]!.score.toFixed(3)}`;
   }
   const { name, utterances } = chosen();
-  return describeVerification(name, verify(utterances, [utterance], calibration), calibration?.calibration.pTarget);
+  return describeVerification(name, verify(utterances, [utterance], calibration, threshold()), calibration?.calibration.pTarget);
 }
 
 async function stop(): Promise<void> {
@@ -317,6 +327,10 @@ get("task").addEventListener("change", (event) => {
   }
 });
 get("task").addEventListener("submit", (event) => event.preventDefault());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  get("picture").replaceChildren();
+  if (get<HTMLDetailsElement>("attention").open) void picture();
+});
 get("attention").addEventListener("toggle", () => void picture());
 recordButton.addEventListener("click", () => void (recording ? stop() : record()));
 onFiles("files", takeFiles);

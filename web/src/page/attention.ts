@@ -14,6 +14,8 @@ const TOP_PERCENT = 99.5;
 /** The faintest of a spectrogram is the darkest colour. */
 const FAINT_PERCENT = 5;
 const WIDEST = 640;
+/** Height of a line of text. */
+const LINE = 14;
 const [LEFT, RIGHT, TOP, GAP, BOTTOM] = [56, 12, 8, 14, 40];
 const [SPECTROGRAM, MAP, STRIP] = [110, 300, 44];
 
@@ -149,12 +151,16 @@ class Plot {
 
   /** Label the bands of a spectrogram; the middle of band k lies at k + 0.5. */
   frequencies(centres: readonly number[], top: number, height: number): void {
+    let last = Infinity;
     for (const hz of TICKS_HZ) {
       const above = centres.findIndex((centre) => centre >= hz);
       if (above < 0 || hz < centres[0]!) continue;
       const [low, high] = [centres[Math.max(0, above - 1)]!, centres[above]!];
       const band = above - (high > low ? (high - hz) / (high - low) : 0) + 0.5;
-      this.label(hz < 1000 ? `${hz}` : `${hz / 1000}k`, top + height * (1 - band / centres.length));
+      const y = top + height * (1 - band / centres.length);
+      if (last - y < LINE) continue;
+      this.label(hz < 1000 ? `${hz}` : `${hz / 1000}k`, y);
+      last = y;
     }
     this.title("Hz", top + height / 2);
   }

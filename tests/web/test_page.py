@@ -159,6 +159,14 @@ def test_two_tabs_write_at_once_and_see_each_other(context, site, speakers, expo
     for page in (first, second):
         page.locator("#speakers li").nth(1).wait_for()
         assert {name: len(side) for name, side in exported_prints(page).items()} == {"Ada": 2, "Bela": 2}
+    # Under one name as well.
+    for page, files in ((first, speakers[0]), (second, speakers[1])):
+        page.get_by_label("Name of the speaker").fill("Carl")
+        page.locator("#files").set_input_files(files[2:4])
+    first.get_by_text("4 recordings").first.wait_for()
+    assert len(exported_prints(second)["Carl"]) == 4
+    delete(first, "Carl")
+    second.get_by_text("Carl").first.wait_for(state="detached")
     kept = download(first, first.get_by_role("button", name="Export").click)
     first.get_by_role("button", name="Delete all").click()
     first.get_by_role("dialog").get_by_role("button", name="Keep").click()

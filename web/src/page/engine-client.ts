@@ -18,6 +18,7 @@ export class Engine {
   private readonly worker = new Worker("engine.js", { type: "module" });
   private readonly waiting = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>();
   private count = 0;
+  private failed: Error | null = null;
 
   onProgress: (share: number) => void = () => undefined;
   onHeard: (heard: Heard) => void = () => undefined;
@@ -62,6 +63,7 @@ export class Engine {
 
   private send<Result>(order: Order): Promise<Result> {
     const number = this.count++;
+    if (this.failed) return Promise.reject(this.failed);
     return new Promise<Result>((resolve, reject) => {
       this.waiting.set(number, { resolve, reject });
       this.worker.postMessage({ ...order, number });
@@ -79,6 +81,7 @@ export class Engine {
   }
 
   private fail(error: Error): void {
+    this.failed = error;
     for (const { reject } of this.waiting.values()) reject(error);
     this.waiting.clear();
   }

@@ -39,7 +39,12 @@ export class Prints {
    * @param onChange called when another tab has written.
    */
   static async open(model: string, size: number, onChange: () => void): Promise<Prints> {
-    const request = indexedDB.open(DATABASE, VERSION);
+    let request: IDBOpenDBRequest;
+    try {
+      request = indexedDB.open(DATABASE, VERSION);
+    } catch (error) {
+      throw explain(error as DOMException);
+    }
     request.onupgradeneeded = () => {
       const store = request.result.createObjectStore(STORE, { keyPath: "id", autoIncrement: true });
       store.createIndex("speaker", ["model", "name"]);

@@ -182,7 +182,9 @@ def test_without_room_or_right_to_store_the_page_says_so(newcomer, site, speaker
     page.locator("#files").set_input_files(speakers[0][0])
     assert "no room left" in result(page, "Not enrolled")
     assert exported_prints(page) == {}
-    page.add_init_script("Object.defineProperty(window, 'indexedDB', {get() { throw new DOMException('it is forbidden'); }})")
+    page.add_init_script(
+        "Object.defineProperty(window, 'indexedDB', {get() { throw new DOMException('it is forbidden'); }})"
+    )
     page.reload()
     page.get_by_text("The voiceprints cannot be reached (it is forbidden)").wait_for()
     page.get_by_role("button", name="Try again").wait_for()

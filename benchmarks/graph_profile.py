@@ -30,9 +30,10 @@ from latency import front_end_macs
 from latency_report import FRAMES_PER_SECOND
 from recipe_runs import ROOT, describe_machine
 
-from speechbrain_bccmt.export.onnx import export_onnx, load_session
+from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.profiling import count_macs
+from speechbrain_bccmt.sessions import load_session
 
 ROUNDS, PASSES, PRODUCTS = 60, 10, 3
 # By the names that tracing gives to nodes; what matches none is the cutting of long recordings.

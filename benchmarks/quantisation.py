@@ -25,11 +25,12 @@ from recipe_runs import ROOT, describe_machine, speech_corpus
 from tqdm import tqdm
 
 from speechbrain_bccmt.corpora.layout import find_utterances
-from speechbrain_bccmt.export.onnx import export_onnx, load_session
+from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.export.quantise import quantise_dynamic, quantise_static
 from speechbrain_bccmt.export.weights import shrink_weights
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.scoring import cosine_scores, equal_error_rate, min_dcf
+from speechbrain_bccmt.sessions import load_session
 from speechbrain_bccmt.trials.trial_list import speaker_of
 
 CALIBRATION = "speechocean762"

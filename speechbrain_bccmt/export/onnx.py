@@ -22,7 +22,9 @@ from speechbrain_bccmt.export.sherpa import sherpa_metadata
 from speechbrain_bccmt.features import frame_count
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.architecture import NEEDED
+from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.model_folder import SpeakerModel
+from speechbrain_bccmt.inference.verifier import MIN_SECONDS
 
 OPSET = 17
 
@@ -246,7 +248,9 @@ def describe(model: SpeakerModel, graph: str) -> dict:
     return {
         "producer": "speechbrain_bccmt",
         "graph": graph,
+        "fingerprint": fingerprint(model.modules),
         "sample_rate": model.sample_rate,
+        "min_seconds": model.architecture.get("min_seconds", MIN_SECONDS),
         "output_dim": model.embedding_size,
         "modules": json.dumps({name: model.architecture.get(name) for name in NEEDED}),
     }
@@ -261,43 +265,3 @@ def import_onnx():
             "ONNX export needs the package onnx: pip install 'speechbrain_bccmt[onnx]'"
         ) from error
     return onnx
-
-
-def load_session(path: str | Path, threads: int = 0):
-    """Open an ONNX file with onnxruntime on the CPU.
-
-    Parameters
-    ----------
-    path : str or Path
-        The file.
-    threads : int
-        Threads of one operation; 0 leaves the choice to onnxruntime.
-
-    Returns
-    -------
-    onnxruntime.InferenceSession
-        The session.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If onnxruntime cannot read it.
-    ImportError
-        If onnxruntime is not installed.
-    """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        raise ImportError(
-            "running ONNX files needs the package onnxruntime: pip install 'speechbrain_bccmt[onnx]'"
-        ) from error
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"no ONNX file at {path}")
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    try:
-        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # onnxruntime has no common class for what its C++ side raises
-        raise ValueError(f"{path} is not a usable ONNX file: {str(error).splitlines()[0]}") from error

@@ -20,10 +20,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_bccmt.export.onnx import load_session
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.embedding import read_utterance
 from speechbrain_bccmt.inference.model_folder import SpeakerModel
+from speechbrain_bccmt.sessions import load_session
 
 METHODS = ("dynamic", "static")
 # Where the weights and the work are. All else stays in floats.

@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import json
 import tempfile
 from pathlib import Path
 
 from speechbrain_bccmt.attention.clip_attention import PLOTTED_SECONDS
 from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS
+from speechbrain_bccmt.audio.silero import model_file
 from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.export.weights import shrink_weights
 from speechbrain_bccmt.features import band_frequencies
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.fingerprint import fingerprint
-from speechbrain_bccmt.inference.model_folder import CALIBRATION_FILE, SpeakerModel
-from speechbrain_bccmt.inference.verification import MIN_SECONDS
+from speechbrain_bccmt.inference.model_files import CALIBRATION_FILE
+from speechbrain_bccmt.inference.model_folder import SpeakerModel
+from speechbrain_bccmt.inference.verifier import MIN_SECONDS
 
 PAGE = Path(__file__).parents[1] / "page"
 LISTING, CONFIG, SERVICE_WORKER = "page.json", "config.json", "service-worker.js"
 GRAPH, SPEECH = "model.onnx.gzip", "speech.onnx.gzip"
-# Of the package silero-vad: the network that `audio.speech` hears by.
-SPEECH_NETWORK = "data/silero_vad_16k_sequence.onnx"
 
 
 def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE) -> list[Path]:
@@ -117,10 +116,8 @@ def _attention(model: SpeakerModel) -> dict | None:
 
 def _speech_network() -> bytes:
     """Return silero's network, its weights in 16 bits: of 360 recordings of six corpora all had the same speech."""
-    package = importlib.util.find_spec("silero_vad")  # not imported, as that takes a second
-    network = Path(package.submodule_search_locations[0]) / SPEECH_NETWORK
     with tempfile.TemporaryDirectory() as folder:
-        return shrink_weights(network, Path(folder) / "small.onnx", "float16").read_bytes()
+        return shrink_weights(model_file(), Path(folder) / "small.onnx", "float16").read_bytes()
 
 
 def _pack(name: str, content: bytes) -> tuple[dict, bytes]:

@@ -35,6 +35,7 @@ from speechbrain_bccmt.training.distillation_brain import DistillationBrain
 from speechbrain_bccmt.training.speaker_brain import SpeakerBrain
 from speechbrain_bccmt.training.targets import StoredTargets
 from speechbrain_bccmt.training.teachers import LearningTeacher, load_teacher
+from speechbrain_bccmt.training.voice_phrase_brain import PhraseClasses, VoicePhraseBrain
 from speechbrain_bccmt.trials.read import Trials, read_trials
 
 
@@ -106,13 +107,16 @@ def build_dev_set(hparams: dict) -> tuple[list[dict], Trials] | None:
 
 def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> SpeakerBrain:
     """Return the brain: with a teacher if the YAML names one, or has one learn alongside (`teacher_source` null)."""
-    new_classifier = partial(hparams["classifier"], out_neurons=training_set.n_classes)
+    classes = None if hparams.get("encoder_lr") is None else PhraseClasses(training_set)
+    n_classes = training_set.n_classes if classes is None else classes.count(hparams["phrase_class"])
+    new_classifier = partial(hparams["classifier"], out_neurons=n_classes)
     classifier = new_classifier()
     if "phonetic_source" in hparams:
         # It is part of the embedder: checkpoints and exports hold it.
         load_parameters({"phonetic_model": hparams["phonetic_model"]}, hparams["phonetic_source"])
     if hparams.get("init_from"):
-        parts = {"embedding_model": hparams["embedding_model"]}
+        model = hparams["embedding_model"]
+        parts = {"embedding_model": getattr(model, "encoder", model)}
         speakers = {row["spk_id"] for row in training_set.data.values()} - {""}
         if _labels_to_keep(hparams, speakers) is not None:
             parts["classifier"] = classifier
@@ -126,6 +130,8 @@ def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> S
         "run_opts": run_opts,
         "checkpointer": hparams["checkpointer"],
     }
+    if classes is not None:
+        return VoicePhraseBrain(classes, **options)
     targets = None
     if "target_files" in hparams:
         files = hparams["target_files"]

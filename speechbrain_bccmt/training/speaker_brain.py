@@ -234,7 +234,7 @@ class SpeakerBrain(sb.core.Brain):
             self.hparams.lr_final,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr * group.get("lr_factor", 1.0)
         self.margin = linear_margin(
             step / per_epoch,
             self.hparams.margin_start_epoch,

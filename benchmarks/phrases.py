@@ -22,7 +22,6 @@ from pathlib import Path
 
 from recipe_runs import ROOT, describe_machine, speech_corpus, train, verify
 
-PARTS = ("both", "voice", "phrase")
 # Of each system: its YAML, its options, and how its embedding can be read.
 SYSTEMS = {
     "mean": ("token", {"readout": "mean"}, ("class",)),
@@ -36,13 +35,6 @@ SYSTEMS = {
         {"erasing_masks": 0},  # as augmented as the others, so that what differs is the teacher
         ("mean", "class", "distillation", "concatenation"),
     ),
-    # From the shipped model, which stays as it is, or is trained on at a lower rate; or from scratch.
-    "voice_phrase": ("voice_phrase", {}, PARTS),
-    "voice_pair": ("voice_phrase", {"phrase_class": "speaker-phrase"}, PARTS),
-    "tuned_phrase": ("voice_phrase", {"encoder_lr": 0.1}, PARTS),
-    "tuned_kept": ("voice_phrase", {"encoder_lr": 0.1, "keep_weight": 10}, PARTS),
-    "tuned_pair": ("voice_phrase", {"encoder_lr": 0.1, "phrase_class": "speaker-phrase"}, PARTS),
-    "scratch_phrase": ("voice_phrase", {"encoder_lr": 1, "layer_decay": 1, "init_from": "null"}, PARTS),
 }
 # What stands after the attention of each block.
 MEMORY = {
@@ -51,10 +43,7 @@ MEMORY = {
     "feed_forward": {"memory_keys": 0, "feed_forward": 152},
 }
 RUNS = [
-    f"{system}-{memory}"
-    for memory in ("memory", "none")
-    for system, (hparams, _, _) in SYSTEMS.items()
-    if "positions" not in system and (hparams, memory) != ("voice_phrase", "memory")
+    f"{system}-{memory}" for memory in ("memory", "none") for system in SYSTEMS if "positions" not in system
 ]
 RUNS += ["mean-feed_forward", "class-feed_forward", "mean_positions-memory", "class_positions-memory"]
 # The types of non-target trials that are compared, and what they are called.
@@ -100,20 +89,19 @@ def run(system: str, memory: str, seed: int, arguments: argparse.Namespace) -> d
     seconds = train(hparams, training, folder, "PhraseCorpus")
     row = {"system": system, "memory": memory, "seed": seed, "train_seconds": seconds, "embeddings": {}}
     for embedding in embeddings:
-        key = "part" if hparams == "voice_phrase" else "embedding"
-        source = folder if len(embeddings) == 1 else with_reading(folder, key, embedding)
+        source = folder if len(embeddings) == 1 else with_embedding(folder, embedding)
         results = verify(source, corpus, "verification_phrases", "PhraseCorpus", f"verification_{embedding}")
         row["parameters"] = results["n_parameters"]
         row["embeddings"][embedding] = results["types"]["cosine"]
     return row
 
 
-def with_reading(folder: Path, key: str, reading: str) -> Path:
-    """Return a folder with the same model whose embedding is read in another way."""
-    other = folder / f"read_{reading}"
+def with_embedding(folder: Path, embedding: str) -> Path:
+    """Return a folder with the same model that reads its two tokens in another way."""
+    other = folder / f"read_{embedding}"
     other.mkdir(exist_ok=True)
     text = (folder / "hyperparams.yaml").read_text(encoding="utf-8")
-    (other / "hyperparams.yaml").write_text(re.sub(rf"(?m)^( +{key}: ).*", rf"\g<1>{reading}", text))
+    (other / "hyperparams.yaml").write_text(re.sub(r"(?m)^( +embedding: ).*", rf"\g<1>{embedding}", text))
     if not (other / "save").exists():
         (other / "save").symlink_to(folder / "save")
     return other
@@ -151,7 +139,7 @@ def print_claims(rows: list[dict]) -> None:
     """Print each claim's difference in EER, in points, seed by seed: negative is in its favour."""
     eers = {
         (row["system"], row["memory"], row["seed"]): {
-            kind: 100 * row["embeddings"][SYSTEMS[row["system"]][2][0]][kind]["eer"] for kind in TYPES
+            kind: 100 * row["embeddings"][SYSTEMS[row["system"]][3][0]][kind]["eer"] for kind in TYPES
         }
         for row in rows
     }

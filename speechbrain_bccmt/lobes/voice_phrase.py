@@ -14,14 +14,12 @@ from torch import Tensor
 from speechbrain_bccmt.lobes.bccmt import BCCMT, bccmt_tiny
 from speechbrain_bccmt.lobes.token_embedder import TokenEmbedder
 
-PARTS = ("both", "voice", "phrase")
-
 
 class VoicePhraseEmbedder(TokenEmbedder):
     """BC-CMT whose embedding says who speaks, with a class token on its last feature map that says what is said.
 
     Each part has a length of its own, so that the cosine of two embeddings is the mean of the voices' and the phrases'
-    cosine, the latter weighted by `phrase_weight`: one embedding scores both, and `split` takes it apart.
+    cosine, the latter weighted by `phrase_weight`: one embedding scores both, and can be taken apart.
 
     Parameters
     ----------
@@ -31,15 +29,13 @@ class VoicePhraseEmbedder(TokenEmbedder):
         Size of the phrase's part. The voice's is the encoder's own.
     phrase_weight : float
         What the phrase's cosine counts beside the voice's.
-    part : str
-        What is the embedding: "both", or "voice" or "phrase" alone.
     positions, channels, blocks, memory_keys, **options
         See `TokenEmbedder`. What is said is an order of sounds, so that positions are on.
 
     Raises
     ------
     ValueError
-        As `TokenEmbedder`, or if `phrase_weight` is not above zero or `part` is unknown.
+        As `TokenEmbedder`, or if `phrase_weight` is not above zero.
 
     Examples
     --------
@@ -47,9 +43,7 @@ class VoicePhraseEmbedder(TokenEmbedder):
     >>> x = torch.rand(2, 100, 80)
     >>> model(x).shape
     torch.Size([2, 1, 256])
-    >>> voice, phrase = model.split(model(x))
-    >>> voice.shape, phrase.shape
-    (torch.Size([2, 1, 192]), torch.Size([2, 1, 64]))
+    >>> voice = model(x)[..., : model.voice_size]
     >>> torch.allclose(F.normalize(voice, dim=-1), F.normalize(model.encoder(x), dim=-1), atol=1e-6)
     True
     """
@@ -61,7 +55,6 @@ class VoicePhraseEmbedder(TokenEmbedder):
         front_end: BCCMT | dict | None = None,
         embedding_size: int = 64,
         phrase_weight: float = 0.75,
-        part: str = "both",
         positions: str = "sinusoidal",
         channels: int = 80,
         blocks: int = 1,
@@ -70,8 +63,6 @@ class VoicePhraseEmbedder(TokenEmbedder):
     ):
         if not phrase_weight > 0:
             raise ValueError(f"phrase_weight={phrase_weight} must be above 0")
-        if part not in PARTS:
-            raise ValueError(f"part={part!r} is unknown: choose one of {', '.join(PARTS)}")
         super().__init__(
             front_end=bccmt_tiny() if front_end is None else front_end,
             embedding_size=embedding_size,
@@ -81,8 +72,7 @@ class VoicePhraseEmbedder(TokenEmbedder):
             memory_keys=memory_keys,
             **options,
         )
-        self.config |= {"phrase_weight": phrase_weight, "part": part}
-        self.phrase_weight, self.part = phrase_weight, part
+        self.config["phrase_weight"] = self.phrase_weight = phrase_weight
 
     @property
     def encoder(self) -> BCCMT:
@@ -92,8 +82,7 @@ class VoicePhraseEmbedder(TokenEmbedder):
     @property
     def embedding_size(self) -> int:
         """Size of what `forward` gives."""
-        sizes = {"voice": self.encoder.embedding_size, "phrase": self.token_size}
-        return sizes.get(self.part) or sum(sizes.values())
+        return self.encoder.embedding_size + self.token_size
 
     def freeze_encoder(self) -> None:
         """Leave the encoder as it is from now on: not trained, in evaluation mode."""
@@ -122,9 +111,10 @@ class VoicePhraseEmbedder(TokenEmbedder):
         """
         return self._encode(x, lengths, None, with_map=False)[:2]
 
-    def split(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
-        """Take embeddings (..., size of both) apart into those of the voice and of the phrase."""
-        return embeddings.split([self.encoder.embedding_size, self.token_size], dim=-1)
+    @property
+    def voice_size(self) -> int:
+        """How many of the embedding's first values are the voice's; the rest is the phrase's."""
+        return self.encoder.embedding_size
 
     def _take(self, encoder: BCCMT) -> BCCMT:
         return encoder
@@ -136,8 +126,6 @@ class VoicePhraseEmbedder(TokenEmbedder):
         return voice, phrase, maps
 
     def _choose(self, voice: Tensor, phrase: Tensor) -> Tensor:
-        if self.part != "both":
-            return voice if self.part == "voice" else phrase
         weights = 1.0, self.phrase_weight
         parts = [
             F.normalize(part, dim=-1) * math.sqrt(weight / sum(weights))

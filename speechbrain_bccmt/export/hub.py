@@ -22,6 +22,7 @@ from speechbrain_bccmt.inference.model_folder import (
     CALIBRATION_FILE,
     CONFIG_FILE,
     HPARAMS_FILE,
+    PHRASE_FILE,
     SpeakerModel,
     load_speaker_model,
 )
@@ -49,6 +50,7 @@ WRITTEN = (
     "mean_var_norm.ckpt",
     "label_encoder.*",
     CALIBRATION_FILE,
+    PHRASE_FILE,
     "config.json",
     "README.md",
     "example[0-9]*.*",
@@ -131,7 +133,9 @@ def export_hub(
     _check_examples(examples)
     model = load_speaker_model(training_folder)
     calibration = calibration or model.calibration
-    labels = read_labels(training_folder, needed=False)
+    # Where voice and phrase are two parts, the classes of the training are pairs, which no classifier knows.
+    pairs = hasattr(model.embedding_model, "voice_size")
+    labels = None if pairs else read_labels(training_folder, needed=False)
     states = {"embedding_model": _load_state(training_folder, "embedding_model")}
     if labels is not None:
         classifier = _load_state(training_folder, "classifier")
@@ -156,6 +160,8 @@ def export_hub(
             labels.save(folder / f"label_encoder{ending}")
         if calibration is not None:
             calibration.save(folder / CALIBRATION_FILE)
+        if model.phrase_fusion is not None:
+            model.phrase_fusion.save(folder / PHRASE_FILE)
         clips = []
         for number, example in enumerate(examples, 1):
             clips.append(f"example{number}{Path(example).suffix.lower()}")

@@ -15,6 +15,7 @@ from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
 
 # Ten frames. Too short to verify anyone, but less holds no syllable.
@@ -36,6 +37,10 @@ class Verifier:
         Embed the speech of files alone; False: whole files, as trial lists want it.
     min_seconds : float
         The shortest recording that is embedded.
+    voice_size : int or None
+        How many of an embedding's first values say who speaks, where the rest says what is said.
+    phrase_fusion : PhraseFusion or None
+        Decides about speaker and phrase; see `inference.phrases`.
 
     Examples
     --------
@@ -56,6 +61,8 @@ class Verifier:
     source: str = ""
     vad: bool = True
     min_seconds: float = MIN_SECONDS
+    voice_size: int | None = None
+    phrase_fusion: PhraseFusion | None = None
 
     def embed_waveform(self, wav: np.ndarray) -> np.ndarray:
         """Embed a waveform (samples,), float32, at the model's sample rate, all at once: (D,), float32."""

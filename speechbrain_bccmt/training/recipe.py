@@ -195,9 +195,10 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
     loader_options = hparams["dataloader_options"]
     if (sampler := build_sampler(hparams, training_set)) is not None:
         loader_options = {**loader_options, "shuffle": False, "sampler": sampler}
-    brain.fit(
-        hparams["epoch_counter"], training_set, build_dev_set(hparams), train_loader_kwargs=loader_options
-    )
+    dev_set = build_dev_set(hparams)
+    brain.fit(hparams["epoch_counter"], training_set, dev_set, train_loader_kwargs=loader_options)
+    if isinstance(brain, VoicePhraseBrain) and dev_set is not None:
+        brain.calibrate(hparams["output_folder"])
     run_on_main(
         plot_training_curves, [hparams["train_log"], Path(hparams["output_folder"]) / "training_curves.png"]
     )

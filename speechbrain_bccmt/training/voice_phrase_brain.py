@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from copy import deepcopy
 from operator import methodcaller
+from pathlib import Path
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
+from speechbrain_bccmt.inference.model_folder import CALIBRATION_FILE, PHRASE_FILE
+from speechbrain_bccmt.scoring import Calibration, cosine_scores
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.training.crops import TrainingCrops
 from speechbrain_bccmt.training.distributed import apply
 from speechbrain_bccmt.training.speaker_brain import SpeakerBrain
@@ -107,6 +112,26 @@ class VoicePhraseBrain(SpeakerBrain):
             return self.hparams.encoder_lr * self.hparams.layer_decay ** (stages - level)
 
         return factor
+
+    def calibrate(self, folder: str | Path) -> None:
+        """Fit the decisions of the checkpoint with the lowest dev EER on the dev trials, and write them to a folder.
+
+        Writes `phrase_calibration.json`, of voice and phrase, and `calibration.json`, of the cosine of whole
+        embeddings.
+        """
+        self.on_evaluate_start(min_key="eer")
+        embeddings, trials = self.embed_dev(), self.dev_set[1]
+        sides = trials.enrol, trials.test, trials.models
+        size = self.hparams.embedding_model.voice_size
+        whole, voice, phrase = (
+            np.asarray(cosine_scores(part, *sides)) for part in (embeddings, *np.split(embeddings, [size], axis=1))
+        )
+        speaker = trials.is_type("target-correct") | trials.is_type("target-wrong")
+        said = trials.is_type("target-correct") | trials.is_type("impostor-correct")
+        PhraseFusion.fit(voice, phrase, speaker, said, fitted_on="dev_trials.txt").save(Path(folder) / PHRASE_FILE)
+        Calibration.fit(whole[trials.target], whole[~trials.target], fitted_on="dev_trials.txt").save(
+            Path(folder) / CALIBRATION_FILE
+        )
 
     def compute_forward(self, batch, stage):
         """Embed voice and phrase, and classify them."""

@@ -1,0 +1,126 @@
+"""Text-dependent verification: the same speaker saying the same phrase, and which of the two was wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechbrain_bccmt.inference.results import EmbeddedUtterance
+from speechbrain_bccmt.inference.verifier import Verifier
+from speechbrain_bccmt.scoring.cosine import unit_length
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
+
+
+@dataclass(frozen=True)
+class PhraseVerification:
+    """Outcome of a text-dependent verification.
+
+    Attributes
+    ----------
+    decision : bool
+        Same speaker and same phrase, by both scores together.
+    voice_score, phrase_score : float
+        Cosines of the two sides.
+    same_voice, same_phrase : bool
+        What each score says alone.
+    probability : float
+        That speaker and phrase are the same, at the calibration's prior.
+    utterances : tuple of EmbeddedUtterance
+        Of both sides.
+    """
+
+    decision: bool
+    voice_score: float
+    phrase_score: float
+    same_voice: bool
+    same_phrase: bool
+    probability: float
+    utterances: tuple[EmbeddedUtterance, ...]
+
+    @property
+    def reason(self) -> str:
+        """What was right and what was wrong, such as "right voice, wrong phrase"."""
+        return f"{_right(self.same_voice)} voice, {_right(self.same_phrase)} phrase"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was found about the recordings."""
+        return tuple(dict.fromkeys(text for utterance in self.utterances for text in utterance.warnings))
+
+
+def check_phrases(verifier: Verifier) -> tuple[int, PhraseFusion]:
+    """Return how many values of an embedding are the voice's, and the fusion.
+
+    Raises
+    ------
+    ValueError
+        If the model knows no phrases, or was not calibrated for them.
+    """
+    model = verifier.source or "the model"
+    if verifier.voice_size is None:
+        raise ValueError(
+            f"{model} knows voices, not phrases: train one that does with recipes/PhraseCorpus and "
+            "hparams/voice_phrase.yaml"
+        )
+    if verifier.phrase_fusion is None:
+        raise ValueError(
+            f"{model} has no phrase_calibration.json, which its training writes where there are dev_speakers"
+        )
+    return verifier.voice_size, verifier.phrase_fusion
+
+
+def verify_phrase(
+    verifier: Verifier, enrolment: Sequence[EmbeddedUtterance], test: Sequence[EmbeddedUtterance]
+) -> PhraseVerification:
+    """Verify that embedded utterances are of one speaker saying one phrase.
+
+    Parameters
+    ----------
+    verifier : Verifier
+        With a model that was trained with `hparams/voice_phrase.yaml`.
+    enrolment, test : sequence of EmbeddedUtterance
+        The two sides, see `Verifier.embed_file`. Several utterances on a side count alike.
+
+    Returns
+    -------
+    PhraseVerification
+        A side without speech is nobody's voice and no phrase.
+
+    Raises
+    ------
+    ValueError
+        As `check_phrases`, or if a side has no utterance.
+    """
+    size, fusion = check_phrases(verifier)
+    if not enrolment or not test:
+        raise ValueError("a side of the verification has no recording")
+    utterances = (*enrolment, *test)
+    heard = [[one.embedding for one in side if one.speech_seconds] for side in (enrolment, test)]
+    if not all(heard):
+        return PhraseVerification(False, 0.0, 0.0, False, False, 0.0, utterances)
+    voice, phrase = (_cosine(*([vector[part] for vector in side] for side in heard)) for part in _parts(size))
+    fused = fusion.fuse(voice, phrase)
+    return PhraseVerification(
+        bool(fusion.both.decide(fused)),
+        voice,
+        phrase,
+        bool(fusion.voice.decide(voice)),
+        bool(fusion.phrase.decide(phrase)),
+        float(fusion.both.probability(fused)),
+        utterances,
+    )
+
+
+def _parts(size: int) -> tuple[slice, slice]:
+    return slice(size), slice(size, None)
+
+
+def _cosine(first: list[np.ndarray], second: list[np.ndarray]) -> float:
+    means = (unit_length(np.stack(side)).mean(0) for side in (first, second))
+    return float(np.prod(unit_length(np.stack(list(means))).astype(np.float64), axis=0).sum())
+
+
+def _right(same: bool) -> str:
+    return "right" if same else "wrong"

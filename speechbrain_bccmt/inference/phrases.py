@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,8 +24,8 @@ class PhraseVerification:
         Same speaker and same phrase, by both scores together.
     voice_score, phrase_score : float
         Cosines of the two sides.
-    same_voice, same_phrase : bool
-        What each score says alone.
+    voice_llr, phrase_llr : float
+        What each score says alone: natural logarithm of the likelihood ratio of the same and another.
     probability : float
         That speaker and phrase are the same, at the calibration's prior.
     utterances : tuple of EmbeddedUtterance
@@ -34,15 +35,22 @@ class PhraseVerification:
     decision: bool
     voice_score: float
     phrase_score: float
-    same_voice: bool
-    same_phrase: bool
+    voice_llr: float
+    phrase_llr: float
     probability: float
     utterances: tuple[EmbeddedUtterance, ...]
 
     @property
     def reason(self) -> str:
-        """What was right and what was wrong, such as "right voice, wrong phrase"."""
-        return f"{_right(self.same_voice)} voice, {_right(self.same_phrase)} phrase"
+        """What was right and what was wrong, such as "right voice, wrong phrase".
+
+        Where both rather speak for the same, yet not enough, the weaker of them is uncertain.
+        """
+        llrs = {"voice": self.voice_llr, "phrase": self.phrase_llr}
+        words = {part: "right" if self.decision or llr > 0 else "wrong" for part, llr in llrs.items()}
+        if not self.decision and "wrong" not in words.values():
+            words[min(llrs, key=llrs.get)] = "uncertain"
+        return ", ".join(f"{word} {part}" for part, word in words.items())
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -99,15 +107,15 @@ def verify_phrase(
     utterances = (*enrolment, *test)
     heard = [[one.embedding for one in side if one.speech_seconds] for side in (enrolment, test)]
     if not all(heard):
-        return PhraseVerification(False, 0.0, 0.0, False, False, 0.0, utterances)
+        return PhraseVerification(False, 0.0, 0.0, -math.inf, -math.inf, 0.0, utterances)
     voice, phrase = (_cosine(*([vector[part] for vector in side] for side in heard)) for part in _parts(size))
     fused = fusion.fuse(voice, phrase)
     return PhraseVerification(
         bool(fusion.both.decide(fused)),
         voice,
         phrase,
-        bool(fusion.voice.decide(voice)),
-        bool(fusion.phrase.decide(phrase)),
+        float(fusion.voice.llr(voice)),
+        float(fusion.phrase.llr(phrase)),
         float(fusion.both.probability(fused)),
         utterances,
     )
@@ -120,7 +128,3 @@ def _parts(size: int) -> tuple[slice, slice]:
 def _cosine(first: list[np.ndarray], second: list[np.ndarray]) -> float:
     means = (unit_length(np.stack(side)).mean(0) for side in (first, second))
     return float(np.prod(unit_length(np.stack(list(means))).astype(np.float64), axis=0).sum())
-
-
-def _right(same: bool) -> str:
-    return "right" if same else "wrong"

@@ -27,7 +27,7 @@ class PhraseFusion:
     both : Calibration
         Of `fuse(voice, phrase)`: same speaker and same phrase, against anything else.
     voice, phrase : Calibration
-        Of each score alone: same speaker, same phrase.
+        Of each score alone, at even odds: same speaker, same phrase. They explain a decision, and make none.
 
     Raises
     ------
@@ -93,7 +93,7 @@ class PhraseFusion:
         speaker, phrase = (np.asarray(part, bool) for part in (same_speaker, same_phrase))
         point = p_target, c_miss, c_fa
         alone = [
-            Calibration.fit(column[same], column[~same], *point, fitted_on)
+            Calibration.fit(column[same], column[~same], 0.5, fitted_on=fitted_on)
             for column, same in zip(scores.T, (speaker, phrase), strict=True)
         ]
         weights, offset = fit_log_likelihood_ratio(scores, speaker & phrase, *point)

@@ -264,7 +264,7 @@ class FrameSequence(nn.Module):
         ValueError
             If an input does not have its shape, with at least one frame, or is missing.
         """
-        self._check(x, phonetic)
+        self.check(x, phonetic)
         if phonetic is not None:
             # The frames on which the strided kernels are centred.
             phonetic = phonetic[:, :: self.front_end.time_stride]
@@ -297,7 +297,8 @@ class FrameSequence(nn.Module):
             x = x + sinusoidal_positions(x.shape[1], x.shape[2], like=x)
         return x, None if valid is None else frame_mask(valid, x.shape[1])
 
-    def _check(self, x: Tensor, phonetic: Tensor | None):
+    def check(self, x: Tensor, phonetic: Tensor | None) -> None:
+        """Raise a ValueError where an input does not have its shape, or is missing."""
         n_mels = self.front_end.n_mels
         if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] != n_mels:
             raise ValueError(f"expected features (batch, frames >= 1, {n_mels} mels), got {tuple(x.shape)}")

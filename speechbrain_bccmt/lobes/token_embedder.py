@@ -346,10 +346,10 @@ class TokenEmbedder(nn.Module):
         """Return the embedding of the class token or the mean, that of the distillation token or None, and the maps."""
         if phonetic is None and "phonetic_model" in self._modules:
             phonetic = self.phonetic(x, lengths)
-        return self._read(*self.sequence(x, lengths, phonetic, with_map), with_map)
+        return self.read_sequence(*self.sequence(x, lengths, phonetic, with_map), with_map)
 
-    def _read(self, x: Tensor, keep: Tensor | None, maps: list, with_map: bool):
-        """Do what `_encode` does, from the sequence of the front end on."""
+    def read_sequence(self, x: Tensor, keep: Tensor | None, maps: list, with_map: bool):
+        """Return what `_encode` does, from the sequence of the front end on."""
         everything = keep
         if self.tokens is not None:
             x = self.tokens(x)

@@ -120,9 +120,10 @@ class VoicePhraseEmbedder(TokenEmbedder):
         return encoder
 
     def _encode(self, x: Tensor, lengths: Tensor | None, phonetic: Tensor | None, with_map: bool):
+        self.sequence.check(x, phonetic)
         x, valid, maps = self.encoder.feature_map(x, lengths, with_map)
         voice = self.encoder.embed_map(x, valid)
-        phrase, _, maps = self._read(*self.sequence.from_map(x, valid), maps, with_map)
+        phrase, _, maps = self.read_sequence(*self.sequence.from_map(x, valid), maps, with_map)
         return voice, phrase, maps
 
     def _choose(self, voice: Tensor, phrase: Tensor) -> Tensor:

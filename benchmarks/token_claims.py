@@ -5,8 +5,8 @@
 
 Text-dependent: 18 speakers of arabic_speech_commands (SPEECH_DATA) train, 12 others test, 40 one-second words. The
 encoder stays as it is, so that its maps are computed once and an epoch takes seconds. All systems have the same block,
-data, steps and seeds and learn pairs of speaker and word, "phrase" words alone; the last step is tested, so that nothing
-is selected. Prints EER by type of trial, of the token alone and beside the encoder's own embedding, and the differences
+data, steps and seeds and learn pairs of speaker and word, "phrase" words alone; the last step is tested: nothing is
+selected. Prints EER by type of trial, of the token alone and beside the encoder's own embedding, and the differences
 that the paper claims, seed by seed; writes results.json and curve.png. What is finished is not done again.
 """
 

@@ -24,6 +24,7 @@ from speechbrain.utils.distributed import (
     is_distributed_initialized,
     run_on_main,
 )
+from speechbrain.utils.logger import get_logger
 from speechbrain.utils.train_logger import TensorboardLogger
 
 from speechbrain_bccmt.corpora.preparation import Preparation, prepare_from_hparams
@@ -37,6 +38,8 @@ from speechbrain_bccmt.training.targets import StoredTargets
 from speechbrain_bccmt.training.teachers import LearningTeacher, load_teacher
 from speechbrain_bccmt.training.voice_phrase_brain import PhraseClasses, VoicePhraseBrain
 from speechbrain_bccmt.trials.read import Trials, read_trials
+
+logger = get_logger(__name__)
 
 
 def build_training_set(hparams: dict) -> TrainingCrops:
@@ -198,7 +201,10 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
     dev_set = build_dev_set(hparams)
     brain.fit(hparams["epoch_counter"], training_set, dev_set, train_loader_kwargs=loader_options)
     if isinstance(brain, VoicePhraseBrain) and dev_set is not None:
-        brain.calibrate(hparams["output_folder"])
+        try:
+            brain.calibrate(hparams["output_folder"])
+        except ValueError as error:  # the training is none the worse
+            logger.warning(f"no decisions were calibrated: {error}")
     run_on_main(
         plot_training_curves, [hparams["train_log"], Path(hparams["output_folder"]) / "training_curves.png"]
     )

@@ -27,7 +27,7 @@ def verifier():
 
 
 def utterance(voice_angle, phrase_angle, speech=1.0, length=1.0):
-    """An embedding whose two parts point somewhere."""
+    """Return an embedding whose two parts point somewhere."""
     parts = (f(np.deg2rad(a)) for a in (voice_angle, phrase_angle) for f in (np.cos, np.sin))
     return EmbeddedUtterance("a.wav", length * np.array(list(parts), np.float32), 1.0, speech)
 

@@ -30,7 +30,8 @@ from speechbrain_bccmt.commands import inputs
 @inputs.json_option
 @inputs.vad_option
 @inputs.device_option
-def verify(model, recordings, enrolment, phrase, threshold, as_json, vad, device):
+@inputs.engine_option
+def verify(model, recordings, enrolment, phrase, threshold, as_json, vad, device, engine):
     """Verify that two recordings are of the same speaker.
 
     A and B are recordings; a folder or a quoted glob stands for several of one speaker.
@@ -49,7 +50,7 @@ def verify(model, recordings, enrolment, phrase, threshold, as_json, vad, device
         raise click.UsageError("--phrase decides by two scores: it takes no --threshold")
     sides = (enrolment, recordings) if enrolment else (recordings[:1], recordings[1:])
     enrolment, test = (inputs.expand_inputs(side) for side in sides)
-    verification = inputs.load_model(model, device, vad)
+    verification = inputs.load_model(model, device, vad, engine)
     if phrase:
         from speechbrain_bccmt.inference.phrases import check_phrases, verify_phrase
 

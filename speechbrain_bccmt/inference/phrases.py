@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from speechbrain_bccmt.inference.model_files import PHRASE_FILE
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.inference.verifier import Verifier
 from speechbrain_bccmt.scoring.cosine import unit_length
@@ -58,25 +59,14 @@ class PhraseVerification:
         return tuple(dict.fromkeys(text for utterance in self.utterances for text in utterance.warnings))
 
 
-def check_phrases(verifier: Verifier) -> tuple[int, PhraseFusion]:
-    """Return how many values of an embedding are the voice's, and the fusion.
-
-    Raises
-    ------
-    ValueError
-        If the model knows no phrases, or was not calibrated for them.
-    """
-    model = verifier.source or "the model"
-    if verifier.voice_size is None:
-        raise ValueError(
-            f"{model} knows voices, not phrases: train one that does with recipes/PhraseCorpus and "
-            "hparams/voice_phrase.yaml"
-        )
+def check_phrases(verifier: Verifier) -> PhraseFusion:
+    """Return what decides about phrases, or raise a ValueError where the model knows none."""
     if verifier.phrase_fusion is None:
         raise ValueError(
-            f"{model} has no phrase_calibration.json, which its training writes where there are dev_speakers"
+            f"{verifier.source or 'the model'} has no {PHRASE_FILE}, it knows voices alone: train one that knows "
+            "phrases as well by recipes/PhraseCorpus and hparams/voice_phrase.yaml"
         )
-    return verifier.voice_size, verifier.phrase_fusion
+    return verifier.phrase_fusion
 
 
 def verify_phrase(
@@ -101,14 +91,15 @@ def verify_phrase(
     ValueError
         As `check_phrases`, or if a side has no utterance.
     """
-    size, fusion = check_phrases(verifier)
+    fusion = check_phrases(verifier)
     if not enrolment or not test:
         raise ValueError("a side of the verification has no recording")
     utterances = (*enrolment, *test)
     heard = [[one.embedding for one in side if one.speech_seconds] for side in (enrolment, test)]
     if not all(heard):
         return PhraseVerification(False, 0.0, 0.0, -math.inf, -math.inf, 0.0, utterances)
-    voice, phrase = (_cosine(*([vector[part] for vector in side] for side in heard)) for part in _parts(size))
+    parts = slice(fusion.voice_size), slice(fusion.voice_size, None)
+    voice, phrase = (_cosine(*([vector[part] for vector in side] for side in heard)) for part in parts)
     fused = fusion.fuse(voice, phrase)
     return PhraseVerification(
         bool(fusion.both.decide(fused)),
@@ -119,10 +110,6 @@ def verify_phrase(
         float(fusion.both.probability(fused)),
         utterances,
     )
-
-
-def _parts(size: int) -> tuple[slice, slice]:
-    return slice(size), slice(size, None)
 
 
 def _cosine(first: list[np.ndarray], second: list[np.ndarray]) -> float:

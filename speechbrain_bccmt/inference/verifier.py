@@ -37,8 +37,10 @@ class Verifier:
         Embed the speech of files alone; False: whole files, as trial lists want it.
     min_seconds : float
         The shortest recording that is embedded.
-    voice_size : int or None
-        How many of an embedding's first values say who speaks, where the rest says what is said.
+    engine, device : str
+        What computes the embeddings, and where; see `load_verifier`.
+    in_batches : bool
+        Whether several waveforms at once are quicker than one by one.
     phrase_fusion : PhraseFusion or None
         Decides about speaker and phrase; see `inference.phrases`.
 
@@ -61,12 +63,18 @@ class Verifier:
     source: str = ""
     vad: bool = True
     min_seconds: float = MIN_SECONDS
-    voice_size: int | None = None
+    engine: str = ""
+    device: str = "cpu"
+    in_batches: bool = False
     phrase_fusion: PhraseFusion | None = None
 
     def embed_waveform(self, wav: np.ndarray) -> np.ndarray:
         """Embed a waveform (samples,), float32, at the model's sample rate, all at once: (D,), float32."""
         raise NotImplementedError
+
+    def embed_waveforms(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
+        """Embed waveforms (samples,) each, as `embed_waveform`: (N, D)."""
+        return np.stack([self.embed_waveform(wav) for wav in wavs])
 
     @property
     def fingerprint(self) -> str:

@@ -22,6 +22,8 @@ class PhraseFusion:
 
     Parameters
     ----------
+    voice_size : int
+        How many of an embedding's first values say who speaks; the rest says what is said.
     voice_weight : float
         What a unit of the voice's score counts beside one of the phrase's.
     both : Calibration
@@ -32,20 +34,21 @@ class PhraseFusion:
     Raises
     ------
     ValueError
-        If the weight is not positive.
+        If a number is not positive.
 
     Examples
     --------
     >>> rng = np.random.default_rng(0)
     >>> speaker, phrase = rng.random((2, 4000)) < 0.5
     >>> voices, phrases = (rng.normal(same, 0.3) for same in (speaker, phrase))
-    >>> fusion = PhraseFusion.fit(voices, phrases, speaker, phrase, p_target=0.5)
+    >>> fusion = PhraseFusion.fit(192, voices, phrases, speaker, phrase, p_target=0.5)
     >>> fusion.both.decide(fusion.fuse([1.0, 1.0, 0.0], [1.0, 0.0, 1.0])).tolist()
     [True, False, False]
     >>> fusion.voice.decide([1.0, 0.0]).tolist(), fusion.phrase.decide([0.0, 1.0]).tolist()
     ([True, False], [False, True])
     """
 
+    voice_size: int
     voice_weight: float
     both: Calibration
     voice: Calibration
@@ -55,10 +58,13 @@ class PhraseFusion:
         object.__setattr__(self, "voice_weight", finite_number(self.voice_weight, "voice_weight"))
         if self.voice_weight <= 0:
             raise ValueError(f"voice_weight is {self.voice_weight:g}, expected a positive number")
+        if not isinstance(self.voice_size, int) or self.voice_size < 1:
+            raise ValueError(f"voice_size is {self.voice_size!r}, expected a number of values")
 
     @classmethod
     def fit(
         cls,
+        voice_size: int,
         voice_scores,
         phrase_scores,
         same_speaker,
@@ -72,6 +78,8 @@ class PhraseFusion:
 
         Parameters
         ----------
+        voice_size : int
+            See the class.
         voice_scores, phrase_scores : array_like
             Of each trial, (M,).
         same_speaker, same_phrase : array_like of bool
@@ -103,7 +111,7 @@ class PhraseFusion:
         eer, _ = equal_error_rate(fused[target], fused[~target])
         sizes = {"n_target": int(target.sum()), "n_nontarget": int((~target).sum())}
         both = Calibration(weights[1], offset, *point, fitted_on, eer=eer, **sizes)
-        return cls(weights[0] / weights[1], both, *alone)
+        return cls(voice_size, weights[0] / weights[1], both, *alone)
 
     def fuse(self, voice_scores, phrase_scores) -> np.ndarray:
         """Return the fused scores, which `both` is the calibration of: float64, in the shape of the two."""
@@ -126,7 +134,7 @@ class PhraseFusion:
         """
         values = read_json(path, FORMAT, VERSION, list(cls.__dataclass_fields__))
         try:
-            weight = values.pop("voice_weight")
-            return cls(weight, **{name: Calibration(**part) for name, part in values.items()})
+            size, weight = values.pop("voice_size"), values.pop("voice_weight")
+            return cls(size, weight, **{name: Calibration(**part) for name, part in values.items()})
         except (ValueError, TypeError) as error:
             raise ValueError(f"{path}: {error}") from error

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from speechbrain_bccmt.inference.model_folder import CALIBRATION_FILE, PHRASE_FILE
+from speechbrain_bccmt.inference.model_files import CALIBRATION_FILE, PHRASE_FILE
 from speechbrain_bccmt.scoring import Calibration, cosine_scores
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.training.crops import TrainingCrops
@@ -128,7 +128,8 @@ class VoicePhraseBrain(SpeakerBrain):
         )
         speaker = trials.is_type("target-correct") | trials.is_type("target-wrong")
         said = trials.is_type("target-correct") | trials.is_type("impostor-correct")
-        PhraseFusion.fit(voice, phrase, speaker, said, fitted_on="dev_trials.txt").save(Path(folder) / PHRASE_FILE)
+        fusion = PhraseFusion.fit(size, voice, phrase, speaker, said, fitted_on="dev_trials.txt")
+        fusion.save(Path(folder) / PHRASE_FILE)
         Calibration.fit(whole[trials.target], whole[~trials.target], fitted_on="dev_trials.txt").save(
             Path(folder) / CALIBRATION_FILE
         )

@@ -101,7 +101,7 @@ def test_extracted_embeddings_serve_every_scoring_run(corpus, models, tmp_path, 
 
     narrow = f"--pretrain_path={models['narrow']}"
     assert verification("extract", "extracted", narrow) == 0
-    monkeypatch.setattr("speechbrain_bccmt.inference.embedding_store.embed_utterances", None)
+    monkeypatch.setattr("speechbrain_bccmt.inference.embedding.embed_utterances", None)
     assert verification("verification_plda", "plda", "") == 0
     assert verification("verification", "cosine", narrow) == 0
     train, test = (np.load(tmp_path / "extracted" / f"{part}.npz") for part in ("train", "test"))
@@ -303,6 +303,6 @@ def test_voice_and_phrase_from_training_to_a_decision(phrase_corpora, tmp_path, 
         assert result.exit_code == (0 if told[-1]["decision"] == "same" else 1)
     assert told[0] == told[1] and re.fullmatch(r"\w+ voice, \w+ phrase", told[0]["reason"])
     result = CliRunner().invoke(cli.main, ["verify", "--phrase", *map(str, sides)])
-    assert result.exit_code == 2 and "tiny knows voices, not phrases" in result.stderr
+    assert result.exit_code == 2 and "it knows voices alone" in result.stderr
     result = CliRunner().invoke(cli.main, ["verify", "--phrase", "--threshold", "0.3", *map(str, sides)])
     assert result.exit_code == 2 and "--threshold" in result.stderr

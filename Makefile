@@ -32,8 +32,9 @@ model-check: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/model_card.py --check
 
 runtime: $(READY)
-	rm -rf runtime/build
+	rm -rf runtime/build  # or what is gone from the source would still be packed
 	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./runtime
+	rm -rf runtime/build bccmt_runtime.egg-info
 
 bench: $(READY)
 	@set -e; for name in preparation sizes skeleton; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,7 +71,8 @@ class GraphVerifier(Verifier):
         vad: bool = True,
         threads: int | None = None,
     ):
-        threads = int(os.environ.get("OMP_NUM_THREADS", "") or 1) if threads is None else threads
+        if threads is None:  # OpenMP takes a list as well, for loops within loops
+            threads = int((re.match(r"\d+", os.environ.get("OMP_NUM_THREADS", "")) or "1")[0])
         self._session = load_session(path, threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
         try:

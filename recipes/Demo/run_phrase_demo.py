@@ -74,7 +74,7 @@ def run_demo(output: Path, settings: DemoPhraseSettings, epochs: int) -> None:
         "number_of_epochs": epochs,
         "margin_end_epoch": max(2, epochs // 2),
         "batch_size": 32,
-        "dev_speakers": 8,
+        "dev_speakers": settings.train_speakers // 4,
         "cache_audio": True,
     }
     arguments = ["train_speaker_embeddings.py", "hparams/voice_phrase.yaml"]

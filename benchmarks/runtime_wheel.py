@@ -5,9 +5,10 @@
 
 Prints what `bccmt verify a.wav b.wav` of two clips of 3 s takes from a cold start, by PyTorch, by the graph in the full
 package, and in bccmt-runtime, in turns: the median and the best of ROUNDS, the processor's seconds, which other work on
-the machine changes least, and the peak of memory. Then the installed size, the time for 3 s on one thread, what 16 threads get, and the memory over so many calls. Every interpreter of
-`--pythons` installs the wheel from ready-made wheels alone, as a machine without a compiler does, and verifies the same
-two clips. `--platforms` asks the package index which 64-bit ARM wheels there are. Writes results/runtime/results.json.
+the machine changes least, and the peak of memory. Then the installed size, the time for 3 s on one thread, what 16
+threads get, and the memory over so many calls. Every interpreter of `--pythons` installs the wheel from ready-made
+wheels alone, as a machine without a compiler does, and verifies the same two clips. `--platforms` asks the package
+index which 64-bit ARM wheels there are. Writes results/runtime/results.json.
 """
 
 from __future__ import annotations
@@ -76,7 +77,7 @@ found["threads"] = {"threads": 16, "calls": 800, "wrong": len(wrong), "s": time.
 
 used, step = [], max(1, calls // 10)
 for number in range(calls):
-    model.embed_waveform(wavs[number % len(wavs)][:16000])
+    model.embed_waveform(wavs[number % len(wavs)][:8000])
     if (number + 1) % step == 0:
         used.append(round(resident(), 1))
 print(json.dumps(found | {"calls": calls, "resident_mb": used}))

@@ -46,12 +46,10 @@ setup(
     extras_require={
         "demo": ["espeakng-loader>=0.2.4", "rich"],
         "onnx": ["onnx"],
-        "page": ["gradio>=6"],
         "tensorboard": ["tensorboard"],
         "test": [
             "espeakng-loader>=0.2.4",
             "onnx",
-            "gradio>=6",
             "hypothesis",
             "import-linter",
             "playwright",

@@ -35,7 +35,7 @@ COMMANDS = {
     "models": "List the models that come with the package.",
     "info": "Show a model's size, operations and latency.",
     "export": "Export a trained model to a hub folder, to ONNX, or as a web page.",
-    "demo": "Open a local web page that compares two recordings.",
+    "demo": "Open a web page that enrols, verifies and identifies speakers.",
 }
 
 

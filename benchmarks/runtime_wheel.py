@@ -55,12 +55,13 @@ def resident():
     with open("/proc/self/statm") as file:
         return int(file.read().split()[1]) * 4096 / 1e6
 model, rng = GraphVerifier.load(), np.random.default_rng(0)
-wav, times = rng.normal(0, 0.1, 48000).astype(np.float32), []
+wav, times, used = rng.normal(0, 0.1, 48000).astype(np.float32), [], []
 for _ in range(200):
-    begun = time.perf_counter()
+    begun, begun_used = time.perf_counter(), time.process_time()
     model.embed_waveform(wav)
     times.append(1000 * (time.perf_counter() - begun))
-found = {"ms_3s": statistics.median(times), "best_ms_3s": min(times)}
+    used.append(1000 * (time.process_time() - begun_used))
+found = {"ms_3s": statistics.median(times), "best_ms_3s": min(times), "processor_ms_3s": statistics.median(used)}
 
 wavs = [rng.normal(0, 0.1, size).astype(np.float32) for size in range(4800, 48000, 2700)]
 alone, wrong = [model.embed_waveform(wav) for wav in wavs], []

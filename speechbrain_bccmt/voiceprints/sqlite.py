@@ -10,7 +10,7 @@ from pathlib import Path
 
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION = 0x62636D74  # "bcmt", in the header of the file: whose it is
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE model (fingerprint TEXT NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL, revision TEXT NOT NULL);
 CREATE TABLE speaker (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -20,10 +20,14 @@ CREATE TABLE utterance (
     embedding BLOB NOT NULL,
     seconds REAL NOT NULL,
     file TEXT NOT NULL,
-    enrolled TEXT NOT NULL
+    enrolled TEXT NOT NULL,
+    label TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX utterance_of ON utterance (speaker);
 """
+# Files of version 1 have no labels. Who only reads one may not be able to change it, and sees it with empty ones.
+_LABELS = "ALTER TABLE utterance ADD COLUMN label TEXT NOT NULL DEFAULT ''"
+_WITHOUT_LABELS = "CREATE TEMP VIEW utterance AS SELECT *, '' AS label FROM main.utterance"
 # How long another writer is waited for, in seconds. A write takes milliseconds.
 WAIT_SECONDS = 30.0
 
@@ -77,6 +81,8 @@ class VoicePrintFile:
             if not self._is_begun(connection):
                 yield None
                 return
+            if _version(connection) < _VERSION:
+                connection.execute(_WITHOUT_LABELS)
             if size is not None:
                 self._check_size(connection, size)
             yield connection
@@ -109,7 +115,9 @@ class VoicePrintFile:
                 for statement in _SCHEMA.split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {_VERSION}")
+            elif _version(connection) < _VERSION:
+                connection.execute(_LABELS)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
             if size is not None and not self._check_size(connection, size):
                 connection.execute(
                     "INSERT INTO model VALUES (?, ?, ?, '')", (self.fingerprint, self.source, size)
@@ -161,19 +169,15 @@ class VoicePrintFile:
 
     def _is_begun(self, connection: sqlite3.Connection) -> bool:
         """Check that the file is a store, and of this model; False where it is still empty."""
-        application, version, tables = (
+        application, tables = (
             connection.execute(query).fetchone()[0]
-            for query in (
-                "PRAGMA application_id",
-                "PRAGMA user_version",
-                "SELECT count(*) FROM sqlite_master",
-            )
+            for query in ("PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
         )
         if application == 0 and tables == 0:
             return False
         if application != _APPLICATION:
             raise ValueError(f"{self.path}: is an SQLite file, but no store of voiceprints")
-        if version > _VERSION:
+        if (version := _version(connection)) > _VERSION:
             raise ValueError(
                 f"{self.path}: is a store of version {version}, this package knows version {_VERSION}: update it"
             )
@@ -197,3 +201,7 @@ class VoicePrintFile:
         if model is not None and model[0] != size:
             raise ValueError(f"{self.path}: its embeddings have size {model[0]}, these have size {size}")
         return model is not None
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return connection.execute("PRAGMA user_version").fetchone()[0]

@@ -5,6 +5,7 @@ Axes: n names, u utterances, d size of an embedding, p probes.
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from speechbrain_bccmt.scoring.cosine import unit_length
-from speechbrain_bccmt.voiceprints.names import check_name
+from speechbrain_bccmt.voiceprints.names import check_label, check_name
 from speechbrain_bccmt.voiceprints.sqlite import VoicePrintFile
 
 _ROWS_PER_READ = 16384
@@ -24,13 +25,24 @@ _SCORES_PER_BLOCK = 16_000_000
 
 @dataclass(frozen=True)
 class EnrolledSpeaker:
-    """A name in a store: how many utterances, their seconds, and when the first and the last were enrolled (UTC)."""
+    """A name in a store: its utterances, their seconds, when the first and the last were enrolled (UTC), their labels."""
 
     name: str
     utterances: int
     seconds: float
     first_enrolled: str
     last_enrolled: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is enrolled of a name: its embeddings (u, d), their seconds (u,), and a label of each ("": none)."""
+
+    name: str
+    embeddings: np.ndarray
+    seconds: np.ndarray
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -107,6 +119,7 @@ class Voiceprints:
         seconds: Sequence[float],
         files: Sequence[str] | None = None,
         replace: bool = False,
+        label: str = "",
     ) -> int:
         """Enrol a speaker, or add utterances to one.
 
@@ -122,15 +135,17 @@ class Voiceprints:
             Where each came from, for who reads the store.
         replace : bool
             Forget the utterances that the name has so far.
+        label : str
+            How they were recorded, such as headset, phone or room.
 
         Returns
         -------
         int
             How many utterances were added: one that the name has already, to the bit, does not count twice.
         """
-        return self.enroll_many([(name, embeddings, seconds, files)], replace)
+        return self.enroll_many([(name, embeddings, seconds, files)], replace, label)
 
-    def enroll_many(self, speakers: Iterable[tuple], replace: bool = False) -> int:
+    def enroll_many(self, speakers: Iterable[tuple], replace: bool = False, label: str = "") -> int:
         """Enrol many speakers in one transaction: all, or none where one is refused.
 
         Parameters
@@ -139,6 +154,8 @@ class Voiceprints:
             `name`, `embeddings`, `seconds` and `files` of each, as for `enroll`.
         replace : bool
             Forget the utterances that these names have so far.
+        label : str
+            As for `enroll`.
 
         Returns
         -------
@@ -147,6 +164,7 @@ class Voiceprints:
         """
         if self.fingerprint is None:
             raise ValueError("to enrol speakers, the fingerprint of the model is needed")
+        label = check_label(label) if label else ""
         # All is checked before the file is opened: nobody waits for a slow caller, and mistakes begin no file.
         checked = [_check_enrolment(*speaker) for speaker in speakers]
         sizes = sorted({vectors.shape[1] for _, vectors, _, _ in checked})
@@ -156,7 +174,7 @@ class Voiceprints:
             )
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         with self._file.writing(sizes[0], create=True) as connection:
-            return sum(_add(connection, *speaker, now, replace) for speaker in checked)
+            return sum(_add(connection, *speaker, now, replace, label) for speaker in checked)
 
     def delete(self, name: str) -> int:
         """Delete a speaker; the embeddings are overwritten in the file.
@@ -190,10 +208,41 @@ class Voiceprints:
             if connection is None:
                 return []
             rows = connection.execute(
-                "SELECT name, count(*), sum(seconds), min(enrolled), max(enrolled) "
+                "SELECT name, count(*), sum(seconds), min(enrolled), max(enrolled), json_group_array(DISTINCT label) "
                 "FROM speaker JOIN utterance ON speaker = speaker.id GROUP BY speaker.id ORDER BY name"
             )
-            return [EnrolledSpeaker(*row) for row in rows]
+            return [
+                EnrolledSpeaker(*row, tuple(sorted(label for label in json.loads(labels) if label)))
+                for *row, labels in rows
+            ]
+
+    def reference(self, name: str) -> Reference | None:
+        """Return what is enrolled of a name, None where nothing is.
+
+        Parameters
+        ----------
+        name : str
+            As enrolled.
+        """
+        if self.fingerprint is None:
+            raise ValueError("to compare voiceprints, the fingerprint of the model is needed")
+        name = check_name(name)
+        with self._file.reading() as connection:
+            if connection is None:
+                return None
+            rows = connection.execute(
+                "SELECT embedding, seconds, label FROM utterance WHERE speaker = (SELECT id FROM speaker WHERE name = ?)"
+                "ORDER BY id",
+                (name,),
+            ).fetchall()
+            if not rows:
+                return None
+            (size,) = connection.execute("SELECT size FROM model").fetchone()
+        blobs, seconds, labels = zip(*rows, strict=True)
+        if any(len(blob) != 4 * size for blob in blobs):
+            raise ValueError(f"{self._file.path}: is damaged, an embedding has not the size {size}")
+        vectors = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(-1, size)
+        return Reference(name, vectors, np.array(seconds), labels)
 
     def identify(self, embeddings, threshold: float, n_best: int = 5) -> list[Identification]:
         """Identify the enrolled speaker of each probe, or none of them.
@@ -282,7 +331,7 @@ def _check_enrolment(name: str, embeddings, seconds: Sequence[float], files: Seq
     return name, vectors, seconds, files
 
 
-def _add(connection: sqlite3.Connection, name: str, vectors, seconds, files, now: str, replace: bool) -> int:
+def _add(connection: sqlite3.Connection, name: str, vectors, seconds, files, now: str, replace: bool, label: str) -> int:
     have: set[bytes] = set()
     inserted = connection.execute("INSERT OR IGNORE INTO speaker (name) VALUES (?)", (name,))
     if inserted.rowcount:
@@ -297,9 +346,9 @@ def _add(connection: sqlite3.Connection, name: str, vectors, seconds, files, now
     for vector, length, file in zip(vectors, seconds, files, strict=True):
         blob = vector.astype("<f4").tobytes()
         if blob not in have:
-            added.setdefault(blob, (speaker, blob, float(length), _as_text(file), now))
+            added.setdefault(blob, (speaker, blob, float(length), _as_text(file), now, label))
     connection.executemany(
-        "INSERT INTO utterance (speaker, embedding, seconds, file, enrolled) VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO utterance (speaker, embedding, seconds, file, enrolled, label) VALUES (?, ?, ?, ?, ?, ?)",
         added.values(),
     )
     return len(added)

@@ -27,7 +27,8 @@ CREATE TABLE utterance (
     embedding BYTEA STORAGE EXTERNAL NOT NULL,
     seconds DOUBLE PRECISION NOT NULL,
     file TEXT NOT NULL,
-    enrolled TEXT NOT NULL
+    enrolled TEXT NOT NULL,
+    label TEXT NOT NULL
 );
 CREATE INDEX utterance_of ON utterance (speaker);
 """

@@ -20,7 +20,7 @@ from speechbrain_bccmt.voiceprints.database import (
 
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION = 0x62636D74  # "bcmt", in the header of the file: whose it is
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
 CREATE TABLE model (fingerprint TEXT NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL, revision TEXT NOT NULL);
 CREATE TABLE speaker (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -30,10 +30,14 @@ CREATE TABLE utterance (
     embedding BLOB NOT NULL,
     seconds REAL NOT NULL,
     file TEXT NOT NULL,
-    enrolled TEXT NOT NULL
+    enrolled TEXT NOT NULL,
+    label TEXT NOT NULL DEFAULT ''
 );
 CREATE INDEX utterance_of ON utterance (speaker);
 """
+# Files of version 1 have no labels. Who only reads one may not be able to change it, and sees it with empty ones.
+_LABELS = "ALTER TABLE utterance ADD COLUMN label TEXT NOT NULL DEFAULT ''"
+_WITHOUT_LABELS = "CREATE TEMP VIEW utterance AS SELECT *, '' AS label FROM main.utterance"
 # How long another writer is waited for, in seconds. A write takes milliseconds.
 WAIT_SECONDS = 30.0
 _ROWS_PER_READ = 16384
@@ -97,6 +101,8 @@ class VoicePrintFile:
             if not self._is_begun(connection):
                 yield None
                 return
+            if _version(connection) < _VERSION:
+                connection.execute(_WITHOUT_LABELS)
             if size is not None:
                 self._check_size(connection, size)
             yield connection
@@ -129,7 +135,9 @@ class VoicePrintFile:
                 for statement in _SCHEMA.split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-                connection.execute(f"PRAGMA user_version = {_VERSION}")
+            elif _version(connection) < _VERSION:
+                connection.execute(_LABELS)
+            connection.execute(f"PRAGMA user_version = {_VERSION}")
             if size is not None and not self._check_size(connection, size):
                 connection.execute(
                     "INSERT INTO model VALUES (?, ?, ?, '')", (self.fingerprint, self.source, size)
@@ -181,19 +189,15 @@ class VoicePrintFile:
 
     def _is_begun(self, connection: sqlite3.Connection) -> bool:
         """Check that the file is a store, and of this model; False where it is still empty."""
-        application, version, tables = (
+        application, tables = (
             connection.execute(query).fetchone()[0]
-            for query in (
-                "PRAGMA application_id",
-                "PRAGMA user_version",
-                "SELECT count(*) FROM sqlite_master",
-            )
+            for query in ("PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
         )
         if application == 0 and tables == 0:
             return False
         if application != _APPLICATION:
             raise ValueError(f"{self.path}: is an SQLite file, but no store of voiceprints")
-        refuse_newer(self.place, version, _VERSION)
+        refuse_newer(self.place, _version(connection), _VERSION)
         model = connection.execute("SELECT fingerprint, source FROM model").fetchone()
         if model is not None:  # somebody is enrolled
             refuse_other_model(self.place, model, (self.fingerprint, self.source))
@@ -258,3 +262,7 @@ class VoicePrintFile:
             except ValueError as error:
                 raise ValueError(f"{self.path}: is damaged: {error}") from error
         return [name for _, name in speakers], unit_directions(sums)
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return connection.execute("PRAGMA user_version").fetchone()[0]

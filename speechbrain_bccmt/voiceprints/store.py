@@ -14,20 +14,31 @@ import numpy as np
 
 from speechbrain_bccmt.scoring.cosine import unit_length
 from speechbrain_bccmt.voiceprints.database import CHUNK, open_database, sum_directions, unit_directions
-from speechbrain_bccmt.voiceprints.names import check_name
+from speechbrain_bccmt.voiceprints.names import check_label, check_name
 
 _ROWS_PER_READ = 16384
 
 
 @dataclass(frozen=True)
 class EnrolledSpeaker:
-    """A name in a store: how many utterances, their seconds, and when the first and the last were enrolled (UTC)."""
+    """A name in a store: its utterances, their seconds, when the first and the last were enrolled (UTC), and labels."""
 
     name: str
     utterances: int
     seconds: float
     first_enrolled: str
     last_enrolled: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is enrolled of a name: its embeddings (u, d), their seconds (u,), and a label of each ("": none)."""
+
+    name: str
+    embeddings: np.ndarray
+    seconds: np.ndarray
+    labels: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -48,13 +59,14 @@ class Identification:
 
 @dataclass(frozen=True)
 class EnrolledUtterance:
-    """An utterance in a store: whose, its embedding (d,), seconds of speech, file and time of enrolment (UTC)."""
+    """An utterance of a name: its embedding (d,), seconds of speech, file, time of enrolment (UTC), and label."""
 
     name: str
     embedding: np.ndarray
     seconds: float
-    file: str
-    enrolled: str
+    file: str = ""
+    enrolled: str = ""
+    label: str = ""
 
 
 class Voiceprints:
@@ -118,6 +130,7 @@ class Voiceprints:
         seconds: Sequence[float],
         files: Sequence[str] | None = None,
         replace: bool = False,
+        label: str = "",
     ) -> int:
         """Enrol a speaker, or add utterances to one.
 
@@ -133,15 +146,17 @@ class Voiceprints:
             Where each came from, for who reads the store.
         replace : bool
             Forget the utterances that the name has so far.
+        label : str
+            How they were recorded, such as headset, phone or room.
 
         Returns
         -------
         int
             How many utterances were added: one that the name has already, to the bit, does not count twice.
         """
-        return self.enroll_many([(name, embeddings, seconds, files)], replace)
+        return self.enroll_many([(name, embeddings, seconds, files)], replace, label)
 
-    def enroll_many(self, speakers: Iterable[tuple], replace: bool = False) -> int:
+    def enroll_many(self, speakers: Iterable[tuple], replace: bool = False, label: str = "") -> int:
         """Enrol many speakers in one transaction: all, or none where one is refused.
 
         Parameters
@@ -150,6 +165,8 @@ class Voiceprints:
             `name`, `embeddings`, `seconds` and `files` of each, as for `enroll`.
         replace : bool
             Forget the utterances that these names have so far.
+        label : str
+            As for `enroll`.
 
         Returns
         -------
@@ -158,19 +175,48 @@ class Voiceprints:
         """
         if self.fingerprint is None:
             raise ValueError("to enrol speakers, the fingerprint of the model is needed")
+        label = check_label(label) if label else ""
+        return self.add(
+            (
+                EnrolledUtterance(checked, vector, length, file, label=label)
+                for name, embeddings, seconds, files in speakers
+                for checked, vector, length, file in _check_enrolment(name, embeddings, seconds, files)
+            ),
+            replace,
+        )
+
+    def add(self, utterances: Iterable[EnrolledUtterance], replace: bool = False) -> int:
+        """Add utterances, such as those of another store, in one transaction: all, or none where one is refused.
+
+        Parameters
+        ----------
+        utterances : iterable of EnrolledUtterance
+            Without a time of enrolment, they are enrolled now.
+        replace : bool
+            Forget the utterances that these names have so far.
+
+        Returns
+        -------
+        int
+            How many were added: one that the name has already, to the bit, does not count twice.
+        """
+        if self.fingerprint is None:
+            raise ValueError("to enrol speakers, the fingerprint of the model is needed")
         # All is checked before the store is opened: nobody waits for a slow caller, and mistakes begin no store.
-        checked = _by_name(_check_enrolment(*speaker) for speaker in speakers)
-        sizes = sorted({vectors.shape[1] for vectors, _, _ in checked.values()})
+        speakers: dict[str, list[EnrolledUtterance]] = {}
+        for utterance in utterances:
+            speakers.setdefault(check_name(utterance.name), []).append(utterance)
+        sizes = sorted({len(one.embedding) for several in speakers.values() for one in several})
         if len(sizes) != 1:
             raise ValueError(
                 f"embeddings have sizes {sizes}, expected one" if sizes else "there is nobody to enrol"
             )
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        names = list(checked)
+        names = list(speakers)
         with self._database.writing(sizes[0], create=True) as connection:
+            chunks = (names[start : start + CHUNK] for start in range(0, len(names), CHUNK))
             return sum(
-                self._add(connection, {name: checked[name] for name in names[start : start + CHUNK]}, now, replace)
-                for start in range(0, len(names), CHUNK)
+                self._add(connection, {name: speakers[name] for name in chunk}, now, replace) for chunk in chunks
             )
 
     def delete(self, name: str) -> int:
@@ -222,13 +268,47 @@ class Voiceprints:
             rows = connection.execute(
                 "SELECT name, count(*), sum(seconds), min(enrolled), max(enrolled) "
                 "FROM speaker JOIN utterance ON speaker = speaker.id GROUP BY speaker.id, name ORDER BY name"
+            ).fetchall()
+            labels = connection.execute(
+                "SELECT DISTINCT name, label FROM speaker JOIN utterance ON speaker = speaker.id WHERE label <> ''"
             )
-            return [EnrolledSpeaker(*row) for row in rows]
+            labelled: dict[str, list[str]] = {}
+            for name, label in labels:
+                labelled.setdefault(name, []).append(label)
+            return [EnrolledSpeaker(*row, tuple(sorted(labelled.get(row[0], ())))) for row in rows]
+
+    def reference(self, name: str) -> Reference | None:
+        """Return what is enrolled of a name, None where nothing is.
+
+        Parameters
+        ----------
+        name : str
+            As enrolled.
+        """
+        if self.fingerprint is None:
+            raise ValueError("to compare voiceprints, the fingerprint of the model is needed")
+        name = check_name(name)
+        with self._database.reading() as connection:
+            if connection is None:
+                return None
+            rows = connection.execute(
+                "SELECT embedding, seconds, label FROM utterance "
+                "WHERE speaker = (SELECT id FROM speaker WHERE name = ?) ORDER BY id",
+                (name,),
+            ).fetchall()
+            if not rows:
+                return None
+            (size,) = connection.execute("SELECT size FROM model").fetchone()
+        blobs, seconds, labels = zip(*rows, strict=True)
+        if any(len(blob) != 4 * size for blob in blobs):
+            raise ValueError(f"{self._database.place}: is damaged, an embedding has not the size {size}")
+        vectors = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(-1, size)
+        return Reference(name, vectors, np.array(seconds), labels)
 
     def utterances(self) -> Iterator[EnrolledUtterance]:
         """Yield all utterances, those of a speaker together, as one state of the store."""
         query = (
-            "SELECT speaker, utterance.id, name, embedding, seconds, file, enrolled "
+            "SELECT speaker, utterance.id, name, embedding, seconds, file, enrolled, label "
             "FROM utterance JOIN speaker ON speaker.id = speaker "
             "WHERE (speaker, utterance.id) > (?, ?) ORDER BY speaker, utterance.id LIMIT ?"
         )
@@ -279,7 +359,9 @@ class Voiceprints:
             identified.append(Identification(candidates[0].name if known else None, candidates))
         return identified
 
-    def _add(self, connection, speakers: dict[str, tuple], now: str, replace: bool) -> int:
+    def _add(
+        self, connection, speakers: dict[str, list[EnrolledUtterance]], now: str, replace: bool
+    ) -> int:
         """Add utterances to a chunk of speakers, by name; return how many are new."""
         ids = _ids(connection, list(speakers))
         if replace:
@@ -293,33 +375,20 @@ class Voiceprints:
         for number, blob in connection.execute(rows, list(ids.values())):
             have[number].add(bytes(blob))
         new = []
-        for name, (vectors, seconds, files) in speakers.items():
+        for name, utterances in speakers.items():
             number = ids[name]
-            for vector, length, file in zip(vectors, seconds, files, strict=True):
-                blob = vector.astype("<f4").tobytes()
+            for one in utterances:
+                blob = np.asarray(one.embedding, dtype="<f4").tobytes()
                 if blob not in have[number]:
                     have[number].add(blob)
-                    new.append((number, blob, float(length), _as_text(file), now))
+                    row = (number, blob, float(one.seconds), _as_text(one.file), one.enrolled or now, one.label)
+                    new.append(row)
         connection.executemany(
-            "INSERT INTO utterance (speaker, embedding, seconds, file, enrolled) VALUES (?, ?, ?, ?, ?)", new
+            "INSERT INTO utterance (speaker, embedding, seconds, file, enrolled, label) VALUES (?, ?, ?, ?, ?, ?)",
+            new,
         )
         self._database.keep_directions(connection, *_directions(have))
         return len(new)
-
-
-def _by_name(speakers: Iterable[tuple]) -> dict[str, tuple]:
-    """Join what is given for a name more than once."""
-    joined: dict[str, tuple] = {}
-    for name, vectors, seconds, files in speakers:
-        if name in joined:
-            before = joined[name]
-            if before[0].shape[1] != vectors.shape[1]:
-                raise ValueError(
-                    f"embeddings of '{name}' have sizes {before[0].shape[1]} and {vectors.shape[1]}, expected one"
-                )
-            vectors, seconds, files = np.concatenate([before[0], vectors]), before[1] + seconds, before[2] + files
-        joined[name] = (vectors, seconds, files)
-    return joined
 
 
 def _directions(embeddings: dict[int, set[bytes]]) -> tuple[list[int], np.ndarray]:
@@ -339,7 +408,9 @@ def _marks(values) -> str:
     return ", ".join("?" * len(values)) or "NULL"
 
 
-def _check_enrolment(name: str, embeddings, seconds: Sequence[float], files: Sequence[str] | None) -> tuple:
+def _check_enrolment(
+    name: str, embeddings, seconds: Sequence[float], files: Sequence[str] | None
+) -> list[tuple]:
     name, vectors = check_name(name), np.asarray(embeddings, dtype=np.float32)
     unit_length(vectors)  # refuses what has no direction
     seconds, files = list(seconds), [""] * len(vectors) if files is None else list(map(str, files))
@@ -348,7 +419,7 @@ def _check_enrolment(name: str, embeddings, seconds: Sequence[float], files: Seq
             f"'{name}' has {len(vectors)} embeddings, {len(seconds)} lengths and {len(files)} files: expected as many "
             "of each, at least one"
         )
-    return name, vectors, seconds, files
+    return [(name, *one) for one in zip(vectors, seconds, files, strict=True)]
 
 
 def _as_text(path: str) -> str:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from speechbrain_bccmt.voiceprints.store import Voiceprints
@@ -100,7 +101,7 @@ connection.execute("PRAGMA cache_size = 1")  # pages go to the file at once
 connection.execute("BEGIN IMMEDIATE")
 connection.execute("DELETE FROM speaker WHERE id < 5")
 for i in range(500):
-    connection.execute("INSERT INTO utterance VALUES (NULL, 6, randomblob(64), 1.0, '', '')")
+    connection.execute("INSERT INTO utterance VALUES (NULL, 6, randomblob(64), 1.0, '', '', '')")
 os.kill(os.getpid(), 9)
 """
     intact = path.read_bytes()
@@ -128,3 +129,48 @@ def test_another_file_in_its_place_is_seen(prints, path):
     path.unlink()
     Voiceprints(path, ONE).enroll("other file", voices(1), [1.0])
     assert [c.name for c in prints.identify(voices(1), 0.9)[0].candidates] == ["other file"]
+
+
+OLD = """
+CREATE TABLE model (fingerprint TEXT NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL, revision TEXT NOT NULL);
+CREATE TABLE speaker (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
+CREATE TABLE utterance (
+    id INTEGER PRIMARY KEY, speaker INTEGER NOT NULL REFERENCES speaker (id), embedding BLOB NOT NULL,
+    seconds REAL NOT NULL, file TEXT NOT NULL, enrolled TEXT NOT NULL);
+CREATE INDEX utterance_of ON utterance (speaker);
+PRAGMA application_id = 1650683252;
+PRAGMA user_version = 1;
+"""
+
+
+@pytest.fixture
+def old(path):
+    """Write a file of version 1, which has no labels."""
+    with sqlite3.connect(path) as connection:
+        connection.executescript(OLD)
+        connection.execute("INSERT INTO model VALUES (?, '', 2, 'a')", (ONE,))
+        connection.execute("INSERT INTO speaker VALUES (7, 'ada')")
+        blob = np.array([3, 4], dtype="<f4").tobytes()
+        connection.execute("INSERT INTO utterance VALUES (1, 7, ?, 2.5, 'a.wav', '2026-01-01')", (blob,))
+    connection.close()
+    return path
+
+
+def test_older_files_are_read_as_they_are(old, prints):
+    before = old.read_bytes()
+    assert [(one.name, one.labels) for one in prints.speakers()] == [("ada", ())]
+    reference = prints.reference("ada")
+    assert reference.embeddings.tolist() == [[3, 4]] and reference.labels == ("",)
+    assert prints.identify([[3.0, 4.0]], 0.5)[0].speaker == "ada"
+    assert old.read_bytes() == before
+
+
+def test_older_files_take_labels(old, prints):
+    prints.enroll("ada", [[4.0, 3.0]], [1.5], label="headset")
+    reference = prints.reference("ada")
+    assert reference.labels == ("", "headset") and reference.seconds.tolist() == [2.5, 1.5]
+    prints.enroll("bela", [[-4.0, 3.0]], [1.5], label="phone")
+    assert [(one.name, one.labels) for one in prints.speakers()] == [("ada", ("headset",)), ("bela", ("phone",))]
+    assert prints.delete("bela") == 1 and prints.reference("bela") is None
+    with sqlite3.connect(old) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (2,)

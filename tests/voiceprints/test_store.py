@@ -255,3 +255,21 @@ def test_threads_share_a_store(prints):
     for thread in threads:
         thread.join()
     assert failures == [] and len(prints.speakers()) == 14
+
+
+def test_a_label_is_one_line_of_text(prints):
+    for label in ("two\nlines", " ", "x" * 300):
+        with pytest.raises(ValueError, match="is no label"):
+            prints.enroll("ada", [[1.0, 0.0]], [1.0], label=label)
+
+
+def test_labels_and_the_reference_of_a_name(prints):
+    assert prints.enroll("Ada", voices(2), [2.5, 1.0], label="headset") == 2
+    prints.enroll("Ada", voices(1, seed=1), [1.5])
+    prints.enroll("Bela", voices(1, seed=2), [1.5], label="phone")
+    reference = prints.reference("Ada")
+    assert reference.labels == ("headset", "headset", "") and reference.seconds.tolist() == [2.5, 1.0, 1.5]
+    assert np.array_equal(reference.embeddings, np.concatenate([voices(2), voices(1, seed=1)]))
+    assert [(one.name, one.labels) for one in prints.speakers()] == [("Ada", ("headset",)), ("Bela", ("phone",))]
+    prints.delete("Bela")
+    assert prints.reference("Bela") is None

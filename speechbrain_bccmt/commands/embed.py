@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -71,7 +72,7 @@ def embed(model, files, output, root, archive, jobs, shard, vad, device, quiet):
     used are reported on standard error, the others are written, and the exit code is 2.
 
     Of many recordings, --archive keeps the embeddings while the work goes on: with --jobs processes, and on several
-    machines with a --shard each. -o then writes all of them in the end, as .npz or .safetensors without speech_seconds.
+    machines with a --shard each. -o then writes all of them in the end, as .npz or .safetensors.
     """
     inputs.check_ending(output, FORMATS if archive is None else ARRAYS)
     if jobs > 1 and archive is None:
@@ -102,6 +103,7 @@ def embed(model, files, output, root, archive, jobs, shard, vad, device, quiet):
 
 def _fill(folder: str, model, jobs: int, names: dict[str, str], output: str | None, quiet: bool) -> int:
     """Embed what an archive lacks of the recordings, write all of them, and return how many could not be used."""
+    import numpy as np
     from tqdm import tqdm
 
     from speechbrain_bccmt.audio.recording import Recording
@@ -132,10 +134,17 @@ def _fill(folder: str, model, jobs: int, names: dict[str, str], output: str | No
             err=True,
         )
     if output is not None:
-        kept, embeddings = archive.read(names)
+        kept, embeddings, lengths = archive.read(names)
+        for row in np.flatnonzero(np.isnan(lengths[:, 0])):
+            lengths[row, 0] = Recording.open(kept[row]).seconds
         if kept:
-            lengths = [Recording.open(path).seconds for path in kept]
-            _write_arrays(Path(output), [names[path] for path in kept], embeddings, seconds=lengths)
+            _write_arrays(
+                Path(output),
+                [names[path] for path in kept],
+                embeddings,
+                seconds=lengths[:, 0],
+                speech_seconds=lengths[:, 1],
+            )
     return failed
 
 
@@ -163,7 +172,7 @@ def _write(path: Path, utterances: list) -> None:
         os.replace(temporary, path)
 
 
-def _write_arrays(path: Path, ids: list[str], embeddings, **columns: list[float]) -> None:
+def _write_arrays(path: Path, ids: list[str], embeddings, **columns: Sequence[float]) -> None:
     import numpy as np
     from safetensors.numpy import save_file
 

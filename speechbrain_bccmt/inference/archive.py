@@ -101,15 +101,20 @@ class Archive:
         try:
             for path, result in self._results(order):
                 if isinstance(result, EmbeddedUtterance):
-                    writer.take([position[path]], result.embedding[None])
+                    lengths = [(result.seconds, result.speech_seconds)]
+                    writer.take([position[path]], result.embedding[None], lengths)
                 yield path, result
         finally:
             writer.write()
 
-    def read(self, paths: Mapping[str, str]) -> tuple[list[str], np.ndarray]:
-        """Return the paths of those that are in the archive, and their embeddings (N, D), float32."""
+    def read(self, paths: Mapping[str, str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Return the paths of those that are in the archive, embeddings (N, D), float32, and lengths (N, 2).
+
+        Lengths are seconds of a recording and of the speech in it; NaN where an earlier version kept none.
+        """
         kept = {path: key for path, key in _keys(paths)[0].items() if key in self.store}
-        return list(kept), self.store.read(list(kept.values()))
+        keys = list(kept.values())
+        return list(kept), self.store.read(keys), self.store.read_lengths(keys)
 
     def _results(self, paths: list[str]) -> Iterator[tuple[str, Result]]:
         tasks = [paths[start : start + TASK] for start in range(0, len(paths), TASK)]

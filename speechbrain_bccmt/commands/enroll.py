@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
 
 import click
@@ -83,7 +84,7 @@ def _enroll(
         name,
         [utterance.embedding for utterance in utterances],
         [utterance.speech_seconds for utterance in utterances],
-        paths,
+        [os.path.abspath(path) for path in paths],  # to be found again by another model
         replace,
     )
     seconds = round(sum(utterance.speech_seconds for utterance in utterances), 3)

@@ -100,7 +100,7 @@ def refuse_other_model(place: str, theirs: tuple[str, str], ours: tuple[str | No
         named = [f"{fingerprint}{f' ({source})' if source else ''}" for fingerprint, source in (theirs, ours)]
         raise ValueError(
             f"{place}: its voiceprints are of model {named[0]}, and cannot be compared with those of model "
-            f"{named[1]}: use that model, or enrol all speakers anew in another store"
+            f"{named[1]}: use that model, or enrol all speakers anew in another store, by bccmt voiceprints reenroll"
         )
 
 

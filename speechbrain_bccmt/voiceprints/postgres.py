@@ -70,12 +70,14 @@ class VoicePrintServer:
 
     def __init__(self, url: str, fingerprint: str | None = None, source: str = ""):
         try:
+            import pgvector.psycopg
             import psycopg
         except ImportError as error:
             raise ImportError(
-                f"voiceprints in PostgreSQL need psycopg: pip install 'speechbrain_bccmt[postgres]' ({error})"
+                "voiceprints in PostgreSQL need psycopg and pgvector: pip install 'speechbrain_bccmt[postgres]' "
+                f"({error})"
             ) from error
-        self._psycopg, self._local = psycopg, threading.local()
+        self._psycopg, self._pgvector, self._local = psycopg, pgvector.psycopg, threading.local()
         self.fingerprint, self.source = fingerprint, str(source)
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query))
@@ -122,9 +124,10 @@ class VoicePrintServer:
 
     def keep_directions(self, connection: _Connection, speakers: Sequence[int], directions: np.ndarray) -> None:
         """Keep the directions (n, d) that the search compares with."""
+        self._pgvector.register_vector(connection.raw)
         connection.executemany(
             "INSERT INTO direction VALUES (?, ?) ON CONFLICT (speaker) DO UPDATE SET unit = EXCLUDED.unit",
-            [(speaker, _as_vector(row)) for speaker, row in zip(speakers, directions, strict=True)],
+            list(zip(speakers, directions, strict=True)),
         )
 
     def search(self, probes: np.ndarray, n_best: int) -> list[list[tuple[str, float]]]:
@@ -132,6 +135,7 @@ class VoicePrintServer:
         with self.reading(probes.shape[1]) as connection:
             if connection is None:
                 return [[] for _ in probes]
+            self._pgvector.register_vector(connection.raw)
             connection.execute("SET LOCAL jit = off")
             scored = "SELECT speaker, unit <#> ? AS score FROM direction ORDER BY score LIMIT ?"
             looked_at = max(_LOOKED_AT, 2 * n_best)
@@ -139,12 +143,12 @@ class VoicePrintServer:
             indexed = looked_at <= 1000 and self._has_index(connection)
             if indexed:
                 connection.execute(f"SET LOCAL hnsw.ef_search = {looked_at}")
-                half = f"unit::halfvec({probes.shape[1]})"
-                near = f"SELECT speaker, unit FROM direction ORDER BY {half} <#> ? LIMIT {looked_at}"
+                half = f"halfvec({probes.shape[1]})"
+                near = f"SELECT speaker, unit FROM direction ORDER BY unit::{half} <#> ?::{half} LIMIT {looked_at}"
                 scored = f"SELECT speaker, unit <#> ? AS score FROM ({near}) AS near ORDER BY score LIMIT ?"
             query = f"SELECT name, -score FROM ({scored}) AS best JOIN speaker ON id = speaker ORDER BY score, id"
             found = []
-            for probe in map(_as_vector, probes):
+            for probe in probes:
                 values = (probe, probe, n_best) if indexed else (probe, n_best)
                 found.append(connection.execute(query, values).fetchall())
             return found
@@ -250,7 +254,3 @@ class _Connection:
         if rows:
             with self.raw.cursor() as cursor:
                 cursor.executemany(query.replace("?", "%s"), rows)
-
-
-def _as_vector(row: np.ndarray) -> str:
-    return str(row.tolist())

@@ -65,6 +65,7 @@ setup(
             "ruff",
             "setuptools>=70.1",
             "sherpa-onnx",
+            "webdataset",
         ],
     },
 )

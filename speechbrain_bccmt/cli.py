@@ -28,6 +28,7 @@ COMMANDS = {
     "identify": "Identify an enrolled speaker.",
     "voiceprints": "Move, re-enrol, index and purge stores of voiceprints.",
     "embed": "Embed recordings.",
+    "shards": "Pack a corpus into tar files to train from.",
     "trials": "Draw a trial list over a corpus.",
     "evaluate": "Evaluate scores or embeddings on a trial list.",
     "attention": "Plot attention maps of recordings.",

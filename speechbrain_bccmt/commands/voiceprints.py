@@ -107,11 +107,19 @@ def reenroll(store, new, model, archive, jobs, vad, device, quiet):
 
 @voiceprints.command()
 @click.argument("store")
-def index(store):
+@click.option(
+    "--memory",
+    type=click.IntRange(1),
+    default=1024,
+    show_default=True,
+    metavar="MB",
+    help="What the server may use: about 1.5 GB for a million prints; with less it takes much longer.",
+)
+def index(store, memory):
     """Build an index in PostgreSQL: searches of millions take milliseconds, and may miss a speaker now and then."""
     from speechbrain_bccmt.voiceprints.store import Voiceprints
 
-    Voiceprints(store).build_index()
+    Voiceprints(store).build_index(memory)
 
 
 @voiceprints.command()

@@ -48,8 +48,8 @@ class Database(Protocol):
     def search(self, probes: np.ndarray, n_best: int) -> list[list[tuple[str, float]]]:
         """Return the best names and their cosines, the best first, for each unit probe (p, d); raises as `reading`."""
 
-    def build_index(self) -> None:
-        """Build an index for the search, or raise ValueError where there is no such thing."""
+    def build_index(self, memory_mb: int) -> None:
+        """Build an index for the search in so much memory, or raise ValueError where there is no such thing."""
 
     def purge(self) -> None:
         """Rewrite what may still hold traces of deleted embeddings."""

@@ -153,17 +153,19 @@ class VoicePrintServer:
                 found.append(connection.execute(query, values).fetchall())
             return found
 
-    def build_index(self) -> None:
+    def build_index(self, memory_mb: int) -> None:
         """Build an HNSW index of the directions in half precision: from then on, searches look at near prints alone."""
         with self.reading() as connection:
             model = connection and connection.execute("SELECT size FROM model").fetchone()
             if model is None:
                 raise ValueError(f"{self.place}: nobody is enrolled yet")
         with self._open(transaction=False) as connection:
+            connection.execute(f"SET maintenance_work_mem = '{memory_mb}MB'")
             connection.execute(
                 "CREATE INDEX IF NOT EXISTS direction_near ON direction "
                 f"USING hnsw ((unit::halfvec({model[0]})) halfvec_ip_ops)"
             )
+            connection.execute("RESET maintenance_work_mem")
 
     def purge(self) -> None:
         """Rewrite the tables, and the index, without what was deleted. Nobody can use them meanwhile."""

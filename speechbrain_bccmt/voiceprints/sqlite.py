@@ -216,7 +216,7 @@ class VoicePrintFile:
     def purge(self) -> None:
         """Do nothing: what is deleted is overwritten at once."""
 
-    def build_index(self) -> None:
+    def build_index(self, memory_mb: int) -> None:
         """Refuse: the search is one product with all prints in memory."""
         raise ValueError(f"{self.place}: a file is searched without an index; PostgreSQL has one")
 

@@ -250,15 +250,20 @@ class Voiceprints:
         """Rewrite what may still hold traces of deleted embeddings: the tables of a server, nothing of a file."""
         self._database.purge()
 
-    def build_index(self) -> None:
+    def build_index(self, memory_mb: int = 1024) -> None:
         """Build an index of near prints, which makes the searches of a server faster and no longer exhaustive.
+
+        Parameters
+        ----------
+        memory_mb : int
+            What the server may use: some 1.5 GB for a million prints of 192 dimensions; with less it takes much longer.
 
         Raises
         ------
         ValueError
             If the store is a file, whose search is one product with all prints in memory.
         """
-        self._database.build_index()
+        self._database.build_index(memory_mb)
 
     def speakers(self) -> list[EnrolledSpeaker]:
         """List who is enrolled, by name."""

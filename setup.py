@@ -48,6 +48,7 @@ setup(
         "onnx": ["onnx"],
         "page": ["gradio>=6"],
         "postgres": ["pgvector", "psycopg[binary]>=3.1"],
+        "ray": ["ray[data]"],
         "tensorboard": ["tensorboard"],
         "test": [
             "espeakng-loader>=0.2.4",

@@ -57,12 +57,17 @@ def _read_shard(ctx, param, value: str | None) -> slice:
     help="Processes, of one thread each; with --archive.",
 )
 @click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Let a Ray cluster do the work, in --jobs processes: auto, where this machine belongs to one, or host:port.",
+)
+@click.option(
     "--shard", callback=_read_shard, metavar="I/N", help="Embed the I-th of N parts of the recordings alone."
 )
 @inputs.vad_option
 @inputs.device_option
 @inputs.quiet_option
-def embed(model, files, output, root, archive, jobs, shard, vad, device, quiet):
+def embed(model, files, output, root, archive, jobs, ray, shard, vad, device, quiet):
     """Embed recordings.
 
     FILES are recordings, folders with recordings, or globs; - reads a list from standard input.
@@ -75,15 +80,15 @@ def embed(model, files, output, root, archive, jobs, shard, vad, device, quiet):
     machines with a --shard each. -o then writes all of them in the end, as .npz or .safetensors.
     """
     inputs.check_ending(output, FORMATS if archive is None else ARRAYS)
-    if jobs > 1 and archive is None:
-        raise click.UsageError("--jobs needs --archive, a folder to keep the embeddings in")
+    if (jobs > 1 or ray) and archive is None:
+        raise click.UsageError(f"--{'ray' if ray else 'jobs'} needs --archive, a folder to keep the embeddings in")
     paths = inputs.expand_inputs(files)[shard]
     names = {path: os.path.relpath(path, root).replace(os.sep, "/") if root else path for path in paths}
     if output is not None:
         with temporary_sibling(Path(output)) as temporary:
             temporary.touch()  # so that a folder that cannot be written to is reported before the work
     if archive is not None:
-        failed = _fill(archive, inputs.load_model(model, device, vad), jobs, names, output, quiet)
+        failed = _fill(archive, inputs.load_model(model, device, vad), jobs, ray, names, output, quiet)
         click.get_current_context().exit(2 if failed else 0)
     utterances, failed = [], 0
     embed_file = inputs.load_model(model, device, vad).embed_file
@@ -101,7 +106,9 @@ def embed(model, files, output, root, archive, jobs, shard, vad, device, quiet):
     click.get_current_context().exit(2 if failed else 0)
 
 
-def _fill(folder: str, model, jobs: int, names: dict[str, str], output: str | None, quiet: bool) -> int:
+def _fill(
+    folder: str, model, jobs: int, ray: str | None, names: dict[str, str], output: str | None, quiet: bool
+) -> int:
     """Embed what an archive lacks of the recordings, write all of them, and return how many could not be used."""
     import numpy as np
     from tqdm import tqdm
@@ -109,7 +116,7 @@ def _fill(folder: str, model, jobs: int, names: dict[str, str], output: str | No
     from speechbrain_bccmt.audio.recording import Recording
     from speechbrain_bccmt.inference.archive import Archive
 
-    archive = Archive(folder, model, jobs)
+    archive = Archive(folder, model, jobs, ray)
     missing = archive.missing(names)
     done, failed, seconds, begun = 0, 0, 0.0, time.monotonic()
     # By size, as the long ones come first.

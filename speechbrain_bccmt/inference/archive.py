@@ -20,6 +20,7 @@ from speechbrain_bccmt.inference.embedding import batches_by_length, embed_wavef
 from speechbrain_bccmt.inference.embedding_store import EmbeddingStore, ShardWriter, utterance_key
 from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.graph import use_graph
+from speechbrain_bccmt.inference.ray_workers import results_of_ray
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from speechbrain_bccmt.inference.verifier import measure_band
@@ -43,6 +44,8 @@ class Archive:
     jobs : int
         Number of processes that embed, of one thread each; 1 is this process, with PyTorch's number of threads. Others
         load the model from where this one came from.
+    ray : str or None
+        Address of a Ray cluster whose machines do the work, see `results_of_ray`.
 
     Examples
     --------
@@ -57,11 +60,14 @@ class Archive:
     (0, [], (1, 192))
     """
 
-    def __init__(self, folder: str | Path, model: SpeakerVerification, jobs: int = 1):
+    def __init__(
+        self, folder: str | Path, model: SpeakerVerification, jobs: int = 1, ray: str | None = None
+    ):
+        self.ray = ray
         self.jobs, self.options = jobs, (model.source, str(model.device), model.vad)
         # Embeddings of speech alone are others than those of whole recordings.
         self.store = EmbeddingStore(folder, fingerprint(model) + ("-speech" if model.vad else ""))
-        self.embedder = Embedder(model) if jobs == 1 else None
+        self.embedder = Embedder(model) if jobs == 1 and ray is None else None
 
     def missing(self, paths: Mapping[str, str]) -> dict[str, int]:
         """Return the size in bytes of each recording that is not in the archive; 0 where there is no such file."""
@@ -125,6 +131,9 @@ class Archive:
             return
         workers = min(self.jobs, len(tasks))
         if not workers:
+            return
+        if self.ray is not None:
+            yield from results_of_ray(self.ray, paths, TASK, self.jobs, self.options)
             return
         pool = ProcessPoolExecutor(workers, _context(), _begin, self.options)
         pending = set()

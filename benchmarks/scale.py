@@ -72,7 +72,7 @@ def extract(count: int, folder: Path) -> Callable[[], object]:
     """Return the embedding of `count` recordings into an archive."""
     from speechbrain_bccmt.audio.recording import find_recordings, read_mono
     from speechbrain_bccmt.inference.archive import Archive
-    from speechbrain_bccmt.inference.verification import SpeakerVerification
+    from speechbrain_bccmt.inference.loading import load_verifier
 
     files = find_recordings(speech_corpus("speechocean762"))
     paths = {}
@@ -80,7 +80,7 @@ def extract(count: int, folder: Path) -> Callable[[], object]:
         path = str(folder / f"{len(paths):06d}.wav")
         soundfile.write(path, read_mono(files[number], 16000), 16000)
         paths[path] = path
-    archive = Archive(folder / "kept", SpeakerVerification.from_hparams())
+    archive = Archive(folder / "kept", load_verifier())
     return lambda: sum(result.seconds for _, result in archive.embed(paths)) / 3600
 
 

@@ -66,8 +66,9 @@ def _read_shard(ctx, param, value: str | None) -> slice:
 )
 @inputs.vad_option
 @inputs.device_option
+@inputs.engine_option
 @inputs.quiet_option
-def embed(model, files, output, root, archive, jobs, ray, shard, vad, device, quiet):
+def embed(model, files, output, root, archive, jobs, ray, shard, vad, device, engine, quiet):
     """Embed recordings.
 
     FILES are recordings, folders with recordings, or globs; - reads a list from standard input.
@@ -88,10 +89,10 @@ def embed(model, files, output, root, archive, jobs, ray, shard, vad, device, qu
         with temporary_sibling(Path(output)) as temporary:
             temporary.touch()  # so that a folder that cannot be written to is reported before the work
     if archive is not None:
-        failed = _fill(archive, inputs.load_model(model, device, vad), jobs, ray, names, output, quiet)
+        failed = _fill(archive, inputs.load_model(model, device, vad, engine), jobs, ray, names, output, quiet)
         click.get_current_context().exit(2 if failed else 0)
     utterances, failed = [], 0
-    embed_file = inputs.load_model(model, device, vad).embed_file
+    embed_file = inputs.load_model(model, device, vad, engine).embed_file
     for path, utterance in inputs.run_each(embed_file, paths, "Embedding", quiet, skip_errors=True):
         if utterance is None:
             failed += 1

@@ -22,8 +22,9 @@ from speechbrain_bccmt.commands import inputs
 @inputs.json_option
 @inputs.vad_option
 @inputs.device_option
+@inputs.engine_option
 @inputs.quiet_option
-def enroll(arguments, model, replace, listing, delete, as_json, vad, device, quiet):
+def enroll(arguments, model, replace, listing, delete, as_json, vad, device, engine, quiet):
     """Enrol speakers by name.
 
     STORE is a file of voiceprints, created if missing, or postgresql://user@host/database. FILES are recordings of the
@@ -50,7 +51,7 @@ def enroll(arguments, model, replace, listing, delete, as_json, vad, device, qui
     if len(arguments) < 3:
         raise click.UsageError("expected STORE NAME FILES..., or --list STORE, or --delete NAME STORE")
     store, name, *files = arguments
-    result = _enroll(model, store, name, files, replace, vad, device, quiet)
+    result = _enroll(model, store, name, files, replace, vad, device, engine, quiet)
     if as_json:
         click.echo(_as_json(result))
     else:
@@ -62,13 +63,13 @@ def enroll(arguments, model, replace, listing, delete, as_json, vad, device, qui
 
 
 def _enroll(
-    model: str, store: str, name: str, files: list[str], replace: bool, vad: bool, device, quiet: bool
+    model: str, store: str, name: str, files: list[str], replace: bool, vad: bool, device, engine, quiet: bool
 ) -> dict:
     from speechbrain_bccmt.voiceprints.names import check_name
     from speechbrain_bccmt.voiceprints.store import Voiceprints
 
     name, paths = check_name(name), inputs.expand_inputs(files)
-    verification = inputs.load_model(model, device, vad)
+    verification = inputs.load_model(model, device, vad, engine)
     prints = Voiceprints(store, verification.fingerprint, model)
     if prints.exists():
         prints.check()  # before the long work

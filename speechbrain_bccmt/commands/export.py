@@ -69,7 +69,7 @@ def hub(
     config.json, the parameters (.ckpt and .safetensors), the label encoder, calibration.json and a model card.
     """
     from speechbrain_bccmt.export.hub import export_hub, push_to_hub
-    from speechbrain_bccmt.inference.parameters import HUB_ID
+    from speechbrain_bccmt.inference.model_files import HUB_ID
     from speechbrain_bccmt.scoring.calibration import Calibration
     from speechbrain_bccmt.scoring.quality import load_calibration
 

@@ -20,8 +20,9 @@ from speechbrain_bccmt.commands import inputs
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each recording.")
 @inputs.vad_option
 @inputs.device_option
+@inputs.engine_option
 @inputs.quiet_option
-def identify(model, store, files, n_best, threshold, as_json, vad, device, quiet):
+def identify(model, store, files, n_best, threshold, as_json, vad, device, engine, quiet):
     """Identify an enrolled speaker in each recording.
 
     STORE is the file or database that the speakers were enrolled in, MODEL the one that they were enrolled with. FILES
@@ -36,7 +37,7 @@ def identify(model, store, files, n_best, threshold, as_json, vad, device, quiet
 
     from speechbrain_bccmt.voiceprints.store import Identification, Voiceprints
 
-    verification = inputs.load_model(model, device, vad)
+    verification = inputs.load_model(model, device, vad, engine)
     threshold = verification.resolve_threshold(threshold)
     prints = Voiceprints(store, verification.fingerprint, model)
     prints.check()

@@ -24,7 +24,8 @@ from speechbrain_bccmt.commands import inputs
 @inputs.json_option
 @inputs.vad_option
 @inputs.device_option
-def verify(model, recordings, enrolment, threshold, as_json, vad, device):
+@inputs.engine_option
+def verify(model, recordings, enrolment, threshold, as_json, vad, device, engine):
     """Verify that two recordings are of the same speaker.
 
     A and B are recordings; a folder or a quoted glob stands for several of one speaker.
@@ -41,7 +42,7 @@ def verify(model, recordings, enrolment, threshold, as_json, vad, device):
         raise click.UsageError("- does not say which side each recording of a list is on: name the files")
     sides = (enrolment, recordings) if enrolment else (recordings[:1], recordings[1:])
     enrolment, test = (inputs.expand_inputs(side) for side in sides)
-    verification = inputs.load_model(model, device, vad)
+    verification = inputs.load_model(model, device, vad, engine)
     verification.resolve_threshold(threshold)  # raises before the long work
     embedded = dict(inputs.run_each(verification.embed_file, dict.fromkeys(enrolment + test), "Embedding"))
     utterances = ([embedded[path] for path in side] for side in (enrolment, test))

@@ -75,8 +75,9 @@ def import_(file, store, quiet):
 )
 @inputs.vad_option
 @inputs.device_option
+@inputs.engine_option
 @inputs.quiet_option
-def reenroll(store, new, model, archive, jobs, vad, device, quiet):
+def reenroll(store, new, model, archive, jobs, vad, device, engine, quiet):
     """Enrol all speakers of a store anew, with another model.
 
     Embeddings of one model say nothing to another: the recordings that the speakers of STORE were enrolled with are
@@ -89,7 +90,7 @@ def reenroll(store, new, model, archive, jobs, vad, device, quiet):
     before = old.model()
     if before is None:
         raise ValueError(f"{store}: nobody is enrolled")
-    verification = inputs.load_model(model, device, vad)
+    verification = inputs.load_model(model, device, vad, engine)
     prints = Voiceprints(new, verification.fingerprint, verification.source)
     if before[0] == prints.fingerprint:
         raise ValueError(f"{store}: its voiceprints are of model {before[0]} ({model}) already")

@@ -20,7 +20,7 @@ from speechbrain_bccmt.evaluation.summary import format_table, summarise, write_
 from speechbrain_bccmt.evaluation.trial_types import format_type_table, summarise_types
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.hparams import load_hparams
-from speechbrain_bccmt.inference.embedding_store import embed_with_store
+from speechbrain_bccmt.inference.embedding import embed_with_store
 from speechbrain_bccmt.inference.model_folder import SpeakerModel, load_speaker_model
 from speechbrain_bccmt.profiling import count_parameters
 from speechbrain_bccmt.scoring.cosine import cosine_scores

@@ -22,7 +22,9 @@ from speechbrain_bccmt.export.sherpa import sherpa_metadata
 from speechbrain_bccmt.features import frame_count
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.architecture import NEEDED
+from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.model_folder import SpeakerModel
+from speechbrain_bccmt.inference.verifier import MIN_SECONDS
 
 OPSET = 17
 
@@ -216,7 +218,9 @@ def describe(model: SpeakerModel, graph: str) -> dict:
     return {
         "producer": "speechbrain_bccmt",
         "graph": graph,
+        "fingerprint": fingerprint(model.modules),
         "sample_rate": model.sample_rate,
+        "min_seconds": model.architecture.get("min_seconds", MIN_SECONDS),
         "output_dim": model.embedding_size,
         "modules": json.dumps({name: model.architecture.get(name) for name in NEEDED}),
     }

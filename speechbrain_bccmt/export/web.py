@@ -12,7 +12,8 @@ from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS
 from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.fingerprint import fingerprint
-from speechbrain_bccmt.inference.model_folder import CALIBRATION_FILE, SpeakerModel
+from speechbrain_bccmt.inference.model_files import CALIBRATION_FILE
+from speechbrain_bccmt.inference.model_folder import SpeakerModel
 from speechbrain_bccmt.inference.verifier import MIN_SECONDS
 
 PAGE = Path(__file__).parents[1] / "page"

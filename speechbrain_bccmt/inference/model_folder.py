@@ -12,12 +12,11 @@ from torch import nn
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.inference.architecture import NEEDED, OPTIONAL, build, read_architecture
 from speechbrain_bccmt.inference.foreign import onnx_modules
-from speechbrain_bccmt.inference.parameters import find_file, load_parameters, read_labels
+from speechbrain_bccmt.inference.model_files import CALIBRATION_FILE, CONFIG_FILE, HPARAMS_FILE, find_file
+from speechbrain_bccmt.inference.parameters import load_parameters, read_labels
 from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration
-
-CONFIG_FILE, HPARAMS_FILE, CALIBRATION_FILE = "config.json", "hyperparams.yaml", "calibration.json"
 
 
 @dataclass(frozen=True)

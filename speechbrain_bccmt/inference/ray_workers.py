@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import pickle
 import socket
 from collections.abc import Iterator, Sequence
@@ -11,7 +12,7 @@ import numpy as np
 
 
 def results_of_ray(
-    address: str, paths: Sequence[str], task: int, workers: int, options: tuple[str, str, bool]
+    address: str, paths: Sequence[str], task: int, workers: int, options: tuple[str, str, str, bool]
 ) -> Iterator[tuple[str, object]]:
     """Embed recordings on a cluster.
 
@@ -28,7 +29,7 @@ def results_of_ray(
     workers : int
         Processes, of one core each.
     options : tuple
-        Source of the model, which every machine finds, device, and whether to embed speech alone.
+        Source of the model, which every machine finds, engine, device, and whether to embed speech alone.
 
     Yields
     ------
@@ -75,14 +76,12 @@ def results_of_ray(
 class Worker:
     """A process of the cluster: loads the model once, and embeds batches of paths."""
 
-    def __init__(self, source: str, device: str, vad: bool):
-        import torch
-
+    def __init__(self, source: str, engine: str, device: str, vad: bool):
         from speechbrain_bccmt.inference.archive import Embedder
-        from speechbrain_bccmt.inference.verification import SpeakerVerification
+        from speechbrain_bccmt.inference.loading import load_verifier
 
-        torch.set_num_threads(1)
-        self.embedder = Embedder(SpeakerVerification.from_hparams(source, run_opts={"device": device}, vad=vad))
+        os.environ["OMP_NUM_THREADS"] = "1"
+        self.embedder = Embedder(load_verifier(source, engine, device, vad))
 
     def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
         """Return the results, pickled: Arrow has no column for them."""

@@ -61,6 +61,7 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
     """
 
     MODULES_NEEDED = ["compute_features", "mean_var_norm", "embedding_model"]
+    engine, in_batches = "torch", True
 
     def __init__(
         self,
@@ -216,9 +217,13 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
 
     def embed_waveform(self, wav: np.ndarray) -> np.ndarray:
         """Embed a waveform (samples,), float32, at the model's sample rate, all at once: (D,), float32."""
+        return self.embed_waveforms([wav])[0]
+
+    def embed_waveforms(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
+        """Embed waveforms (samples,) each in one padded batch, as `embed_waveform`: (N, D)."""
         with torch.no_grad():
-            embeddings = embed_waveforms([torch.from_numpy(wav)], **self._parts(), device=self.device)
-        return embeddings[0].cpu().numpy()
+            tensors = [torch.from_numpy(wav) for wav in wavs]
+            return embed_waveforms(tensors, **self._parts(), device=self.device).cpu().numpy()
 
     def verify_batch(self, wavs1, wavs2, wav1_lens=None, wav2_lens=None, threshold: float | None = None):
         """Verify pairs of waveforms at the model's sample rate.

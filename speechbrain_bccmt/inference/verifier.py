@@ -36,6 +36,10 @@ class Verifier:
         Embed the speech of files alone; False: whole files, as trial lists want it.
     min_seconds : float
         The shortest recording that is embedded.
+    engine, device : str
+        What computes the embeddings, and where; see `load_verifier`.
+    in_batches : bool
+        Whether several waveforms at once are quicker than one by one.
 
     Examples
     --------
@@ -56,10 +60,17 @@ class Verifier:
     source: str = ""
     vad: bool = True
     min_seconds: float = MIN_SECONDS
+    engine: str = ""
+    device: str = "cpu"
+    in_batches: bool = False
 
     def embed_waveform(self, wav: np.ndarray) -> np.ndarray:
         """Embed a waveform (samples,), float32, at the model's sample rate, all at once: (D,), float32."""
         raise NotImplementedError
+
+    def embed_waveforms(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
+        """Embed waveforms (samples,) each, as `embed_waveform`: (N, D)."""
+        return np.stack([self.embed_waveform(wav) for wav in wavs])
 
     @property
     def fingerprint(self) -> str:

@@ -46,8 +46,8 @@ SELECT set_config('search_path', quote_ident(%s) || ', ' || coalesce(
      WHERE extname = 'vector'), 'public'), false), set_config('lock_timeout', %s, false)
 """
 WAIT_SECONDS = 30.0
-# With an index, at least this many near prints are scored exactly: it finds the best of 100,000 each time, where 100 miss
-# 4 % of them (benchmarks/identification.py).
+# With an index, at least this many near prints are scored exactly. Of 100,000 names it then finds the best one always,
+# where 100 miss 4 % (benchmarks/identification.py).
 _LOOKED_AT = 400
 
 

@@ -12,7 +12,7 @@ import soundfile
 from speechbrain_bccmt.inference import archive as module
 from speechbrain_bccmt.inference import ray_workers
 from speechbrain_bccmt.inference.archive import Archive
-from speechbrain_bccmt.inference.verification import SpeakerVerification
+from speechbrain_bccmt.inference.loading import load_verifier
 from tests.voices import voice
 
 ray = pytest.importorskip("ray", reason="no Ray: pip install 'speechbrain_bccmt[ray]'")
@@ -41,7 +41,7 @@ def paths(tmp_path_factory):
 
 
 def archive(folder, address=None, jobs=1):
-    return Archive(folder, SpeakerVerification.from_hparams("tiny", vad=False), jobs, address)
+    return Archive(folder, load_verifier("tiny", vad=False), jobs, address)
 
 
 def names(folder):

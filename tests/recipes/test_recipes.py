@@ -97,7 +97,7 @@ def test_extracted_embeddings_serve_every_scoring_run(corpus, models, tmp_path, 
 
     narrow = f"--pretrain_path={models['narrow']}"
     assert verification("extract", "extracted", narrow) == 0
-    monkeypatch.setattr("speechbrain_bccmt.inference.embedding_store.embed_utterances", None)
+    monkeypatch.setattr("speechbrain_bccmt.inference.embedding.embed_utterances", None)
     assert verification("verification_plda", "plda", "") == 0
     assert verification("verification", "cosine", narrow) == 0
     train, test = (np.load(tmp_path / "extracted" / f"{part}.npz") for part in ("train", "test"))

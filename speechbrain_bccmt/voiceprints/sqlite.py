@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import uuid
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -246,9 +247,12 @@ class VoicePrintFile:
         return self._cached[:2]
 
     def _read_matrix(self, connection: sqlite3.Connection, size: int) -> tuple[list[str], np.ndarray]:
-        speakers = connection.execute("SELECT id, name FROM speaker ORDER BY id").fetchall()
-        ids = np.array([number for number, _ in speakers], dtype=np.int64)
-        sums = np.zeros((len(speakers), size), dtype=np.float32)
+        numbers, names = array("q"), []
+        for number, name in connection.execute("SELECT id, name FROM speaker ORDER BY id"):
+            numbers.append(number)
+            names.append(name)
+        ids = np.frombuffer(numbers, dtype=np.int64)
+        sums = np.zeros((len(names), size), dtype=np.float32)
         rows = connection.execute("SELECT speaker, embedding FROM utterance ORDER BY speaker")
         while some := rows.fetchmany(_ROWS_PER_READ):
             if any(len(blob) != 4 * size for _, blob in some):
@@ -261,7 +265,7 @@ class VoicePrintFile:
                 )
             except ValueError as error:
                 raise ValueError(f"{self.path}: is damaged: {error}") from error
-        return [name for _, name in speakers], unit_directions(sums)
+        return names, unit_directions(sums)
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -151,19 +151,19 @@ def write_store(options: argparse.Namespace) -> dict:
     population, names = Population(options.like), options.names[0]
     prints = Voiceprints(options.store, FINGERPRINT)
     by_copy = "://" in options.store and names > options.copy_above
-    making = 0.0
+    making = np.zeros(2)
     with Timer(options.server) as timer:
         for first, number in chunks(names):
-            begun = time.perf_counter()
-            embeddings = population.recordings(first, number, 0)
-            making += time.perf_counter() - begun
+            with Timer() as simulation:
+                embeddings = population.recordings(first, number, 0)
+            making += simulation.both
             if by_copy:
                 copy(prints, first, embeddings)
                 continue
             prints.enroll_many(
                 (f"name {first + i}", row[None], [3.0], None) for i, row in enumerate(embeddings)
             )
-    return {"enrolment_s": [timer.wall - making, timer.cpu - making], "by_copy": by_copy}
+    return {"enrolment_s": (np.array(timer.both) - making).tolist(), "by_copy": by_copy}
 
 
 def copy(prints: Voiceprints, first: int, embeddings: np.ndarray) -> None:

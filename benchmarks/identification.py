@@ -38,6 +38,7 @@ from recipe_runs import ROOT, describe_machine
 from threadpoolctl import threadpool_limits
 
 from speechbrain_bccmt.scoring.cosine import unit_length
+from speechbrain_bccmt.voiceprints import postgres
 from speechbrain_bccmt.voiceprints.store import Voiceprints
 
 SIZE, SEED, FINGERPRINT = 192, 1986, "0123456789abcdef"
@@ -227,6 +228,8 @@ def search_store(options: argparse.Namespace) -> dict:
     population, names, repeats = Population(options.like), options.names[0], options.repeats
     known = population.recordings(0, min(names, NAMES_PER_WRITE), 1)[: repeats + 1]
     best = np.load(options.best) if options.best else exact_best(population, names, unit_length(known[:repeats]))
+    if options.near:
+        postgres._LOOKED_AT = options.near[0]
     prints = Voiceprints(options.store, FINGERPRINT)
     with contextlib.suppress(OSError):  # Linux: the peak begins anew
         Path("/proc/self/clear_refs").write_text("5")
@@ -272,12 +275,22 @@ def compute_best(options: argparse.Namespace) -> dict:
 STEPS = {"best": compute_best, "write": write_store, "multiply": multiply, "index": index_store, "search": search_store}
 
 
-def run_step(step: str, store: str, names: int, options: argparse.Namespace, server: Path | None, best: Path) -> dict:
+def run_step(
+    step: str,
+    store: str,
+    names: int,
+    options: argparse.Namespace,
+    server: Path | None,
+    best: Path,
+    near: int | None = None,
+) -> dict:
     """Run a step in a process of its own; give what it printed."""
     command = [sys.executable, __file__, "--step", step, "--store", store, "--names", str(names), "--best", str(best)]
     for name in ("threads", "repeats", "memory", "copy_above", "copies", "like"):
         if (value := getattr(options, name)) is not None:
             command += [f"--{name.replace('_', '-')}", str(value)]
+    if near is not None:
+        command += ["--near", str(near)]
     if server is not None:
         command += ["--server", str(server)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -341,6 +354,7 @@ def main() -> None:
     parser.add_argument("--url")
     parser.add_argument("--memory", type=int, default=2048)
     parser.add_argument("--copy-above", type=int, default=1_000_000)
+    parser.add_argument("--near", type=int, nargs="+", default=[], help="prints that a search by the index scores")
     parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="where the stores lie meanwhile")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "identification")
@@ -380,14 +394,17 @@ def main() -> None:
                         row["names"] = names * options.copies
                 if kind == "hnsw":
                     row |= run_step("index", store, names, options, own, best)
-                row |= run_step("search", store, names, options, own, best)
-                row["store_mb"] = store_megabytes(store)
-                if options.copies > 1:
-                    del row["recall_best"], row["recall_ten"], row["right"]
+                for near in options.near if kind == "hnsw" and options.near else [None]:
+                    found = row | run_step("search", store, names, options, own, best, near)
+                    found |= {"store_mb": store_megabytes(store), "load": os.getloadavg()[0]}
+                    if near:
+                        found["store"] = f"hnsw, {near}"
+                    if options.copies > 1:
+                        del found["recall_best"], found["recall_ten"], found["right"]
+                    rows.append(found)
+                    print(show(found), flush=True)
                 if kind == "sqlite":
                     Path(store).unlink()
-                rows.append(row | {"load": os.getloadavg()[0]})
-                print(show(row), flush=True)
     options.output.mkdir(parents=True, exist_ok=True)
     report = {
         "machine": machine,

@@ -46,14 +46,12 @@ setup(
     extras_require={
         "demo": ["espeakng-loader>=0.2.4", "rich"],
         "onnx": ["onnx"],
-        "page": ["gradio>=6"],
         "postgres": ["pgvector", "psycopg[binary]>=3.1"],
         "ray": ["ray[data]"],
         "tensorboard": ["tensorboard"],
         "test": [
             "espeakng-loader>=0.2.4",
             "onnx",
-            "gradio>=6",
             "hypothesis",
             "import-linter",
             "pgvector",

@@ -7,6 +7,7 @@ import os
 import re
 import time
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -81,6 +82,8 @@ def embed(model, files, output, root, archive, jobs, ray, shard, vad, device, en
     machines with a --shard each. -o then writes all of them in the end, as .npz or .safetensors.
     """
     inputs.check_ending(output, FORMATS if archive is None else ARRAYS)
+    if str(output).lower().endswith(".safetensors") and find_spec("safetensors") is None:
+        raise click.UsageError(f"{output}: needs the package safetensors: pip install safetensors")
     if (jobs > 1 or ray) and archive is None:
         raise click.UsageError(f"--{'ray' if ray else 'jobs'} needs --archive, a folder to keep the embeddings in")
     paths = inputs.expand_inputs(files)[shard]
@@ -182,7 +185,6 @@ def _write(path: Path, utterances: list) -> None:
 
 def _write_arrays(path: Path, ids: list[str], embeddings, **columns: Sequence[float]) -> None:
     import numpy as np
-    from safetensors.numpy import save_file
 
     arrays = {"embeddings": np.stack(embeddings)} | {name: np.array(column) for name, column in columns.items()}
     with temporary_sibling(path) as temporary:
@@ -190,5 +192,7 @@ def _write_arrays(path: Path, ids: list[str], embeddings, **columns: Sequence[fl
             with open(temporary, "wb") as file:
                 np.savez(file, ids=np.array(ids), **arrays)
         else:
+            from safetensors.numpy import save_file
+
             save_file(arrays, temporary, metadata={"ids": json.dumps(ids, ensure_ascii=False)})
         os.replace(temporary, path)

@@ -28,6 +28,7 @@ from speechbrain_bccmt.inference.model_files import (
     CONFIG_FILE,
     GRAPH_FILE,
     HPARAMS_FILE,
+    PHRASE_FILE,
     hub_errors,
 )
 from speechbrain_bccmt.inference.model_folder import SpeakerModel, load_speaker_model
@@ -55,6 +56,7 @@ WRITTEN = (
     "mean_var_norm.ckpt",
     "label_encoder.*",
     CALIBRATION_FILE,
+    PHRASE_FILE,
     CONFIG_FILE,
     GRAPH_FILE,
     "README.md",
@@ -141,7 +143,9 @@ def export_hub(
     _check_examples(examples)
     model = load_speaker_model(training_folder)
     calibration = calibration or model.calibration
-    labels = read_labels(training_folder, needed=False)
+    # Where voice and phrase are two parts, the classes of the training are pairs, which no classifier knows.
+    pairs = hasattr(model.embedding_model, "voice_size")
+    labels = None if pairs else read_labels(training_folder, needed=False)
     states = {"embedding_model": _load_state(training_folder, "embedding_model")}
     if labels is not None:
         classifier = _load_state(training_folder, "classifier")
@@ -166,6 +170,8 @@ def export_hub(
             labels.save(folder / f"label_encoder{ending}")
         if calibration is not None:
             calibration.save(folder / CALIBRATION_FILE)
+        if model.phrase_fusion is not None:
+            model.phrase_fusion.save(folder / PHRASE_FILE)
         graph = write_graph(model, folder / GRAPH_FILE)
         clips = []
         for number, example in enumerate(examples, 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +14,17 @@ import numpy as np
 from speechbrain_bccmt.audio.recording import check_rate
 from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.audio.waveforms import split_batch, to_float
-from speechbrain_bccmt.inference.model_files import CALIBRATION_FILE, CONFIG_FILE, GRAPH_FILE, find_file
+from speechbrain_bccmt.inference.model_files import (
+    CALIBRATION_FILE,
+    CONFIG_FILE,
+    GRAPH_FILE,
+    PHRASE_FILE,
+    find_file,
+)
 from speechbrain_bccmt.inference.verifier import Verifier
 from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration
 from speechbrain_bccmt.sessions import load_session
 
@@ -63,7 +71,8 @@ class GraphVerifier(Verifier):
         vad: bool = True,
         threads: int | None = None,
     ):
-        threads = int(os.environ.get("OMP_NUM_THREADS", "") or 1) if threads is None else threads
+        if threads is None:  # OpenMP takes a list as well, for loops within loops
+            threads = int((re.match(r"\d+", os.environ.get("OMP_NUM_THREADS", "")) or "1")[0])
         self._session = load_session(path, threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
         try:
@@ -117,6 +126,8 @@ class GraphVerifier(Verifier):
             )
         calibration = find_file(source, CALIBRATION_FILE, needed=False)
         model = cls(path, calibration and load_calibration(calibration), str(source), vad, threads)
+        if phrases := find_file(source, PHRASE_FILE, needed=False):
+            model.phrase_fusion = PhraseFusion.load(phrases)
         if described.get("fingerprint") != model.fingerprint:
             raise ValueError(
                 f"{path} is the graph of another model than {config} describes: publish both by `bccmt export hub`"

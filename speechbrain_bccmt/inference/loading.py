@@ -7,7 +7,7 @@ import logging
 from pathlib import Path
 
 from speechbrain_bccmt.inference.graph import GraphVerifier
-from speechbrain_bccmt.inference.model_files import GRAPH_FILE, find_file
+from speechbrain_bccmt.inference.model_files import CONFIG_FILE, GRAPH_FILE, HPARAMS_FILE, find_file
 from speechbrain_bccmt.inference.verifier import Verifier
 from speechbrain_bccmt.models import DEFAULT
 
@@ -61,7 +61,7 @@ def load_verifier(
         raise ValueError(
             f"{source}: the features of a file of another toolkit are PyTorch's: leave out the engine"
         )
-    has_torch = importlib.util.find_spec("torch") is not None
+    has_torch = all(map(importlib.util.find_spec, ("torch", "speechbrain_bccmt.inference.verification")))
     if engine != "torch" and device == "cpu" and not file_of_another_toolkit:
         if engine == "onnx" or find_file(source, GRAPH_FILE, needed=False) is not None:
             try:
@@ -71,6 +71,8 @@ def load_verifier(
                     raise
                 logger.warning(f"{error}. PyTorch runs the model instead")
     if not has_torch:
+        if not file_of_another_toolkit and find_file(source, HPARAMS_FILE, needed=False) is None:
+            find_file(source, CONFIG_FILE)  # says so of a place that holds no model at all
         raise ImportError(
             f"the model '{source}' needs PyTorch here ({GRAPH_FILE} is what runs without): pip install "
             "speechbrain_bccmt, or publish the model with its graph, by `bccmt export hub`"

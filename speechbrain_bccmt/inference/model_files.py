@@ -14,7 +14,7 @@ from speechbrain_bccmt.models import resolve_model, shipped_models
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 CONFIG_FILE, HPARAMS_FILE, CALIBRATION_FILE = "config.json", "hyperparams.yaml", "calibration.json"
-GRAPH_FILE = "waveform.onnx"
+GRAPH_FILE, PHRASE_FILE = "waveform.onnx", "phrase_calibration.json"
 
 
 def find_file(source: str | Path, name: str, needed: bool = True) -> Path | None:

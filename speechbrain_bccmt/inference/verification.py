@@ -22,6 +22,7 @@ from speechbrain_bccmt.inference.results import Verification
 from speechbrain_bccmt.inference.verifier import MIN_SECONDS, Verifier
 from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import QualityFusion
 
 
@@ -67,13 +68,14 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
         self,
         *args,
         calibration: Calibration | QualityFusion | None = None,
+        phrase_fusion: PhraseFusion | None = None,
         source: str = "",
         vad: bool = True,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self.vad = vad
-        self.calibration = calibration
+        self.calibration, self.phrase_fusion = calibration, phrase_fusion
         self.source = str(source)
         self.min_seconds = float(getattr(self.hparams, "min_seconds", MIN_SECONDS))
         self.audio_normalizer.sample_rate = check_rate(
@@ -124,6 +126,7 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
             modules=model.modules | model.others,
             hparams=hparams,
             calibration=model.calibration,
+            phrase_fusion=model.phrase_fusion,
             source=source,
             **options,
         )

@@ -15,6 +15,7 @@ from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
 
 # Ten frames. Too short to verify anyone, but less holds no syllable.
@@ -40,6 +41,8 @@ class Verifier:
         What computes the embeddings, and where; see `load_verifier`.
     in_batches : bool
         Whether several waveforms at once are quicker than one by one.
+    phrase_fusion : PhraseFusion or None
+        Decides about speaker and phrase; see `inference.phrases`.
 
     Examples
     --------
@@ -63,6 +66,7 @@ class Verifier:
     engine: str = ""
     device: str = "cpu"
     in_batches: bool = False
+    phrase_fusion: PhraseFusion | None = None
 
     def embed_waveform(self, wav: np.ndarray) -> np.ndarray:
         """Embed a waveform (samples,), float32, at the model's sample rate, all at once: (D,), float32."""

@@ -135,7 +135,7 @@ def test_sixteen_threads_share_a_model(tmp_path, detector):
 
 
 def test_memory_stays_as_it_is():
-    """Over calls of many lengths; benchmarks/runtime.py makes 100,000."""
+    """Over calls of many lengths; benchmarks/runtime_wheel.py makes 100,000."""
     statm = "/proc/self/statm"
     if not sys.platform.startswith("linux"):
         pytest.skip("reads the memory in use from /proc")

@@ -49,7 +49,7 @@ def decode(files: list[str], folder: Path) -> list[str]:
     """Write the recordings as WAV at 16 kHz."""
     decoded = [str(folder / f"{number:06d}.wav") for number in range(len(files))]
     for source, target in zip(files, decoded, strict=True):
-        soundfile.write(target, read_mono(source, 16000).numpy(), 16000)
+        soundfile.write(target, read_mono(source, 16000), 16000)
     return decoded
 
 

@@ -30,10 +30,11 @@ import numpy as np
 import torch
 from recipe_runs import ROOT, describe_machine
 
-from speechbrain_bccmt.export.onnx import export_onnx, load_session
+from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.export.web import export_web
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
+from speechbrain_bccmt.sessions import load_session
 
 RATE = 16000
 WEB = ROOT / "web"

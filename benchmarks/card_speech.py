@@ -100,7 +100,7 @@ def held_out_speakers() -> dict[str, set[str]]:
 def read(path: str, condition: str) -> torch.Tensor:
     """Read an utterance (samples,) as it sounds under a condition; draws depend on path and condition alone."""
     generator = np.random.default_rng(zlib.crc32(f"{Path(path).name} {condition}".encode()))
-    return CONDITIONS[condition](read_mono(path, RATE), generator)
+    return CONDITIONS[condition](torch.from_numpy(read_mono(path, RATE)), generator)
 
 
 def used_in_training(path: str) -> bool:
@@ -118,7 +118,7 @@ def _excerpt(wave, generator, samples):
 
 
 def _noise(wave, generator, snr):
-    noise = read_mono(generator.choice(_files("noise")), RATE)
+    noise = torch.from_numpy(read_mono(generator.choice(_files("noise")), RATE))
     noise = noise.repeat(-(-len(wave) // len(noise)))
     noise = _excerpt(noise, generator, len(wave))
     power = wave.square().mean() / noise.square().mean().clamp(min=1e-10)
@@ -126,7 +126,7 @@ def _noise(wave, generator, snr):
 
 
 def _reverb(wave, generator):
-    response = read_mono(generator.choice(_files("rir")), RATE)
+    response = torch.from_numpy(read_mono(generator.choice(_files("rir")), RATE))
     return reverberate(wave[None], response[:RATE])[0]
 
 

@@ -47,7 +47,7 @@ def read_sentences(rate: int) -> dict[str, list[torch.Tensor]]:
         rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     for index in np.random.default_rng(SEED).permutation(len(rows)):
         path = corpus / "wav" / rows[index]["utterance"]
-        sentences[rows[index]["speaker"]].append(audio.read_mono(path, rate))
+        sentences[rows[index]["speaker"]].append(torch.from_numpy(audio.read_mono(path, rate)))
     return dict(sorted(sentences.items()))
 
 

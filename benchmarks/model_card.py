@@ -126,10 +126,10 @@ def embeddings(
         for name in tqdm(data.paths, f"{system}, {data.name}, {condition}", unit="utt", disable=None):
             wave = read(name, condition)
             if vad:
-                (chunk,) = keep_speech([Chunk.from_waveform(wave, RATE)], RATE)
-                wave, heard = chunk.wav, chunk.audible_seconds
+                (chunk,) = keep_speech([Chunk.from_waveform(wave.numpy(), RATE)], RATE)
+                wave, heard = torch.from_numpy(chunk.wav), chunk.audible_seconds
             else:
-                heard = audible_seconds(wave, RATE)
+                heard = audible_seconds(wave.numpy(), RATE)
             seconds.append(max(0.05, heard))
             vectors.append(embed(wave).numpy())
     path.parent.mkdir(parents=True, exist_ok=True)

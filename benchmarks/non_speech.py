@@ -31,7 +31,7 @@ from tqdm import tqdm
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts, find_recordings, read_mono
 from speechbrain_bccmt.audio.speech import find_speech, keep_speech
 from speechbrain_bccmt.inference import SpeakerVerification
-from speechbrain_bccmt.inference.embedding import embed_chunks
+from speechbrain_bccmt.inference.verifier import embed_chunks
 from speechbrain_bccmt.scoring import act_dcf, cosine_scores, equal_error_rate, min_dcf
 from speechbrain_bccmt.scoring.quality import quality_measures
 
@@ -54,7 +54,7 @@ def noises(kind: str) -> list[torch.Tensor]:
         for path in find_recordings(SPEECH / "noise")
         if any(name in path.split("/")[-1] for name in names)
     ]
-    return [read_mono(path, RATE) for path in paths]
+    return [torch.from_numpy(read_mono(path, RATE)) for path in paths]
 
 
 def surround(wav: torch.Tensor, seed: int, kind: str, share: float) -> torch.Tensor:
@@ -75,11 +75,9 @@ def surround(wav: torch.Tensor, seed: int, kind: str, share: float) -> torch.Ten
 
 def embed(model: SpeakerVerification, wav: torch.Tensor, vad: bool) -> tuple[np.ndarray, float]:
     """Embed a waveform as `embed_file` does a file: the embedding, and the seconds of speech."""
-    chunks = (Chunk.from_waveform(part, RATE) for part in equal_parts(wav, RATE))
-    parts = {name: model.mods[name] for name in model.MODULES_NEEDED}
-    with torch.inference_mode():
-        vector, seen = embed_chunks(keep_speech(chunks, RATE) if vad else chunks, **parts)
-    return vector.numpy(), sum(chunk.audible_seconds for chunk in seen)
+    chunks = (Chunk.from_waveform(part, RATE) for part in equal_parts(wav.numpy(), RATE))
+    vector, seen = embed_chunks(keep_speech(chunks, RATE) if vad else chunks, model.embed_waveform, RATE)
+    return vector, sum(chunk.audible_seconds for chunk in seen)
 
 
 def judge(model: SpeakerVerification, data: TrialSet, change: Callable, vad: bool, title: str) -> dict:
@@ -137,7 +135,7 @@ def latency(model: SpeakerVerification, wav: torch.Tensor) -> dict:
     for seconds in (1, 3, 10, 30):
         part = wav.repeat(1 + seconds * RATE // len(wav))[: seconds * RATE]
         found[seconds] = {
-            "detection": milliseconds(lambda part=part: find_speech(part, RATE)),
+            "detection": milliseconds(lambda part=part: find_speech(part.numpy(), RATE)),
             "without": milliseconds(lambda part=part: embed(model, part, False)),
             "with": milliseconds(lambda part=part: embed(model, part, True)),
         }

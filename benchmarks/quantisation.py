@@ -21,10 +21,11 @@ import numpy as np
 from recipe_runs import ROOT, describe_machine
 
 from speechbrain_bccmt.evaluation.experiment import read_rows
-from speechbrain_bccmt.export.onnx import export_onnx, load_session
+from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.export.quantise import error_rates, quantise_dynamic, quantise_static
 from speechbrain_bccmt.inference.embedding import read_utterance
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
+from speechbrain_bccmt.sessions import load_session
 from speechbrain_bccmt.trials.read import read_trials
 
 

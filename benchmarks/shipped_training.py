@@ -199,7 +199,8 @@ def main() -> int:
     for name in with_held_out():
         data = held_out_set(name)
         with torch.inference_mode():
-            vectors = [embed_waveforms([read_mono(path, RATE)], *parts)[0].numpy() for path in data.paths]
+            waves = (torch.from_numpy(read_mono(path, RATE)) for path in data.paths)
+            vectors = [embed_waveforms([wave], *parts)[0].numpy() for wave in waves]
         eer = judge(score(np.stack(vectors), data), data, intervals=False)["eer"]
         print(f"{data.name:<32} EER {100 * eer:.2f} %")
     return 0

@@ -146,7 +146,7 @@ def _read_all(paths: list[str], longest: int = LONGEST):
     """Read the beginnings of recordings as 16-bit samples, in order."""
 
     def one(path):
-        wave = read_mono(path, RATE)[: longest * RATE]
+        wave = torch.from_numpy(read_mono(path, RATE)[: longest * RATE])
         return (wave * 32768).round().clamp(-32768, 32767).to(torch.int16)
 
     with ThreadPoolExecutor() as pool:
@@ -162,7 +162,7 @@ def load_augmentation(device: torch.device) -> BatchAugmentation:
     noise = torch.cat(list(_read_all(noises, longest=8))).to(device).float() / 32768
     responses = torch.zeros(len(rooms), RATE)
     for row, path in zip(responses, rooms, strict=True):
-        response = read_mono(path, RATE)
+        response = torch.from_numpy(read_mono(path, RATE))
         response = response[max(0, int(response.abs().argmax()) - RATE // 200) :][:RATE]
         row[: len(response)] = response / response.norm()
     return BatchAugmentation(noise, responses.to(device))

@@ -169,7 +169,7 @@ def attend_to_clip(
         warnings += (
             f"{path}: {recording.seconds:.4g} s long, its first {PLOTTED_SECONDS:g} {what} are plotted",
         )
-    seconds, wav = len(wav) / model.sample_rate, wav.to(model.device)[None]
+    seconds, wav = len(wav) / model.sample_rate, torch.from_numpy(wav).to(model.device)[None]
     features = model.mods.compute_features(wav)
     normalised = model.mods.mean_var_norm(features, torch.ones(1, device=wav.device))
     maps = encoder.forward_with_attention(normalised)[1]

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "headers": ["read_header", "read_headers"],
-        "recording": ["Recording", "find_recordings", "read_crop", "read_mono", "resample"],
+        "recording": ["Recording", "find_recordings", "read_crop", "read_mono"],
+        "resampling": ["resample"],
     },
 )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 _FRAME_SECONDS = 0.02
 # A frame is audible down to this far below the loud ones (their 95th percentile).
@@ -24,7 +23,7 @@ _FLAT_SAMPLES, _STEPS = 3, 16
 _BAND_HZ, _BAND_FRAME, _BAND_DB = 250.0, 512, 55.0
 
 
-def audible_seconds(wav: torch.Tensor, rate: int) -> float:
+def audible_seconds(wav: np.ndarray, rate: int) -> float:
     """Return how much of a waveform is audible, whatever its level, in frames of 20 ms without their offset.
 
     Audible is what lies less than `AUDIBLE_DB` below the loud frames. Digital silence is not, nor is a recording that
@@ -32,7 +31,7 @@ def audible_seconds(wav: torch.Tensor, rate: int) -> float:
 
     Parameters
     ----------
-    wav : torch.Tensor
+    wav : numpy.ndarray
         (samples,).
     rate : int
         Sample rate in Hz.
@@ -44,18 +43,18 @@ def audible_seconds(wav: torch.Tensor, rate: int) -> float:
 
     Examples
     --------
-    >>> tone = torch.sin(torch.arange(16000) / 10) * torch.linspace(0.1, 1, 16000)
+    >>> tone = np.sin(np.arange(16000) / 10) * np.linspace(0.1, 1, 16000)
     >>> audible_seconds(tone, 16000), audible_seconds(tone / 1000, 16000)
     (1.0, 1.0)
-    >>> audible_seconds(torch.full((16000,), 0.5), 16000), audible_seconds(torch.rand(16000), 16000)
+    >>> audible_seconds(np.full(16000, 0.5), 16000), audible_seconds(np.random.rand(16000), 16000)
     (0.0, 0.0)
-    >>> round(audible_seconds(torch.cat([torch.zeros(16000), tone]), 16000), 2)
+    >>> round(audible_seconds(np.concatenate([np.zeros(16000), tone]), 16000), 2)
     1.0
     """
     size = max(1, min(round(rate * _FRAME_SECONDS), len(wav)))
     frames = wav[: len(wav) // size * size].reshape(-1, size)
-    levels = frames.std(dim=1, correction=0).double().numpy()
-    heard = levels[levels > _ROUNDING * float(wav.abs().max())]
+    levels = frames.std(axis=1, dtype=np.float64)
+    heard = levels[levels > _ROUNDING * np.abs(wav).max()]
     if not len(heard):
         return 0.0
     quiet, loud = np.percentile(heard, [5, 95])
@@ -100,12 +99,17 @@ def _steps_below(channel: np.ndarray, top: float) -> int:
     return len(np.unique(channel[(channel > middle) if top > middle else (channel < middle)]))
 
 
-def bandwidth(wav: torch.Tensor, rate: int) -> float:
+def hann(size: int) -> np.ndarray:
+    """Return the periodic Hann window (size,), float32."""
+    return np.hanning(size + 1)[:-1].astype(np.float32)
+
+
+def bandwidth(wav: np.ndarray, rate: int) -> float:
     """Measure up to which frequency a recording holds sound.
 
     Parameters
     ----------
-    wav : torch.Tensor
+    wav : numpy.ndarray
         (samples,).
     rate : int
         Sample rate in Hz.
@@ -117,16 +121,16 @@ def bandwidth(wav: torch.Tensor, rate: int) -> float:
 
     Examples
     --------
-    >>> from speechbrain_bccmt.audio.recording import resample
-    >>> wave = torch.randn(16000, generator=torch.Generator().manual_seed(0))
+    >>> from speechbrain_bccmt.audio.resampling import resample
+    >>> wave = np.random.default_rng(0).normal(0, 1, 16000).astype(np.float32)
     >>> bandwidth(wave, 16000), bandwidth(resample(wave[:8000], 8000, 16000), 16000) <= 5000
     (8000.0, True)
     """
     frames = wav[: len(wav) // _BAND_FRAME * _BAND_FRAME].reshape(-1, _BAND_FRAME)
     n_bands = int(rate / 2 / _BAND_HZ)
-    if not len(frames) or not n_bands or not bool(wav.any()):
+    if not len(frames) or not n_bands or not wav.any():
         return rate / 2
-    power = torch.fft.rfft(frames * torch.hann_window(_BAND_FRAME)).abs().square().numpy()
+    power = np.square(np.abs(np.fft.rfft(frames * hann(_BAND_FRAME))))
     edges = np.round(np.arange(n_bands) * _BAND_HZ * _BAND_FRAME / rate).astype(int)
     loud = np.percentile(np.add.reduceat(power, edges, axis=1), 95, axis=0)
     return float(_BAND_HZ * (1 + np.flatnonzero(loud >= loud.max() * 10 ** (-_BAND_DB / 10))[-1]))

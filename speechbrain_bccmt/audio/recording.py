@@ -15,13 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
-import torch
-from scipy.signal import resample_poly
 
 from speechbrain_bccmt.audio.containers import ENDINGS as ENDINGS_OF_CONTAINERS
 from speechbrain_bccmt.audio.containers import ContainerFile
 from speechbrain_bccmt.audio.headers import open_decoder, read_header
 from speechbrain_bccmt.audio.levels import audible_seconds, flat_tops
+from speechbrain_bccmt.audio.resampling import ZERO_CROSSINGS, resample
 from speechbrain_bccmt.audio.waveforms import mix_down
 
 # What `Recording.open` accepts. Beyond, a header is more likely damaged than true.
@@ -42,7 +41,7 @@ class Chunk:
 
     Attributes
     ----------
-    wav : torch.Tensor
+    wav : numpy.ndarray
         (samples,), float32, mono, at the rate asked for.
     seconds : float
         Length of the stretch.
@@ -58,7 +57,7 @@ class Chunk:
         Frequency in Hz of the hum that was filtered out; 0: none was.
     """
 
-    wav: torch.Tensor
+    wav: np.ndarray
     seconds: float
     audible_seconds: float
     clipped_share: float
@@ -67,9 +66,9 @@ class Chunk:
     hum: int = 0
 
     @classmethod
-    def from_waveform(cls, wav: torch.Tensor, rate: int) -> Chunk:
+    def from_waveform(cls, wav: np.ndarray, rate: int) -> Chunk:
         """Take a waveform (samples,) in memory, mono, at `rate` in Hz, for a chunk."""
-        clipped = flat_tops(wav.numpy()[:, None]) / len(wav)
+        clipped = flat_tops(wav[:, None]) / len(wav)
         return cls(wav, len(wav) / rate, audible_seconds(wav, rate), clipped)
 
 
@@ -195,11 +194,11 @@ class Recording:
             parts.append(mono)
             cancelled |= lost
             left -= len(samples)
-        wav = resample(torch.from_numpy(np.concatenate(parts)), self.sample_rate, rate)
+        wav = resample(np.concatenate(parts), self.sample_rate, rate)
         return Chunk(wav, wanted / self.sample_rate, audible_seconds(wav, rate), clipped / wanted, cancelled)
 
 
-def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = None) -> torch.Tensor:
+def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = None) -> np.ndarray:
     """Read a recording, or a part of it, at once.
 
     Parameters
@@ -213,7 +212,7 @@ def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = No
 
     Returns
     -------
-    torch.Tensor
+    numpy.ndarray
         (samples,), float32, channels averaged.
 
     Raises
@@ -226,14 +225,12 @@ def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = No
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, np.zeros((8000, 2)), 8000)
     >>> read_mono(path, 16000).shape
-    torch.Size([16000])
+    (16000,)
     """
     return next(Recording.open(path).chunks(rate, math.inf, start, stop)).wav
 
 
-def read_crop(
-    path: str | Path, rate: int, start: int, stop: int, offset: int, n_samples: int
-) -> torch.Tensor:
+def read_crop(path: str | Path, rate: int, start: int, stop: int, offset: int, n_samples: int) -> np.ndarray:
     """Read a stretch of an utterance by offset: the samples that `read_mono` gives there, without the rest.
 
     Parameters
@@ -249,7 +246,7 @@ def read_crop(
 
     Returns
     -------
-    torch.Tensor
+    numpy.ndarray
         (n_samples,) or fewer at the utterance's end, float32, channels averaged.
 
     Raises
@@ -262,16 +259,16 @@ def read_crop(
     >>> path = getfixture("tmp_path") / "a.wav"
     >>> soundfile.write(path, np.random.randn(44100) / 10, 44100)
     >>> whole, crop = read_mono(path, 16000), read_crop(path, 16000, 0, 44100, offset=5000, n_samples=800)
-    >>> torch.allclose(crop, whole[5000:5800], atol=1e-6)
+    >>> np.allclose(crop, whole[5000:5800], atol=1e-6)
     True
     """
     try:
         with open_decoder(path) as file:
             factor = math.gcd(file.samplerate, rate)
             up, down = rate // factor, file.samplerate // factor
-            # Sample k * up of the result is sample k * down of the file. The filter reaches 10 * max(up, down) of
-            # their common samples to each side.
-            context = 0 if up == down else math.ceil(10 * max(up, down) / (up * down)) + 1
+            # Sample k * up of the result is sample k * down of the file. The filter reaches so many times max(up, down)
+            # of their common samples to each side.
+            context = 0 if up == down else math.ceil(ZERO_CROSSINGS * max(up, down) / (up * down)) + 1
             first = max(0, offset // up - context)
             last = math.ceil((offset + n_samples) / up) + context
             begin, end = start + first * down, min(stop, start + last * down)
@@ -286,31 +283,31 @@ def read_crop(
         )
     if not np.isfinite(samples).all():
         raise ValueError(f"{path} holds NaN or infinite samples: remove the file and prepare the data again")
-    wav = resample(torch.from_numpy(mix_down(samples)[0]), file_rate, rate)
+    wav = resample(mix_down(samples)[0], file_rate, rate)
     return wav[offset - first * up :][:n_samples]
 
 
-def equal_parts(wav: torch.Tensor, rate: int) -> tuple[torch.Tensor, ...]:
+def equal_parts(wav: np.ndarray, rate: int) -> list[np.ndarray]:
     """Cut a waveform in memory into the fewest parts that are not above `MAX_CHUNK_SECONDS`.
 
     Parameters
     ----------
-    wav : torch.Tensor
+    wav : numpy.ndarray
         (samples,).
     rate : int
         Sample rate in Hz.
 
     Returns
     -------
-    tuple of torch.Tensor
+    list of numpy.ndarray
         (samples,) each, of one length but for a sample.
 
     Examples
     --------
-    >>> [len(part) for part in equal_parts(torch.zeros(70_001), rate=1000)]
+    >>> [len(part) for part in equal_parts(np.zeros(70_001), rate=1000)]
     [23334, 23334, 23333]
     """
-    return wav.tensor_split(max(1, math.ceil(len(wav) / (MAX_CHUNK_SECONDS * rate))))
+    return np.array_split(wav, max(1, math.ceil(len(wav) / (MAX_CHUNK_SECONDS * rate))))
 
 
 def check_rate(rate: float, name: str) -> int:
@@ -320,34 +317,6 @@ def check_rate(rate: float, name: str) -> int:
             f"{name} is {rate} Hz, expected a whole number from {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]}"
         )
     return int(rate)
-
-
-def resample(wav: torch.Tensor, rate: int, wanted: int) -> torch.Tensor:
-    """Change the sample rate, by SciPy's polyphase filter.
-
-    torchaudio's takes memory in proportion to the product of the reduced rates, 6 GB from 44,101 to 16,000 Hz.
-
-    Parameters
-    ----------
-    wav : torch.Tensor
-        (..., samples), float32.
-    rate, wanted : int
-        Sample rates in Hz, before and after.
-
-    Returns
-    -------
-    torch.Tensor
-        (..., ceil(samples * wanted / rate)), float32.
-
-    Examples
-    --------
-    >>> resample(torch.zeros(2, 44101), 44101, 16000).shape
-    torch.Size([2, 16000])
-    """
-    if rate == wanted:
-        return wav
-    factor = math.gcd(rate, wanted)
-    return torch.from_numpy(resample_poly(wav.numpy(), wanted // factor, rate // factor, axis=-1))
 
 
 # Of files that are found in folders: what libsndfile decodes, then what FFmpeg does.

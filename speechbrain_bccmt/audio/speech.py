@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 
-import torch
+import numpy as np
 
 from speechbrain_bccmt.audio import recording
 from speechbrain_bccmt.audio.hum import remove_hum
-from speechbrain_bccmt.audio.recording import Chunk, equal_parts, resample
+from speechbrain_bccmt.audio.recording import Chunk, equal_parts
+from speechbrain_bccmt.audio.resampling import resample
+from speechbrain_bccmt.audio.silero import RATE, speech_probabilities, speech_stretches
 
-# Hz; the detector knows no other of its rates as well.
-_RATE = 16000
 # Kept before and after speech, and the longest pause within it that does not end it. Shorter ones cost accuracy on
 # clean speech, which the models were trained on with its pauses: docs/recordings.md.
 PAD_SECONDS, PAUSE_SECONDS = 0.4, 0.8
@@ -24,13 +23,13 @@ MIN_SPEECH_SECONDS = 0.1
 _LOUDEST, _LEVEL_SECONDS = 0.1, 0.1
 
 
-def find_speech(wav: torch.Tensor, rate: int) -> list[tuple[int, int]]:
+def find_speech(wav: np.ndarray, rate: int) -> list[tuple[int, int]]:
     """Find the speech in a waveform, whatever its level.
 
     Parameters
     ----------
-    wav : torch.Tensor
-        (samples,), on the CPU.
+    wav : numpy.ndarray
+        (samples,), float32.
     rate : int
         Sample rate in Hz.
 
@@ -41,40 +40,27 @@ def find_speech(wav: torch.Tensor, rate: int) -> list[tuple[int, int]]:
 
     Examples
     --------
-    >>> find_speech(torch.zeros(16000), 16000), find_speech(torch.rand(16000), 16000)
+    >>> noise = np.random.default_rng(0).random(16000, np.float32)
+    >>> find_speech(np.zeros(16000, np.float32), 16000), find_speech(noise, 16000)
     ([], [])
     """
-    heard = resample(wav, rate, _RATE)
-    gain = _gain(heard, _RATE)
+    heard = resample(wav, rate, RATE)
+    gain = _gain(heard, RATE)
     if not gain:
         return []
-    find, model = _detector()
-    found = find(
-        heard * gain,
-        model,
-        sampling_rate=_RATE,
-        min_speech_duration_ms=round(1000 * MIN_SPEECH_SECONDS),
-        speech_pad_ms=round(1000 * PAD_SECONDS),
-        min_silence_duration_ms=round(1000 * PAUSE_SECONDS),
+    seconds = (MIN_SPEECH_SECONDS, PAUSE_SECONDS, PAD_SECONDS)
+    found = speech_stretches(
+        speech_probabilities(heard * gain), len(heard), *(round(RATE * value) for value in seconds)
     )
-    stretches = ((part["start"] * rate // _RATE, part["end"] * rate // _RATE) for part in found)
+    stretches = ((start * rate // RATE, stop * rate // RATE) for start, stop in found)
     return [(start, min(stop, len(wav))) for start, stop in stretches]
 
 
-def _gain(wav: torch.Tensor, rate: int) -> float:
+def _gain(wav: np.ndarray, rate: int) -> float:
     """Return what brings a waveform to the level that is worked at; 0 where it is silent."""
     size = min(len(wav), round(_LEVEL_SECONDS * rate))
-    loudest = float(wav[: len(wav) // size * size].reshape(-1, size).std(dim=1, correction=0).max())
-    return _LOUDEST / loudest if loudest else 0.0
-
-
-@lru_cache(maxsize=1)
-def _detector() -> tuple[Callable, object]:
-    threads = torch.get_num_threads()
-    import silero_vad  # leaves PyTorch with one thread
-
-    torch.set_num_threads(threads)
-    return silero_vad.get_speech_timestamps_sequence, silero_vad.load_silero_vad(sequence=True)
+    loudest = wav[: len(wav) // size * size].reshape(-1, size).std(axis=1, dtype=np.float64).max()
+    return float(_LOUDEST / loudest) if loudest else 0.0
 
 
 def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
@@ -96,14 +82,14 @@ def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
 
     Examples
     --------
-    >>> chunks = [Chunk.from_waveform(torch.rand(16000), 16000) for _ in range(3)]
+    >>> chunks = [Chunk.from_waveform(np.random.rand(16000).astype(np.float32), 16000) for _ in range(3)]
     >>> [(chunk.seconds, chunk.audible_seconds) for chunk in keep_speech(chunks, 16000)]
     [(3.0, 0.0)]
     """
     longest = int(recording.MAX_CHUNK_SECONDS * rate)
-    speech, first, seconds, clipped, cancelled, hum = torch.zeros(0), None, 0.0, 0.0, False, 0
+    speech, first, seconds, clipped, cancelled, hum = np.zeros(0, np.float32), None, 0.0, 0.0, False, 0
 
-    def cut(wav: torch.Tensor, share: float) -> Chunk:
+    def cut(wav: np.ndarray, share: float) -> Chunk:
         whole = share * seconds
         clipped_share = share * clipped / whole if whole else 0.0
         return Chunk(wav * _gain(wav, rate), whole, len(wav) / rate, clipped_share, cancelled, hum=hum)
@@ -112,7 +98,7 @@ def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
         first = chunk if first is None else first
         wav, mains = remove_hum(chunk.wav, rate)
         speech, hum = (
-            torch.cat([speech, *(wav[slice(*part)] for part in find_speech(wav, rate))]),
+            np.concatenate([speech, *(wav[slice(*part)] for part in find_speech(wav, rate))]),
             hum or mains,
         )
         seconds, cancelled = seconds + chunk.seconds, cancelled or chunk.cancelled
@@ -120,7 +106,7 @@ def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
         while len(speech) >= 2 * longest:
             yield cut(speech[:longest], 1.0)
             # A copy, so that what was given away can be freed.
-            speech, seconds, clipped, first = speech[longest:].clone(), 0.0, 0.0, chunk
+            speech, seconds, clipped, first = speech[longest:].copy(), 0.0, 0.0, chunk
     if len(speech):
         parts = equal_parts(speech, rate)
         yield from (cut(part, 1 / len(parts)) for part in parts)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
+
+from speechbrain_bccmt.arrays import as_array
 
 
-def to_float(wav) -> torch.Tensor:
+def to_float(wav) -> np.ndarray:
     """Turn samples of any kind into float32 of full scale 1, as libsndfile does: integers are scaled.
 
     Parameters
@@ -16,8 +17,8 @@ def to_float(wav) -> torch.Tensor:
 
     Returns
     -------
-    torch.Tensor
-        Of the same shape, on the CPU.
+    numpy.ndarray
+        Of the same shape.
 
     Raises
     ------
@@ -26,18 +27,17 @@ def to_float(wav) -> torch.Tensor:
 
     Examples
     --------
-    >>> import numpy as np
     >>> to_float(np.array([-32768, 16384], dtype=np.int16))
-    tensor([-1.0000,  0.5000])
+    array([-1. ,  0.5], dtype=float32)
     """
-    wav = torch.as_tensor(wav).detach().cpu()
-    if wav.is_floating_point():
-        return wav.float()
-    if wav.dtype == torch.uint8:
-        return (wav.float() - 128) / 128
-    if wav.dtype not in (torch.int16, torch.int32):
+    wav = as_array(wav)
+    if np.issubdtype(wav.dtype, np.floating):
+        return wav.astype(np.float32, copy=False)
+    if wav.dtype == np.uint8:
+        return (wav.astype(np.float32) - 128) / 128
+    if wav.dtype not in (np.int16, np.int32):
         raise ValueError(f"samples are {wav.dtype}, expected floating point, uint8, int16 or int32")
-    return (wav.double() / -float(torch.iinfo(wav.dtype).min)).float()
+    return (wav / -float(np.iinfo(wav.dtype).min)).astype(np.float32)
 
 
 # Channels whose average has less than this share of the louder one's energy cancel each other: 10 dB less.
@@ -74,14 +74,14 @@ def mix_down(samples: np.ndarray) -> tuple[np.ndarray, bool]:
     return (samples[:, loudest] if cancelled else mono), cancelled
 
 
-def split_batch(wavs, wav_lens, rate: int, min_seconds: float) -> list[torch.Tensor]:
+def split_batch(wavs, wav_lens, rate: int, min_seconds: float) -> list[np.ndarray]:
     """Check a padded batch, and take its utterances out of the padding.
 
     Parameters
     ----------
-    wavs : torch.Tensor
+    wavs : array_like
         (batch, samples), (batch, samples, channels) or (samples,). Channels are averaged, see `mix_down`.
-    wav_lens : torch.Tensor or None
+    wav_lens : array_like or None
         Relative lengths, (batch,), in (0, 1]; None: all are whole.
     rate : int
         Sample rate in Hz.
@@ -90,7 +90,7 @@ def split_batch(wavs, wav_lens, rate: int, min_seconds: float) -> list[torch.Ten
 
     Returns
     -------
-    list of torch.Tensor
+    list of numpy.ndarray
         (samples,) each, float32.
 
     Raises
@@ -100,20 +100,20 @@ def split_batch(wavs, wav_lens, rate: int, min_seconds: float) -> list[torch.Ten
 
     Examples
     --------
-    >>> [len(wav) for wav in split_batch(torch.rand(2, 1000), torch.tensor([1.0, 0.5]), 1000, 0.1)]
+    >>> [len(wav) for wav in split_batch(np.random.rand(2, 1000), [1.0, 0.5], 1000, 0.1)]
     [1000, 500]
     """
-    wavs = torch.as_tensor(wavs).float()
-    if wavs.dim() == 1:
-        wavs = wavs.unsqueeze(0)
-    if wavs.dim() == 3:
-        wavs = torch.stack([torch.from_numpy(mix_down(wav.numpy())[0]) for wav in wavs.cpu()])
-    if wavs.dim() != 2 or not len(wavs):
-        raise ValueError(f"waveforms have shape {tuple(wavs.shape)}, expected (batch, samples)")
+    wavs = as_array(wavs, np.float32)
+    if wavs.ndim == 1:
+        wavs = wavs[None]
+    if wavs.ndim == 3:
+        wavs = np.stack([mix_down(wav)[0] for wav in wavs])
+    if wavs.ndim != 2 or not len(wavs):
+        raise ValueError(f"waveforms have shape {wavs.shape}, expected (batch, samples)")
     sizes = [wavs.shape[1]] * len(wavs)
     if wav_lens is not None:
-        lengths = torch.as_tensor(wav_lens, dtype=torch.float64).cpu()
-        if lengths.shape != (len(wavs),) or not bool(((lengths > 0) & (lengths <= 1)).all()):
+        lengths = as_array(wav_lens, np.float64)
+        if lengths.shape != (len(wavs),) or not ((lengths > 0) & (lengths <= 1)).all():
             raise ValueError(
                 f"lengths are {lengths.tolist()}, expected {len(wavs)} relative ones, above 0 and up to 1"
             )
@@ -124,6 +124,6 @@ def split_batch(wavs, wav_lens, rate: int, min_seconds: float) -> list[torch.Ten
             f"an utterance of {shortest:.4g} s is too short, this model takes {min_seconds:g} s or more"
         )
     utterances = [wav[:size] for wav, size in zip(wavs, sizes, strict=True)]
-    if not all(bool(torch.isfinite(wav).all()) for wav in utterances):
+    if not all(np.isfinite(wav).all() for wav in utterances):
         raise ValueError("waveforms hold NaN or infinite samples")
     return utterances

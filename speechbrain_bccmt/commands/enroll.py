@@ -64,13 +64,12 @@ def enroll(arguments, model, replace, listing, delete, as_json, vad, device, qui
 def _enroll(
     model: str, store: str, name: str, files: list[str], replace: bool, vad: bool, device, quiet: bool
 ) -> dict:
-    from speechbrain_bccmt.inference.fingerprint import fingerprint
     from speechbrain_bccmt.voiceprints.names import check_name
     from speechbrain_bccmt.voiceprints.store import Voiceprints
 
     name, paths = check_name(name), inputs.expand_inputs(files)
     verification = inputs.load_model(model, device, vad)
-    prints = Voiceprints(store, fingerprint(verification), model)
+    prints = Voiceprints(store, verification.fingerprint, model)
     if Path(store).exists():
         prints.check()  # before the long work
     utterances = [

@@ -34,12 +34,11 @@ def identify(model, store, files, n_best, threshold, as_json, vad, device, quiet
     """
     paths = inputs.expand_inputs(files)
 
-    from speechbrain_bccmt.inference.fingerprint import fingerprint
     from speechbrain_bccmt.voiceprints.store import Identification, Voiceprints
 
     verification = inputs.load_model(model, device, vad)
     threshold = verification.resolve_threshold(threshold)
-    prints = Voiceprints(store, fingerprint(verification), model)
+    prints = Voiceprints(store, verification.fingerprint, model)
     prints.check()
     unknown = failed = 0
     for path, utterance in inputs.run_each(

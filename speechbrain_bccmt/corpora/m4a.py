@@ -34,7 +34,7 @@ def _convert(source: str, converted: str, sample_rate: int) -> str | None:
         return str(error).removeprefix(f"{source}: ")
     # libsndfile hides a full disk behind another error.
     content = io.BytesIO()
-    soundfile.write(content, wave.numpy(), sample_rate, "PCM_16", format=FORMATS[Path(converted).suffix])
+    soundfile.write(content, wave, sample_rate, "PCM_16", format=FORMATS[Path(converted).suffix])
     with temporary_sibling(Path(converted)) as temporary:
         temporary.write_bytes(content.getvalue())
         os.replace(temporary, converted)

@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "hub": ["export_hub", "push_to_hub"],
-        "onnx": ["export_onnx", "load_session"],
+        "onnx": ["export_onnx"],
         "quantise": ["quantise_dynamic", "quantise_static"],
         "sherpa": ["fits_sherpa", "sherpa_metadata"],
         "web": ["export_web"],

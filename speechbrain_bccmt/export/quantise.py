@@ -21,11 +21,11 @@ import numpy as np
 from tqdm import tqdm
 
 from speechbrain_bccmt.evaluation.summary import summarise
-from speechbrain_bccmt.export.onnx import load_session
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.embedding import read_utterance
 from speechbrain_bccmt.inference.model_folder import SpeakerModel
 from speechbrain_bccmt.scoring.cosine import cosine_scores
+from speechbrain_bccmt.sessions import load_session
 from speechbrain_bccmt.trials.read import Trials
 
 METHODS = ("dynamic", "static")

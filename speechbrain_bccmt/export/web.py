@@ -13,7 +13,7 @@ from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.model_folder import CALIBRATION_FILE, SpeakerModel
-from speechbrain_bccmt.inference.verification import MIN_SECONDS
+from speechbrain_bccmt.inference.verifier import MIN_SECONDS
 
 PAGE = Path(__file__).parents[1] / "page"
 LISTING, CONFIG, GRAPH, SERVICE_WORKER = "page.json", "config.json", "model.onnx.gzip", "service-worker.js"

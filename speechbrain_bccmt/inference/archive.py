@@ -16,12 +16,13 @@ import numpy as np
 import torch
 
 from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS
-from speechbrain_bccmt.inference.embedding import batches_by_length, embed_waveforms, measure_band
+from speechbrain_bccmt.inference.embedding import batches_by_length, embed_waveforms
 from speechbrain_bccmt.inference.embedding_store import EmbeddingStore, ShardWriter, utterance_key
 from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.graph import use_graph
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.inference.verification import SpeakerVerification
+from speechbrain_bccmt.inference.verifier import measure_band
 
 # A worker is given this many recordings at once, neighbours in size.
 TASK = 16
@@ -179,7 +180,8 @@ class Embedder:
         for batch in batches_by_length(rows, BATCH_SECONDS):
             names = [rows[index]["ID"] for index in batch]
             with torch.no_grad():
-                vectors = embed_waveforms([chunks[name].wav for name in names], **parts, device=model.device)
+                wavs = [torch.from_numpy(chunks[name].wav) for name in names]
+                vectors = embed_waveforms(wavs, **parts, device=model.device)
             for name, vector in zip(names, vectors.cpu().numpy(), strict=True):
                 if np.isfinite(vector).all():
                     chunk = measure_band(chunks[name], model.sample_rate)

@@ -2,17 +2,16 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio.levels import bandwidth
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts, read_mono
 from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
+from speechbrain_bccmt.inference.verifier import embed_chunks
 
 # Decoding runs in threads beside the network (soundfile lets go of Python's lock); this many batches ahead.
 BATCHES_AHEAD = 2
@@ -139,7 +138,7 @@ def read_utterance(row: dict, rate: int) -> torch.Tensor:
     start = int(row.get("start") or 0)
     stop = int(row["stop"]) if row.get("stop") else None
     try:
-        return read_mono(row["wav"], rate, start, stop)
+        return torch.from_numpy(read_mono(row["wav"], rate, start, stop))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"utterance '{row['ID']}': there is no file {row['wav']}") from error
     except (OSError, ValueError) as error:
@@ -213,54 +212,15 @@ def embed_waveforms(
     """
     modules = compute_features, mean_var_norm, embedding_model
     rate = sample_rate(compute_features)
-    parts = [equal_parts(wav, rate) for wav in wavs]
+    parts = [equal_parts(wav.detach().numpy(), rate) for wav in wavs]
     if all(len(row) == 1 for row in parts):
         return _embed_padded(wavs, *modules, device)
-    return torch.stack(
-        [
-            embed_chunks((Chunk.from_waveform(part, rate) for part in row), *modules, device)[0]
-            for row in parts
-        ]
-    )
 
+    def embed(wav: np.ndarray) -> torch.Tensor:
+        return _embed_padded([torch.from_numpy(wav)], *modules, device)[0]
 
-def embed_chunks(
-    chunks: Iterable[Chunk],
-    compute_features: torch.nn.Module,
-    mean_var_norm: torch.nn.Module,
-    embedding_model: torch.nn.Module,
-    device: str | torch.device = "cpu",
-) -> tuple[torch.Tensor, list[Chunk]]:
-    """Embed a recording chunk by chunk: the mean of their embeddings by length, silent chunks left out.
-
-    Parameters
-    ----------
-    chunks : iterable of Chunk
-        Of the recording, one or more; one of them at a time is in memory.
-    compute_features, mean_var_norm, embedding_model, device
-        As in `embed_waveforms`.
-
-    Returns
-    -------
-    embedding : torch.Tensor
-        (D,), float32, on `device`; of a recording that is silent, the first chunk's.
-    chunks : list of Chunk
-        What was embedded, without samples, their bandwidth measured.
-    """
-    total, weights, seen, silent, rate = 0.0, 0.0, [], [], sample_rate(compute_features)
-    for chunk in chunks:
-        vector = _embed_padded([chunk.wav], compute_features, mean_var_norm, embedding_model, device)[0]
-        if chunk.audible_seconds:
-            total, weights = total + len(chunk.wav) * vector.double(), weights + len(chunk.wav)
-        elif not silent:
-            silent.append(vector)
-        seen.append(measure_band(chunk, rate))
-    return (total / weights).float() if weights else silent[0], seen
-
-
-def measure_band(chunk: Chunk, rate: int) -> Chunk:
-    """Return a chunk at `rate` in Hz with its bandwidth, and without its samples."""
-    return replace(chunk, wav=torch.empty(0), bandwidth=bandwidth(chunk.wav, rate))
+    chunks = ((Chunk.from_waveform(part, rate) for part in row) for row in parts)
+    return torch.stack([embed_chunks(row, embed, rate)[0] for row in chunks])
 
 
 def _embed_padded(wavs, compute_features, mean_var_norm, embedding_model, device) -> torch.Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from speechbrain_bccmt.features import build_front_end
 from speechbrain_bccmt.inference.parameters import read_parameters
 from speechbrain_bccmt.lobes.attention import valid_frames
+from speechbrain_bccmt.sessions import load_session
 
 # How 16-bit samples are scaled: by `normalize_samples` of the metadata.
 SCALES = {"1": 1.0, "0": 32768.0}
@@ -112,19 +113,8 @@ class OnnxEncoder(UnpaddedEncoder):
 
     def __init__(self, path: str | Path):
         nn.Module.__init__(self)
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise ImportError(f"{path} needs ONNX Runtime: pip install onnxruntime") from error
-        content = Path(path).read_bytes()
-        self.digest = hashlib.sha256(content).hexdigest()
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4
-        options.intra_op_num_threads = torch.get_num_threads()
-        try:
-            self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # ONNX Runtime raises classes of its own
-            raise ValueError(f"{path} is no ONNX file: {' '.join(str(error).split())[:200]}") from error
+        self._session = load_session(path, torch.get_num_threads())
+        self.digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
         inputs = self._session.get_inputs()
         if len(inputs) != 1 or len(inputs[0].shape) != 3:
             shapes = ", ".join(f"{one.name} {one.shape}" for one in inputs)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from speechbrain_bccmt.audio.recording import CLIPPED_SHARE, Chunk
+
+if TYPE_CHECKING:
+    import torch
 
 # A smaller share of speech is worth a warning: what else is in the recording may matter to who made it.
 MOSTLY_SILENT = 0.2

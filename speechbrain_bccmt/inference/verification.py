@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 from speechbrain.inference.speaker import SpeakerRecognition
 
 from speechbrain_bccmt.audio.levels import audible_seconds
-from speechbrain_bccmt.audio.recording import Chunk, Recording, check_rate, read_mono, resample
-from speechbrain_bccmt.audio.speech import keep_speech
+from speechbrain_bccmt.audio.recording import check_rate, read_mono
+from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.audio.waveforms import split_batch, to_float
 from speechbrain_bccmt.features import sample_rate
-from speechbrain_bccmt.inference.embedding import embed_chunks, embed_waveforms
+from speechbrain_bccmt.inference.embedding import embed_waveforms
+from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
-from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
+from speechbrain_bccmt.inference.results import Verification
+from speechbrain_bccmt.inference.verifier import MIN_SECONDS, Verifier
 from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
-from speechbrain_bccmt.scoring.norms import speaker_means
-from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
-
-# Ten frames. Too short to verify anyone, but less holds no syllable.
-MIN_SECONDS = 0.1
+from speechbrain_bccmt.scoring.quality import QualityFusion
 
 
-class SpeakerVerification(SpeakerRecognition):
+class SpeakerVerification(Verifier, SpeakerRecognition):
     """A trained model with the threshold that belongs to it. Load it with `SpeakerVerification.from_hparams`.
 
     Recordings may have any sample rate and number of channels, and any length from `min_seconds` on. All of
@@ -135,12 +133,9 @@ class SpeakerVerification(SpeakerRecognition):
         return sample_rate(self.mods.compute_features)
 
     @property
-    def threshold(self) -> float | None:
-        """The score from which on the decision is "same speaker", or None where the model ships none.
-
-        Where the calibration knows of quality, this is the threshold for the median recording that it was fitted on.
-        """
-        return None if self.calibration is None else self.calibration.at().threshold
+    def fingerprint(self) -> str:
+        """What embeddings of this model share, and those of no other; computed anew each time."""
+        return fingerprint(self)
 
     @property
     def embedding_size(self) -> int:
@@ -217,122 +212,13 @@ class SpeakerVerification(SpeakerRecognition):
         utterances = self._utterances(wavs, wav_lens, rate)
         with torch.no_grad():
             embeddings = embed_waveforms(utterances, **self._parts(), device=self.device)
-        return embeddings[0] if wavs.dim() == 1 else embeddings
+        return embeddings[0] if wavs.ndim == 1 else embeddings
 
-    def open_recording(self, path: str | os.PathLike) -> Recording:
-        """Open a recording that is long enough for this model; errors are those of `embed_file`."""
-        recording = Recording.open(path)
-        if recording.seconds < self.min_seconds:
-            raise ValueError(
-                f"{path}: {recording.seconds:.4g} s is too short, this model takes {self.min_seconds:g} s or more"
-            )
-        return recording
-
-    def read_chunks(self, recording: Recording, vad: bool) -> Iterator[Chunk]:
-        """Yield the chunks that are embedded of a recording: its speech alone, or all of it."""
-        chunks = recording.chunks(self.sample_rate)
-        return keep_speech(chunks, self.sample_rate) if vad else chunks
-
-    def embed_file(self, path: str | os.PathLike, vad: bool | None = None) -> EmbeddedUtterance:
-        """Embed the speech of one recording, and measure its length, speech and clipping.
-
-        More than 30 s (`audio.MAX_CHUNK_SECONDS`) are embedded in chunks, whose embeddings are averaged by length.
-
-        Parameters
-        ----------
-        path : str or Path
-            The file.
-        vad : bool or None
-            Whether what is no speech is left out, and hum; False: only chunks without anything audible are. None: as
-            the model was loaded. Where no speech is found, the beginning of the recording is embedded, and its
-            `speech_seconds` is 0.
-
-        Returns
-        -------
-        EmbeddedUtterance
-            With the embedding as NumPy array.
-
-        Raises
-        ------
-        OSError, ValueError
-            If the file cannot be read, or is shorter than `min_seconds`; the message names it.
-        """
-        vad = self.vad if vad is None else vad
-        chunks = self.read_chunks(self.open_recording(path), vad)
+    def embed_waveform(self, wav: np.ndarray) -> np.ndarray:
+        """Embed a waveform (samples,), float32, at the model's sample rate, all at once: (D,), float32."""
         with torch.no_grad():
-            embedding, chunks = embed_chunks(chunks, **self._parts(), device=self.device)
-        embedding = embedding.cpu().numpy()
-        if not np.isfinite(embedding).all():
-            raise ValueError(
-                f"{path}: its embedding is NaN or infinite: its samples are far beyond full scale, or the model's "
-                "parameters are damaged"
-            )
-        return EmbeddedUtterance.from_chunks(path, embedding, chunks, vad)
-
-    def verify_files(
-        self, path_x, path_y, threshold: float | None = None, vad: bool | None = None
-    ) -> Verification:
-        """Verify that two recordings, or two groups of recordings, are of one speaker.
-
-        Parameters
-        ----------
-        path_x, path_y : str, Path, or sequence of these
-            The two sides. Several utterances on a side count alike: their embeddings, scaled to unit length, are
-            averaged.
-        threshold : float or None
-            The score from which on the decision is True; None: the one shipped with the model.
-        vad : bool or None
-            See `embed_file`.
-
-        Returns
-        -------
-        Verification
-            `score, decision = model.verify_files(a, b)` works.
-
-        Raises
-        ------
-        OSError, ValueError
-            If a file cannot be read or is too short, a side is empty, or there is no threshold.
-        """
-        self.resolve_threshold(threshold)  # raises before the long work
-        sides = [
-            [paths] if isinstance(paths, str | os.PathLike) else list(paths) for paths in (path_x, path_y)
-        ]
-        if not all(sides):
-            raise ValueError("a side of the verification has no recording")
-        embedded: dict = {}
-        for path in sides[0] + sides[1]:
-            if path not in embedded:
-                embedded[path] = self.embed_file(path, vad)
-        utterances = [tuple(embedded[path] for path in side) for side in sides]
-        return self.verify_utterances(*utterances, threshold=threshold)
-
-    def verify_utterances(
-        self,
-        enrolment: Sequence[EmbeddedUtterance],
-        test: Sequence[EmbeddedUtterance],
-        threshold: float | None = None,
-    ) -> Verification:
-        """Verify that embedded utterances are of one speaker; see `verify_files`."""
-        given, threshold = threshold, self.resolve_threshold(threshold)
-        if not enrolment or not test:
-            raise ValueError("a side of the verification has no recording")
-        # What holds no speech has no part in a side that has some.
-        sides = [[one for one in side if one.speech_seconds] or side for side in (enrolment, test)]
-        x, y = (
-            speaker_means([utterance.embedding for utterance in side], [""] * len(side))[0].astype(np.float64)
-            for side in sides
-        )
-        score = np.float64(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
-        # Two recordings without speech may have nearly the same embedding, and are nevertheless nobody's.
-        heard = all(side[0].speech_seconds for side in sides)
-        probability = llr = math.nan
-        if self.calibration is not None and heard:
-            calibration = self.calibration.at(*map(_quality, sides))
-            probability, llr = float(calibration.probability(score)), float(calibration.llr(score))
-            threshold = calibration.threshold if given is None else threshold
-        decision = np.bool_(score >= threshold and heard)
-        return Verification(score, decision, probability, llr, threshold, (*enrolment, *test))
+            embeddings = embed_waveforms([torch.from_numpy(wav)], **self._parts(), device=self.device)
+        return embeddings[0].cpu().numpy()
 
     def verify_batch(self, wavs1, wavs2, wav1_lens=None, wav2_lens=None, threshold: float | None = None):
         """Verify pairs of waveforms at the model's sample rate.
@@ -373,28 +259,9 @@ class SpeakerVerification(SpeakerRecognition):
                 thresholds[row] = calibration.threshold if given is None else threshold
         return Verification(score, (score >= thresholds) & heard, probability, llr, thresholds)
 
-    def resolve_threshold(self, threshold: float | None = None) -> float:
-        """Return the score to decide at: `threshold`, or the one shipped with the model.
-
-        Raises
-        ------
-        ValueError
-            If there is neither, or it is no finite number.
-        """
-        if threshold is None:
-            threshold = self.threshold
-        if threshold is None:
-            raise ValueError(
-                f"the model{' ' + self.source if self.source else ''} ships no calibration.json, so that there is no "
-                "threshold to decide at: give one (threshold=, --threshold), or calibrate the model on your own trials"
-            )
-        if not math.isfinite(threshold):
-            raise ValueError(f"threshold is {threshold}, expected a finite number")
-        return float(threshold)
-
     def load_audio(self, path, savedir=None):
         """Read a local file, mono and at the model's sample rate: (samples,). `savedir` is not used."""
-        return read_mono(path, self.sample_rate).to(self.device)
+        return torch.from_numpy(read_mono(path, self.sample_rate)).to(self.device)
 
     def _parts(self) -> dict[str, torch.nn.Module]:
         return {name: self.mods[name] for name in self.MODULES_NEEDED}
@@ -402,13 +269,7 @@ class SpeakerVerification(SpeakerRecognition):
     def _utterances(self, wavs, wav_lens=None, rate: int | None = None) -> list[torch.Tensor]:
         rate = self.sample_rate if rate is None else rate
         utterances = split_batch(wavs, wav_lens, rate, self.min_seconds)
-        return [resample(wav, rate, self.sample_rate) for wav in utterances]
+        return [torch.from_numpy(resample(wav, rate, self.sample_rate)) for wav in utterances]
 
     def _audible(self, wavs, wav_lens) -> list[float]:
-        return [audible_seconds(wav, self.sample_rate) for wav in self._utterances(wavs, wav_lens)]
-
-
-def _quality(side: Sequence[EmbeddedUtterance]) -> dict[str, float]:
-    """Measure a side of a verification as the calibration of a model may ask for it."""
-    seconds = sum(utterance.speech_seconds for utterance in side)
-    return {name: value[0] for name, value in quality_measures([seconds], counts=[len(side)]).items()}
+        return [audible_seconds(wav.numpy(), self.sample_rate) for wav in self._utterances(wavs, wav_lens)]

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from speechbrain_bccmt.arrays import as_array
 from speechbrain_bccmt.scoring.fitted_json import finite_number, read_json, write_json
 from speechbrain_bccmt.scoring.logistic import (
     check_score_weight,
@@ -201,10 +201,9 @@ class Calibration:
         ValueError
             If a score is NaN or infinite, or `p_target` is out of range.
         """
-        from scipy.special import expit
-
         prior = self.p_target if p_target is None else p_target
-        return expit(self.llr(scores) + effective_prior_log_odds(prior))
+        log_odds = self.llr(scores) + effective_prior_log_odds(prior)
+        return np.exp(-np.logaddexp(0, -log_odds))
 
     def decide(self, scores) -> np.ndarray:
         """Accept (True) or reject trials at the operating point.
@@ -275,9 +274,7 @@ class Calibration:
 
 
 def _raw_scores(scores) -> np.ndarray:
-    if isinstance(scores, torch.Tensor):
-        scores = scores.detach().double().cpu().numpy()
-    scores = np.asarray(scores, dtype=np.float64)
+    scores = as_array(scores, np.float64)
     wrong = np.flatnonzero(~np.isfinite(scores))
     if wrong.size:
         raise ValueError(

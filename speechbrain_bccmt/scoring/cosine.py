@@ -3,7 +3,8 @@
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
+
+from speechbrain_bccmt.arrays import as_array
 
 # Trials looked at together: where they are most of the pairs of their utterances, one matrix product scores
 # them.
@@ -144,9 +145,7 @@ def unit_length(embeddings, kind: str = "embedding") -> np.ndarray:
     >>> unit_length([[3.0, 4.0]]).round(2).tolist()
     [[0.6000000238418579, 0.800000011920929]]
     """
-    if isinstance(embeddings, torch.Tensor):
-        embeddings = embeddings.detach().float().cpu().numpy()
-    embeddings = np.asarray(embeddings, dtype=np.float32)
+    embeddings = as_array(embeddings, np.float32)
     if embeddings.ndim != 2:
         raise ValueError(f"{kind}s have shape {embeddings.shape}, expected (number, size)")
     # Squared in double precision: large values must not overflow, nor small ones vanish.
@@ -189,7 +188,7 @@ def check_trials(
         kind, number = (
             ("embedding", n_embeddings) if n_models is None or name == "test" else ("model", n_models)
         )
-        index = index.detach().cpu().numpy() if isinstance(index, torch.Tensor) else np.asarray(index)
+        index = as_array(index)
         if index.ndim != 1 or (index.size and not np.issubdtype(index.dtype, np.integer)):
             raise ValueError(
                 f"{name} has shape {index.shape} and type {index.dtype}, expected integers (trials,)"

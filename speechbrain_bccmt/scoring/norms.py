@@ -8,9 +8,8 @@ import random
 from collections.abc import Callable
 
 import numpy as np
-import torch
-from scipy.sparse import csr_array
 
+from speechbrain_bccmt.arrays import as_array
 from speechbrain_bccmt.scoring.cosine import (
     check_enrolment,
     check_models,
@@ -353,8 +352,9 @@ def speaker_means(embeddings, speakers: list[str]) -> np.ndarray:
     names, index, counts = np.unique(speakers, return_inverse=True, return_counts=True)
     if len(index) != len(embeddings):
         raise ValueError(f"{len(index)} speakers for {len(embeddings)} embeddings: expected as many")
-    members = csr_array((np.ones(len(index), np.float32), (index, np.arange(len(index)))))
-    return members @ embeddings / counts[:, None].astype(np.float32)
+    # Sums of neighbours, once the rows of a speaker are neighbours.
+    order, starts = np.argsort(index, kind="stable"), np.cumsum(counts) - counts
+    return np.add.reduceat(embeddings[order], starts, axis=0) / counts[:, None].astype(np.float32)
 
 
 def subtract_mean(embeddings, cohort) -> np.ndarray:
@@ -385,12 +385,7 @@ def subtract_mean(embeddings, cohort) -> np.ndarray:
     >>> subtract_mean([[3.0, 4.0]], [[1.0, 0.0], [1.0, 2.0]]).tolist()
     [[2.0, 3.0]]
     """
-    embeddings, cohort = (
-        part.detach().float().cpu().numpy()
-        if isinstance(part, torch.Tensor)
-        else np.asarray(part, np.float32)
-        for part in (embeddings, cohort)
-    )
+    embeddings, cohort = (as_array(part, np.float32) for part in (embeddings, cohort))
     if embeddings.ndim != 2 or cohort.ndim != 2 or embeddings.shape[1] != cohort.shape[1]:
         raise ValueError(
             f"embeddings have shape {embeddings.shape} and the cohort {cohort.shape}, expected (number, size) "

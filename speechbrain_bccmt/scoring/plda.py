@@ -6,9 +6,9 @@ Axes: n embeddings, d size of an embedding, k size after LDA, s speakers, m tria
 from pathlib import Path
 
 import numpy as np
-import torch
 from scipy import linalg
 
+from speechbrain_bccmt.arrays import as_array
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.scoring.cosine import check_models, check_trials, mean_embeddings
 from speechbrain_bccmt.scoring.plda_training import check_speakers, lda_projection, two_covariances
@@ -318,9 +318,7 @@ class PLDA:
 
 
 def _check_embeddings(embeddings) -> np.ndarray:
-    if isinstance(embeddings, torch.Tensor):
-        embeddings = embeddings.detach().double().cpu().numpy()
-    embeddings = np.asarray(embeddings, dtype=np.float64)
+    embeddings = as_array(embeddings, np.float64)
     if embeddings.ndim != 2:
         raise ValueError(f"embeddings have shape {embeddings.shape}, expected (number, size)")
     wrong = np.flatnonzero(~np.isfinite(embeddings).all(axis=1))

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from speechbrain_bccmt.arrays import as_array
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.cosine import check_trials
 from speechbrain_bccmt.scoring.fitted_json import finite_number, read_json, write_json
@@ -58,7 +58,7 @@ def quality_measures(
     """
     measures = {}
     if durations is not None:
-        durations = _to_array(durations)
+        durations = as_array(durations, np.float64)
         wrong = np.flatnonzero(~((durations > 0) & (durations < np.inf)))
         if wrong.size:
             raise ValueError(
@@ -67,13 +67,13 @@ def quality_measures(
             )
         measures["log_duration"] = np.log(durations)
     if embeddings is not None:
-        measures["embedding_norm"] = np.linalg.norm(_to_array(embeddings), axis=1)
+        measures["embedding_norm"] = np.linalg.norm(as_array(embeddings, np.float64), axis=1)
     if cohort is not None:
         if embeddings is None:
             raise ValueError("the cohort needs the utterances' embeddings beside it")
         measures["cohort_mean"], _ = cohort_statistics(embeddings, cohort, top_n)
     if counts is not None:
-        counts = _to_array(counts)
+        counts = as_array(counts, np.float64)
         if not (counts >= 1).all():
             raise ValueError(f"a side has {counts.min():g} utterances, expected 1 or more")
         measures["log_utterances"] = np.log(counts)
@@ -353,7 +353,7 @@ def _features(
     scores, enrol, test, measures: Mapping, names: tuple, enrol_measures: Mapping | None
 ) -> np.ndarray:
     """Lay out score, then lower and higher value of each measure: (M, 1 + 2 measures)."""
-    scores = _to_array(scores)
+    scores = as_array(scores, np.float64)
     sides = []
     for of_side, side in (
         (measures if enrol_measures is None else enrol_measures, "enrol"),
@@ -362,7 +362,7 @@ def _features(
         missing = [name for name in names if name not in of_side]
         if missing:
             raise ValueError(f"the {side} side lacks the quality measures {', '.join(missing)}")
-        values = [_to_array(of_side[name]) for name in names]
+        values = [as_array(of_side[name], np.float64) for name in names]
         for name, value in zip(names, values, strict=True):
             if value.shape != (len(values[0]),) or value.ndim != 1:
                 raise ValueError(f"{name} has shape {value.shape}, expected one number for each utterance")
@@ -382,9 +382,3 @@ def _features(
     features[:, 1::2] = np.minimum(sides[0][enrol], sides[1][test])
     features[:, 2::2] = np.maximum(sides[0][enrol], sides[1][test])
     return features
-
-
-def _to_array(values) -> np.ndarray:
-    if isinstance(values, torch.Tensor):
-        values = values.detach().double().cpu().numpy()
-    return np.asarray(values, dtype=np.float64)

@@ -7,8 +7,8 @@ score are accepted or rejected together. Each class is sorted once, O(N log N), 
 from typing import NamedTuple
 
 import numpy as np
-import torch
-from scipy.optimize import isotonic_regression
+
+from speechbrain_bccmt.arrays import as_array
 
 
 class Counts(NamedTuple):
@@ -121,6 +121,8 @@ def hull_corners(targets: np.ndarray, nontargets: np.ndarray) -> np.ndarray:
     numpy.ndarray
         Corners as indices from 0 (nothing rejected) to K (all rejected), both included, ascending.
     """
+    from scipy.optimize import isotonic_regression
+
     trials = targets + nontargets
     return isotonic_regression(targets / trials, weights=trials.astype(np.float64)).blocks
 
@@ -240,9 +242,7 @@ def check_scores(scores, kind: str) -> np.ndarray:
     ValueError
         If there is no score, or a score is NaN or infinite.
     """
-    if isinstance(scores, torch.Tensor):
-        scores = scores.detach().double().cpu().numpy()
-    scores = np.asarray(scores, dtype=np.float64).reshape(-1)
+    scores = as_array(scores, np.float64).reshape(-1)
     if scores.size == 0:
         raise ValueError(f"there are no {kind} scores: error rates need target and non-target trials")
     wrong = np.flatnonzero(~np.isfinite(scores))

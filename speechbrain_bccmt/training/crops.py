@@ -93,10 +93,11 @@ class CropReader:
             offset = self._draw(len(utterance), n_samples)
             return wrap(utterance[offset : offset + n_samples].float() / 32768, n_samples)
         if n_samples is None:
-            return read_mono(path, self.sample_rate, start, stop)
+            return torch.from_numpy(read_mono(path, self.sample_rate, start, stop))
         length = -(-(stop - start) * self.sample_rate // file_rate)
         offset = self._draw(length, n_samples)
-        return wrap(read_crop(path, self.sample_rate, start, stop, offset, n_samples), n_samples)
+        crop = read_crop(path, self.sample_rate, start, stop, offset, n_samples)
+        return wrap(torch.from_numpy(crop), n_samples)
 
     @staticmethod
     def _draw(length: int, n_samples: int) -> int:
@@ -106,7 +107,7 @@ class CropReader:
         """Return an utterance from memory, as 16-bit samples (samples,), reading it the first time."""
         key = (path, start)
         if key not in self.cache:
-            wave = read_mono(path, self.sample_rate, start, stop)
+            wave = torch.from_numpy(read_mono(path, self.sample_rate, start, stop))
             self.cache[key] = (wave * 32768).clamp(-32768, 32767).to(torch.int16)
         return self.cache[key]
 

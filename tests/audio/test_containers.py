@@ -7,7 +7,6 @@ import av
 import numpy as np
 import pytest
 import soundfile
-import torch
 from click.testing import CliRunner
 
 from speechbrain_bccmt import cli
@@ -74,20 +73,18 @@ def test_it_is_read_whole(tmp_path, ending, channels):
     path = encode(tmp_path / f"a{ending}", wave, rate, codec, channels)
     recording = Recording.open(path)
     assert recording.sample_rate == rate and abs(recording.frames - len(wave)) <= slack
-    found = read_mono(path, rate).numpy()
+    found = read_mono(path, rate)
     assert len(found) == recording.frames and similarity(found, wave) > 0.9
     chunks = list(recording.chunks(rate, 0.4))
-    assert len(chunks) >= 4 and torch.equal(
-        torch.cat([chunk.wav for chunk in chunks]), torch.from_numpy(found)
-    )
+    assert len(chunks) >= 4 and np.array_equal(np.concatenate([chunk.wav for chunk in chunks]), found)
     part = next(recording.chunks(rate, 10.0, start=5000, stop=9000)).wav
-    assert torch.equal(part, torch.from_numpy(found[5000:9000]))
+    assert np.array_equal(part, found[5000:9000])
 
 
 def test_the_sound_of_a_film(tmp_path):
     wave = sweep(1.0, 48000)
     path = encode(tmp_path / "film.mp4", wave, 48000, "aac", film=True)
-    assert similarity(read_mono(path, 48000).numpy(), wave) > 0.9
+    assert similarity(read_mono(path, 48000), wave) > 0.9
     with av.open(str(tmp_path / "silent.mp4"), "w") as container:
         picture = container.add_stream("mpeg4", rate=10)
         picture.width = picture.height = 32

@@ -6,7 +6,6 @@ import struct
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from speechbrain_bccmt.audio.headers import read_headers
 from speechbrain_bccmt.audio.recording import Recording, find_recordings, read_crop, read_mono
@@ -59,10 +58,10 @@ def test_a_wav_of_a_pipe_is_read_to_its_end(tmp_path, size, riff_size, channels,
     (tmp_path / "a.wav").write_bytes(content)
     recording = Recording.open(tmp_path / "a.wav")
     assert (recording.frames, recording.sample_rate) == (rate, rate)
-    found = read_mono(tmp_path / "a.wav", rate).numpy()
+    found = read_mono(tmp_path / "a.wav", rate)
     assert np.abs(found - wave.mean(axis=1)).max() < 1e-4
     crop = read_crop(tmp_path / "a.wav", rate, 0, rate, 5000, 700)
-    assert torch.equal(crop, torch.from_numpy(found[5000:5700]))
+    assert np.array_equal(crop, found[5000:5700])
 
 
 @pytest.mark.parametrize("tag", [3, 6, 7])
@@ -76,7 +75,7 @@ def test_other_samples_of_a_pipe(tmp_path, tag, size):
     (tmp_path / "a.wav").write_bytes(
         riff(notes, fmt(tag, bits=bits), notes, chunk(b"data", raw.getvalue(), size))
     )
-    assert np.abs(read_mono(tmp_path / "a.wav", 16000).numpy() - waves()[:, 0]).max() < 0.02
+    assert np.abs(read_mono(tmp_path / "a.wav", 16000) - waves()[:, 0]).max() < 0.02
 
 
 @pytest.mark.parametrize(
@@ -89,8 +88,8 @@ def test_several_data_chunks_are_one_recording(tmp_path, between, cuts):
     (tmp_path / "a.wav").write_bytes(riff(fmt(channels=2), *parts))
     assert Recording.open(tmp_path / "a.wav").frames == 16000
     found = read_mono(tmp_path / "a.wav", 16000)
-    assert np.abs(found.numpy() - wave.mean(axis=1)).max() < 1e-4
-    assert torch.equal(read_crop(tmp_path / "a.wav", 16000, 0, 16000, 7900, 300), found[7900:8200])
+    assert np.abs(found - wave.mean(axis=1)).max() < 1e-4
+    assert np.array_equal(read_crop(tmp_path / "a.wav", 16000, 0, 16000, 7900, 300), found[7900:8200])
 
 
 @pytest.mark.parametrize("promised", [32002, 64000, 10**6, 10**9, 2**31 - 10**5, 2**31 + 1, 3 * 10**9])
@@ -128,9 +127,9 @@ def test_compressed_wav(tmp_path, name, size):
         path.write_bytes(content[:place] + struct.pack("<I", size) + content[place + 4 :])
     recording = Recording.open(path)
     assert 0 <= recording.frames - 1.5 * rate < 3000
-    found = read_mono(path, rate).numpy()
+    found = read_mono(path, rate)
     assert similarity(found, sweep(1.5, rate)) > 0.9
-    assert np.array_equal(read_crop(path, rate, 0, recording.frames, 9000, 500).numpy(), found[9000:9500])
+    assert np.array_equal(read_crop(path, rate, 0, recording.frames, 9000, 500), found[9000:9500])
 
 
 @pytest.mark.parametrize("name", CODECS)
@@ -174,12 +173,12 @@ def test_all_of_an_mp3_is_read(tmp_path, mode, backwards, header):
     path = variable_mp3(tmp_path / "a.mp3", wave, header=header, mode=mode)
     recording = Recording.open(path)
     assert 0 <= recording.frames - len(wave) <= (0 if header else 2300)
-    found = read_mono(path, 16000).numpy()
+    found = read_mono(path, 16000)
     assert len(found) == recording.frames and similarity(found, wave) > 0.8
     parts = [read_crop(path, 16000, 0, recording.frames, offset, 7001) for offset in range(0, 70000, 7001)]
     assert np.array_equal(np.concatenate(parts), found)
-    chunks = torch.cat([chunk.wav for chunk in recording.chunks(16000, 0.7)])
-    assert np.array_equal(chunks.numpy(), found)
+    chunks = np.concatenate([chunk.wav for chunk in recording.chunks(16000, 0.7)])
+    assert np.array_equal(chunks, found)
     headers, unreadable = read_headers([str(path)], progress=False)
     assert headers[0].frames == recording.frames and not unreadable
 

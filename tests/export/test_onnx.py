@@ -10,11 +10,12 @@ from speechbrain.processing.features import STFT, InputNormalization
 
 from speechbrain_bccmt import bccmt_tiny
 from speechbrain_bccmt.export.fbank import ExportFbank
-from speechbrain_bccmt.export.onnx import FeaturesToEmbedding, export_onnx, load_session
+from speechbrain_bccmt.export.onnx import FeaturesToEmbedding, export_onnx
 from speechbrain_bccmt.export.quantise import quantise_dynamic, quantise_static, read_inputs
 from speechbrain_bccmt.features import KaldiFbank, frame_count
 from speechbrain_bccmt.inference.embedding import embed_waveforms
 from speechbrain_bccmt.inference.model_folder import SpeakerModel, load_speaker_model
+from speechbrain_bccmt.sessions import load_session
 
 pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 SECONDS = (0.3, 1, 3.017, 30)

@@ -88,7 +88,8 @@ def test_commands(hub, clips):
 @torch.no_grad()
 def test_onnx_gives_the_same_embeddings_in_a_padded_batch(training, clips, tmp_path, graph):
     pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
-    from speechbrain_bccmt.export.onnx import export_onnx, load_session
+    from speechbrain_bccmt.export.onnx import export_onnx
+    from speechbrain_bccmt.sessions import load_session
 
     model = load_speaker_model(training)
     wavs = [torch.from_numpy(soundfile.read(clip, dtype="float32")[0]) for clip in clips]

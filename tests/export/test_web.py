@@ -11,11 +11,11 @@ from click.testing import CliRunner
 
 from speechbrain_bccmt import cli
 from speechbrain_bccmt.export import web
-from speechbrain_bccmt.export.onnx import load_session
 from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from speechbrain_bccmt.scoring.quality import load_calibration
+from speechbrain_bccmt.sessions import load_session
 from tests.tiny_hub_folder import write_hub_folder
 from tests.voices import CALIBRATION, voice
 

@@ -88,7 +88,7 @@ def test_metadata_that_say_too_little_are_refused(tmp_path, changes, message):
 
 def test_files_that_are_no_graph_are_refused(tmp_path):
     (tmp_path / "no.onnx").write_text("no graph")
-    with pytest.raises(ValueError, match="no.onnx is no ONNX file"):
+    with pytest.raises(ValueError, match="no.onnx is not a usable ONNX file"):
         OnnxEncoder(tmp_path / "no.onnx")
     with pytest.raises(FileNotFoundError):
         OnnxEncoder(tmp_path / "gone.onnx")

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-from speechbrain_bccmt.audio.recording import read_mono, resample
+from speechbrain_bccmt.audio.recording import read_mono
+from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.inference import SpeakerVerification
 from tests.audio.test_containers import encode
 
@@ -32,13 +32,13 @@ def spoken(speech_data):
     """One utterance, (samples,), at a peak of 0.5."""
     path = sorted((speech_data / "speechocean762" / "wav").rglob("*.*"))[7]
     wav = read_mono(path, RATE)
-    return 0.5 * wav / wav.abs().max()
+    return 0.5 * wav / np.abs(wav).max()
 
 
 @pytest.fixture
 def verify(model, spoken, tmp_path):
     """Return a function that writes a copy (samples, channels) and verifies it against the utterance."""
-    soundfile.write(tmp_path / "first.wav", spoken.numpy(), RATE, subtype="FLOAT")
+    soundfile.write(tmp_path / "first.wav", spoken, RATE, subtype="FLOAT")
 
     def run(wav, rate=RATE, kind="wav24"):
         ending, codec = FORMATS[kind]
@@ -59,7 +59,7 @@ def verify(model, spoken, tmp_path):
 @pytest.mark.parametrize("rate", [16000, 24000, 48000])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_formats_rates_and_channels(verify, spoken, kind, rate, channels):
-    wav = resample(spoken, RATE, rate)[:, None].repeat(1, channels)
+    wav = resample(spoken, RATE, rate)[:, None].repeat(channels, 1)
     outcome, warnings = verify(wav, rate, kind)
     assert outcome.decision and outcome.score > 0.93 and not warnings
 
@@ -68,7 +68,7 @@ def test_formats_rates_and_channels(verify, spoken, kind, rate, channels):
 @pytest.mark.parametrize("decibels", [-50, -40, -20, -6, 0])
 @pytest.mark.parametrize("channels", [1, 2, 6])
 def test_level_is_not_silence(verify, spoken, kind, decibels, channels):
-    wav = 1.9 * spoken[:, None].repeat(1, channels) * 10 ** (decibels / 20)
+    wav = 1.9 * spoken[:, None].repeat(channels, 1) * 10 ** (decibels / 20)
     outcome, warnings = verify(wav, kind=kind)
     assert outcome.decision and outcome.score > 0.999 and not warnings
 
@@ -83,7 +83,7 @@ def test_floats_over_full_scale(verify, spoken, decibels):
 @pytest.mark.parametrize("top", [0.1, 0.5, 1.0])
 def test_clipping(verify, spoken, kind, top):
     wav = 6 * spoken
-    _, warnings = verify(top * wav.clamp(-1, 1), kind=kind)
+    _, warnings = verify(top * wav.clip(-1, 1), kind=kind)
     assert len(warnings) == 1 and warnings[0].startswith("clipped, ")
 
 
@@ -93,7 +93,7 @@ def test_clipping(verify, spoken, kind, top):
 def test_channels_that_cancel(verify, spoken, kind, rate, channels):
     if channels > 2 and kind == "mp3":
         return
-    signs = torch.tensor([1.0, -1.0, 0.0][:channels])
+    signs = np.array([1.0, -1.0, 0.0][:channels])
     outcome, warnings = verify(resample(spoken, RATE, rate)[:, None] * signs, rate, kind)
     assert outcome.decision and outcome.score > 0.8
     assert [text for text in warnings if "cancel each other" in text]
@@ -104,10 +104,10 @@ def test_channels_that_cancel(verify, spoken, kind, rate, channels):
 @pytest.mark.parametrize("rate", [16000, 44100])
 def test_long_pauses(verify, spoken, seconds, level, rate):
     """Silence, or noise of a level in dBFS, before the speech and behind it."""
-    noise = torch.from_numpy(np.random.default_rng(0).normal(0, 1, seconds * rate)).float()
+    noise = np.random.default_rng(0).normal(0, 1, seconds * rate)
     noise = noise * (0 if level is None else 10 ** (level / 20))
     half = len(noise) // 2
-    wav = torch.cat([noise[:half], resample(spoken, RATE, rate), noise[half:]])
+    wav = np.concatenate([noise[:half], resample(spoken, RATE, rate), noise[half:]])
     outcome, warnings = verify(wav, rate)
     assert outcome.decision and outcome.score > 0.85
     copy = outcome.utterances[1]
@@ -119,8 +119,8 @@ def test_long_pauses(verify, spoken, seconds, level, rate):
 
 @pytest.mark.parametrize("codec", ["ALAW", "ULAW", "GSM610", "PCM_16", "MS_ADPCM"])
 def test_telephone(model, spoken, tmp_path, codec):
-    soundfile.write(tmp_path / "wide.wav", spoken.numpy(), RATE)
-    soundfile.write(tmp_path / "a.wav", resample(spoken, RATE, 8000).numpy(), 8000, subtype=codec)
+    soundfile.write(tmp_path / "wide.wav", spoken, RATE)
+    soundfile.write(tmp_path / "a.wav", resample(spoken, RATE, 8000), 8000, subtype=codec)
     outcome = model.verify_files(tmp_path / "wide.wav", tmp_path / "a.wav")
     assert outcome.score > 0.6
     assert [text.split(": ")[1][:23] for text in outcome.warnings] == ["narrow band (telephone)"]

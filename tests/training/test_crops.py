@@ -107,16 +107,16 @@ def test_training_and_inference_read_the_same_samples(tmp_path, rate, stretch):
     rng = np.random.default_rng(0)
     row = write(tmp_path / "a.wav", 0.1 * rng.normal(size=(60_000, 2)), rate)
     path, (start, stop) = row["wav"], stretch
-    expected = read_mono(path, 16000, start, stop)
+    expected = torch.from_numpy(read_mono(path, 16000, start, stop))
     if stretch == (0, 60_000):
-        inference = torch.cat([chunk.wav for chunk in Recording.open(path).chunks(16000)])
-        assert torch.equal(expected, inference)
+        inference = np.concatenate([chunk.wav for chunk in Recording.open(path).chunks(16000)])
+        assert np.array_equal(expected, inference)
     assert torch.equal(CropReader(16000)(path, start, stop, None, rate), expected)
     cached = CropReader(16000, cache_audio=True)(path, start, stop, None, rate)
     assert (cached - expected).abs().max() < 1 / 32768
     for offset in (0, 1, 999, len(expected) // 2, len(expected) - 800):
         crop = read_crop(path, 16000, start, stop, offset, 800)
-        assert len(crop) == 800 and torch.allclose(crop, expected[offset : offset + 800], atol=1e-6)
+        assert len(crop) == 800 and np.allclose(crop, expected[offset : offset + 800], atol=1e-6)
     torch.manual_seed(0)
     crop = CropReader(16000)(path, start, stop, 4000, rate)
     windows = expected.unfold(0, 4000, 1)
@@ -127,13 +127,9 @@ def test_opus_by_offset(tmp_path):
     time = np.arange(48000) / 16000
     wave = 0.3 * np.sin(2 * np.pi * (200 + 200 * time) * time)
     row = write(tmp_path / "a.ogg", wave, format="OGG", subtype="OPUS")
-    whole = read_mono(row["wav"], 16000)
-    assert (
-        torch.nn.functional.cosine_similarity(
-            read_crop(row["wav"], 16000, 0, 48000, 20000, 8000), whole[20000:28000], 0
-        )
-        > 0.99
-    )
+    whole = read_mono(row["wav"], 16000)[20000:28000]
+    crop = read_crop(row["wav"], 16000, 0, 48000, 20000, 8000)
+    assert crop @ whole / np.linalg.norm(crop) / np.linalg.norm(whole) > 0.99
 
 
 @pytest.mark.parametrize("content", ["missing", "text", "empty", "nan"])

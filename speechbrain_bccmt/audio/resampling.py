@@ -1,0 +1,84 @@
+"""Change of the sample rate by a polyphase filter, a matrix product for each block of samples."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+
+# Zero crossings of the filter to each side of its centre, and the Kaiser window's shape: those of
+# `scipy.signal.resample_poly`, which gives the same samples to float32's rounding.
+ZERO_CROSSINGS, KAISER_BETA = 10, 5.0
+# Samples that one row of a product computes: with fewer, neighbours share too little of what goes in.
+_ROW_SAMPLES = 64
+# Values laid out for a product at a time: 4 MB.
+_BLOCK_VALUES = 2**20
+
+
+def resample(wav: np.ndarray, rate: int, wanted: int) -> np.ndarray:
+    """Change the sample rate.
+
+    torchaudio's filter takes memory in proportion to the product of the reduced rates, 6 GB from 44,101 to 16,000 Hz.
+
+    Parameters
+    ----------
+    wav : numpy.ndarray
+        (..., samples), float32.
+    rate, wanted : int
+        Sample rates in Hz, before and after.
+
+    Returns
+    -------
+    numpy.ndarray
+        (..., ceil(samples * wanted / rate)), float32. With g the greatest common divisor of the rates, its sample
+        k * wanted / g lies where sample k * rate / g of `wav` does.
+
+    Examples
+    --------
+    >>> resample(np.zeros((2, 44101), np.float32), 44101, 16000).shape
+    (2, 16000)
+    """
+    if rate == wanted:
+        return wav
+    factor = math.gcd(rate, wanted)
+    up, down = wanted // factor, rate // factor
+    rows = [_resample(row, up, down) for row in wav.reshape(-1, wav.shape[-1])]
+    return np.stack(rows).reshape(*wav.shape[:-1], -1)
+
+
+@lru_cache(maxsize=4)
+def _filter(up: int, down: int) -> np.ndarray:
+    """Return the low-pass filter at the common multiple of both rates, (2 * half + 1,), float32."""
+    largest = max(up, down)
+    half = ZERO_CROSSINGS * largest
+    taps = np.sinc(np.arange(-half, half + 1) / largest) * np.kaiser(2 * half + 1, KAISER_BETA)
+    return (up * taps / taps.sum()).astype(np.float32)
+
+
+def _resample(wav: np.ndarray, up: int, down: int) -> np.ndarray:
+    """Resample (samples,) by `up` / `down`, which have no common divisor.
+
+    Sample n of the result is the sum over m of wav[m] * taps[n * down - m * up + half]. All n that differ by a multiple
+    of `up` share their taps: a row of the product holds `size` neighbours, and the next row those `period` later.
+    """
+    taps = _filter(up, down)
+    half, n_samples = len(taps) // 2, -(-len(wav) * up // down)
+    repeats = max(1, _ROW_SAMPLES // up)
+    period, step = repeats * up, repeats * down
+    result = np.empty((-(-n_samples // period), period), np.float32)
+    before = half // up + 1
+    padded = np.zeros(before + len(result) * step + 2 * before + 2, np.float32)
+    padded[before : before + len(wav)] = wav[: len(padded) - before]
+    size = period if period < 8 * _ROW_SAMPLES else _ROW_SAMPLES
+    for start in range(0, period, size):
+        places = np.arange(start, min(start + size, period)) * down
+        first, last = (places[0] - half) // up, (places[-1] + half) // up + 1
+        index = places - np.arange(first, last)[:, None] * up + half
+        weights = np.where((index >= 0) & (index < len(taps)), taps.take(index, mode="clip"), 0)
+        windows = np.lib.stride_tricks.sliding_window_view(padded[before + first :], last - first)[::step]
+        rows = max(1, _BLOCK_VALUES // (last - first))
+        for row in range(0, len(result), rows):
+            block = np.ascontiguousarray(windows[row : min(row + rows, len(result))])
+            np.matmul(block, weights, out=result[row : row + rows, start : start + size])
+    return result.reshape(-1)[:n_samples]

@@ -1,0 +1,251 @@
+"""Recordings to embeddings and decisions, whatever computes the embeddings."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from speechbrain_bccmt.audio.levels import bandwidth
+from speechbrain_bccmt.audio.recording import Chunk, Recording
+from speechbrain_bccmt.audio.speech import keep_speech
+from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
+from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
+
+# Ten frames. Too short to verify anyone, but less holds no syllable.
+MIN_SECONDS = 0.1
+
+
+class Verifier:
+    """Embeds recordings and verifies speakers; a subclass says how a waveform is embedded.
+
+    Attributes
+    ----------
+    sample_rate : int
+        In Hz, that the model works at; audio of others is resampled.
+    calibration : Calibration, QualityFusion or None
+        Turns scores into probabilities and gives the threshold.
+    source : str
+        Where the model came from, for messages.
+    vad : bool
+        Embed the speech of files alone; False: whole files, as trial lists want it.
+    min_seconds : float
+        The shortest recording that is embedded.
+
+    Examples
+    --------
+    >>> class Loudness(Verifier):
+    ...     sample_rate = 16000
+    ...
+    ...     def embed_waveform(self, wav):
+    ...         return np.array([wav.std(), 1.0])
+    >>> import soundfile
+    >>> path = getfixture("tmp_path") / "a.wav"
+    >>> soundfile.write(path, np.random.randn(32000) / 10, 16000)
+    >>> Loudness().embed_file(path, vad=False).embedding.shape
+    (2,)
+    """
+
+    sample_rate: int
+    calibration: Calibration | QualityFusion | None = None
+    source: str = ""
+    vad: bool = True
+    min_seconds: float = MIN_SECONDS
+
+    def embed_waveform(self, wav: np.ndarray) -> np.ndarray:
+        """Embed a waveform (samples,), float32, at the model's sample rate, all at once: (D,), float32."""
+        raise NotImplementedError
+
+    @property
+    def fingerprint(self) -> str:
+        """What embeddings of this model share, and those of no other: see `inference.fingerprint`."""
+        raise NotImplementedError
+
+    @property
+    def threshold(self) -> float | None:
+        """The score from which on the decision is "same speaker", or None where the model ships none.
+
+        Where the calibration knows of quality, this is the threshold for the median recording that it was fitted on.
+        """
+        return None if self.calibration is None else self.calibration.at().threshold
+
+    def open_recording(self, path: str | os.PathLike) -> Recording:
+        """Open a recording that is long enough for this model; errors are those of `embed_file`."""
+        recording = Recording.open(path)
+        if recording.seconds < self.min_seconds:
+            raise ValueError(
+                f"{path}: {recording.seconds:.4g} s is too short, this model takes {self.min_seconds:g} s or more"
+            )
+        return recording
+
+    def read_chunks(self, recording: Recording, vad: bool) -> Iterator[Chunk]:
+        """Yield the chunks that are embedded of a recording: its speech alone, or all of it."""
+        chunks = recording.chunks(self.sample_rate)
+        return keep_speech(chunks, self.sample_rate) if vad else chunks
+
+    def embed_file(self, path: str | os.PathLike, vad: bool | None = None) -> EmbeddedUtterance:
+        """Embed the speech of one recording, and measure its length, speech and clipping.
+
+        More than 30 s (`audio.MAX_CHUNK_SECONDS`) are embedded in chunks, whose embeddings are averaged by length.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
+        vad : bool or None
+            Whether what is no speech is left out, and hum; False: only chunks without anything audible are. None: as
+            the model was loaded. Where no speech is found, the beginning of the recording is embedded, and its
+            `speech_seconds` is 0.
+
+        Returns
+        -------
+        EmbeddedUtterance
+            With the embedding as NumPy array.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the file cannot be read, or is shorter than `min_seconds`; the message names it.
+        """
+        vad = self.vad if vad is None else vad
+        chunks = self.read_chunks(self.open_recording(path), vad)
+        embedding, chunks = embed_chunks(chunks, self.embed_waveform, self.sample_rate)
+        if not np.isfinite(embedding).all():
+            raise ValueError(
+                f"{path}: its embedding is NaN or infinite: its samples are far beyond full scale, or the model's "
+                "parameters are damaged"
+            )
+        return EmbeddedUtterance.from_chunks(path, embedding, chunks, vad)
+
+    def verify_files(
+        self, path_x, path_y, threshold: float | None = None, vad: bool | None = None
+    ) -> Verification:
+        """Verify that two recordings, or two groups of recordings, are of one speaker.
+
+        Parameters
+        ----------
+        path_x, path_y : str, Path, or sequence of these
+            The two sides. Several utterances on a side count alike: their embeddings, scaled to unit length, are
+            averaged.
+        threshold : float or None
+            The score from which on the decision is True; None: the one shipped with the model.
+        vad : bool or None
+            See `embed_file`.
+
+        Returns
+        -------
+        Verification
+            `score, decision = model.verify_files(a, b)` works.
+
+        Raises
+        ------
+        OSError, ValueError
+            If a file cannot be read or is too short, a side is empty, or there is no threshold.
+        """
+        self.resolve_threshold(threshold)  # raises before the long work
+        sides = [
+            [paths] if isinstance(paths, str | os.PathLike) else list(paths) for paths in (path_x, path_y)
+        ]
+        if not all(sides):
+            raise ValueError("a side of the verification has no recording")
+        embedded: dict = {}
+        for path in sides[0] + sides[1]:
+            if path not in embedded:
+                embedded[path] = self.embed_file(path, vad)
+        utterances = [tuple(embedded[path] for path in side) for side in sides]
+        return self.verify_utterances(*utterances, threshold=threshold)
+
+    def verify_utterances(
+        self,
+        enrolment: Sequence[EmbeddedUtterance],
+        test: Sequence[EmbeddedUtterance],
+        threshold: float | None = None,
+    ) -> Verification:
+        """Verify that embedded utterances are of one speaker; see `verify_files`."""
+        given, threshold = threshold, self.resolve_threshold(threshold)
+        if not enrolment or not test:
+            raise ValueError("a side of the verification has no recording")
+        # What holds no speech has no part in a side that has some.
+        sides = [[one for one in side if one.speech_seconds] or side for side in (enrolment, test)]
+        x, y = (
+            speaker_means([utterance.embedding for utterance in side], [""] * len(side))[0].astype(np.float64)
+            for side in sides
+        )
+        score = np.float64(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
+        # Two recordings without speech may have nearly the same embedding, and are nevertheless nobody's.
+        heard = all(side[0].speech_seconds for side in sides)
+        probability = llr = math.nan
+        if self.calibration is not None and heard:
+            calibration = self.calibration.at(*map(_quality, sides))
+            probability, llr = float(calibration.probability(score)), float(calibration.llr(score))
+            threshold = calibration.threshold if given is None else threshold
+        decision = np.bool_(score >= threshold and heard)
+        return Verification(score, decision, probability, llr, threshold, (*enrolment, *test))
+
+    def resolve_threshold(self, threshold: float | None = None) -> float:
+        """Return the score to decide at: `threshold`, or the one shipped with the model.
+
+        Raises
+        ------
+        ValueError
+            If there is neither, or it is no finite number.
+        """
+        if threshold is None:
+            threshold = self.threshold
+        if threshold is None:
+            raise ValueError(
+                f"the model{' ' + self.source if self.source else ''} ships no calibration.json, so that there is no "
+                "threshold to decide at: give one (threshold=, --threshold), or calibrate the model on your own trials"
+            )
+        if not math.isfinite(threshold):
+            raise ValueError(f"threshold is {threshold}, expected a finite number")
+        return float(threshold)
+
+
+def embed_chunks(
+    chunks: Iterable[Chunk], embed: Callable[[np.ndarray], np.ndarray], rate: int
+) -> tuple[np.ndarray, list[Chunk]]:
+    """Embed a recording chunk by chunk: the mean of their embeddings by length, silent chunks left out.
+
+    Parameters
+    ----------
+    chunks : iterable of Chunk
+        Of the recording, one or more; one of them at a time is in memory.
+    embed : callable
+        Maps a waveform (samples,) to its embedding (D,), an array of NumPy or PyTorch.
+    rate : int
+        Sample rate of the chunks in Hz.
+
+    Returns
+    -------
+    embedding : numpy.ndarray or torch.Tensor
+        (D,); of a recording that is silent, the first chunk's.
+    chunks : list of Chunk
+        What was embedded, without samples, their bandwidth measured.
+    """
+    total, weights, seen, silent = 0, 0, [], None
+    for chunk in chunks:
+        if chunk.audible_seconds or silent is None:
+            vector = embed(chunk.wav)
+        if chunk.audible_seconds:
+            total, weights = total + len(chunk.wav) * vector, weights + len(chunk.wav)
+        elif silent is None:
+            silent = vector
+        seen.append(measure_band(chunk, rate))
+    return total / weights if weights else silent, seen
+
+
+def measure_band(chunk: Chunk, rate: int) -> Chunk:
+    """Return a chunk at `rate` in Hz with its bandwidth, and without its samples."""
+    return replace(chunk, wav=np.empty(0, np.float32), bandwidth=bandwidth(chunk.wav, rate))
+
+
+def _quality(side: Sequence[EmbeddedUtterance]) -> dict[str, float]:
+    """Measure a side of a verification as the calibration of a model may ask for it."""
+    seconds = sum(utterance.speech_seconds for utterance in side)
+    return {name: value[0] for name, value in quality_measures([seconds], counts=[len(side)]).items()}

@@ -24,7 +24,7 @@ from recipe_runs import ROOT, SPEECH, describe_machine
 from tqdm import tqdm
 
 from speechbrain_bccmt.audio.recording import Chunk
-from speechbrain_bccmt.audio.speech import _gain, keep_speech
+from speechbrain_bccmt.audio.speech import keep_speech, level_gain
 from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.scoring.norms import speaker_means
 
@@ -66,7 +66,7 @@ def data(model, name, public=False):
                 continue
             for at in [s for s in schedule(LONGEST) if s < chunk.audible_seconds] + [min(LONGEST, chunk.audible_seconds)]:
                 part = chunk.wav[: int(at * RATE)]
-                streams.append((len(claims), speaker, at, sound[0], np.asarray(model.embed(part * _gain(part, RATE)))))
+                streams.append((len(claims), speaker, at, sound[0], np.asarray(model.embed(part * level_gain(part, RATE)))))
             chosen = order[:half][: rng.integers(1, 4)]
             vectors, seconds = [], 0.0
             for i in chosen:
@@ -92,8 +92,9 @@ def data(model, name, public=False):
 
 
 def chunk_of(wav):
-    import torch
-    return Chunk.from_waveform(torch.from_numpy(np.ascontiguousarray(wav)), RATE)
+    return Chunk.from_waveform(np.ascontiguousarray(wav), RATE)
+
+
 if __name__ == "__main__":
     import torch; torch.set_num_threads(1)
     from speechbrain_bccmt.inference import SpeakerVerification

@@ -26,6 +26,7 @@ COMMANDS = {
     "verify": "Verify that two recordings are of the same speaker.",
     "enroll": "Enrol speakers by name.",
     "identify": "Identify an enrolled speaker.",
+    "listen": "Verify somebody while they speak.",
     "embed": "Embed recordings.",
     "trials": "Draw a trial list over a corpus.",
     "evaluate": "Evaluate scores or embeddings on a trial list.",

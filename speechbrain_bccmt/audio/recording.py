@@ -55,6 +55,8 @@ class Chunk:
         Up to which frequency in Hz it holds sound, once that was measured; infinity before.
     hum : int
         Frequency in Hz of the hum that was filtered out; 0: none was.
+    level, noise_ratio : float
+        Of a chunk of speech alone, what `level_and_noise` measured in the recording that it comes from, in dB.
     """
 
     wav: np.ndarray
@@ -64,6 +66,8 @@ class Chunk:
     cancelled: bool = False
     bandwidth: float = math.inf
     hum: int = 0
+    level: float = math.nan
+    noise_ratio: float = math.nan
 
     @classmethod
     def from_waveform(cls, wav: np.ndarray, rate: int) -> Chunk:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from speechbrain_bccmt.audio import recording
 from speechbrain_bccmt.audio.hum import remove_hum
+from speechbrain_bccmt.audio.levels import level_and_noise
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts
 from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.audio.silero import RATE, speech_probabilities, speech_stretches
@@ -109,15 +111,18 @@ class SpeechJoiner:
         self._rate = rate
         self._speech, self._first = np.zeros(0, np.float32), None
         self._seconds, self._clipped, self._cancelled, self._hum = 0.0, 0.0, False, 0
+        self._level, self._noise_ratio = -math.inf, math.inf
 
     def add(self, chunk: Chunk) -> Iterator[Chunk]:
         """Take a chunk, and yield the chunks of speech that it fills."""
         longest = int(recording.MAX_CHUNK_SECONDS * self._rate)
         self._first = chunk if self._first is None else self._first
         wav, mains = remove_hum(chunk.wav, self._rate)
-        self._speech = np.concatenate(
-            [self._speech, *(wav[slice(*part)] for part in find_speech(wav, self._rate))]
-        )
+        stretches = find_speech(wav, self._rate)
+        if stretches:
+            level, ratio = level_and_noise(wav, self._rate)
+            self._level, self._noise_ratio = max(self._level, level), min(self._noise_ratio, ratio)
+        self._speech = np.concatenate([self._speech, *(wav[slice(*part)] for part in stretches)])
         self._hum, self._cancelled = self._hum or mains, self._cancelled or chunk.cancelled
         self._seconds += chunk.seconds
         self._clipped += chunk.clipped_share * chunk.seconds
@@ -155,4 +160,6 @@ class SpeechJoiner:
             clipped_share,
             self._cancelled,
             hum=self._hum,
+            level=self._level,
+            noise_ratio=self._noise_ratio,
         )

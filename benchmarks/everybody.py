@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from card_speech import PUBLIC, held_out_speakers, trial_set
 from recipe_runs import ROOT, SPEECH
 from tqdm import tqdm
 
 from speechbrain_bccmt.corpora.layout import find_utterances
-from speechbrain_bccmt.inference.fingerprint import fingerprint
+from speechbrain_bccmt.inference import SpeakerVerification
+from speechbrain_bccmt.inference.graph import use_graph
 from speechbrain_bccmt.trials.trial_list import speaker_of
 
 OUT = ROOT / "results" / "everybody"
@@ -28,12 +30,21 @@ class Utterances:
     seconds: np.ndarray
 
 
+def shipped_model() -> tuple[SpeakerVerification, str]:
+    """Load the shipped model with its graph, on one thread, and the fingerprint that its embeddings are kept under."""
+    torch.set_num_threads(1)
+    model = SpeakerVerification.from_hparams()
+    version = model.fingerprint
+    use_graph(model)
+    return model, version
+
+
 def corpora() -> list[str]:
     """List the corpora in SPEECH_DATA whose utterances have speakers."""
     return sorted(path.parent.name for path in SPEECH.glob("*/wav") if path.parent.name != "unlabelled")
 
 
-def utterances(model, corpus: str, most: int = 9) -> Utterances:
+def utterances(model, version: str, corpus: str, most: int = 9) -> Utterances:
     """Embed the speech of a corpus, at most so many utterances of a speaker, spread evenly; what has no speech is out."""
     unseen = set(held_out_speakers().get(corpus, ()))
     if corpus in PUBLIC:
@@ -46,7 +57,7 @@ def utterances(model, corpus: str, most: int = 9) -> Utterances:
         for name, own in sorted(members.items())
     }
     paths = [path for own in kept.values() for path in own]
-    store = OUT / fingerprint(model) / f"{corpus} {most}.npz"
+    store = OUT / version / f"{corpus} {most}.npz"
     if not store.is_file() or list(np.load(store)["paths"]) != paths:
         found = [model.embed_file(path) for path in tqdm(paths, corpus, unit="utt", disable=None)]
         store.parent.mkdir(parents=True, exist_ok=True)

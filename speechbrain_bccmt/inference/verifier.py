@@ -19,12 +19,13 @@ from speechbrain_bccmt.inference.stream import Claim, SpeakerStream
 from speechbrain_bccmt.models import resolve_model
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.open_set import OpenSet
 from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
 from speechbrain_bccmt.scoring.sequential import SequentialTest
 
 # Ten frames. Too short to verify anyone, but less holds no syllable.
 MIN_SECONDS = 0.1
-SEQUENTIAL_FILE = "sequential.json"
+SEQUENTIAL_FILE, OPEN_SET_FILE = "sequential.json", "open_set.json"
 
 
 class Verifier:
@@ -228,6 +229,15 @@ class Verifier:
         """Thresholds of sequential decisions: those that came with the model, or Wald's, which keep no promise."""
         path = Path(resolve_model(self.source or ".")) / SEQUENTIAL_FILE
         return SequentialTest.load(path) if self.source and path.is_file() else SequentialTest.wald()
+
+    @property
+    def open_set(self) -> OpenSet:
+        """What the best of many names must reach: fitted with the model, or a bound from the number of names."""
+        path = Path(resolve_model(self.source or ".")) / OPEN_SET_FILE
+        if self.source and path.is_file():
+            return OpenSet.load(path)
+        point = self.calibration.at()
+        return OpenSet.bound(point.llr_threshold, point.p_target)
 
     def _claim(self, enrolled) -> Claim:
         if hasattr(enrolled, "embeddings"):

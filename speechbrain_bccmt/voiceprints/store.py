@@ -6,6 +6,7 @@ Axes: n names, u utterances, d size of an embedding, p probes.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -55,10 +56,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Identification:
-    """Who is talking: `speaker`, None if unknown, and the best `candidates`, the highest score first."""
+    """Who is talking: `speaker`, None if unknown, and the best `candidates`, the highest score first.
+
+    `margin` is how far the first one's score is above the next one's, infinite where there is no other name; `threshold`
+    what the first had to reach.
+    """
 
     speaker: str | None
     candidates: tuple[Candidate, ...]
+    margin: float = math.inf
+    threshold: float = math.nan
 
 
 class Voiceprints:
@@ -202,6 +209,11 @@ class Voiceprints:
             connection.execute("DELETE FROM speaker WHERE id = ?", speaker)
             return connection.execute("DELETE FROM utterance WHERE speaker = ?", speaker).rowcount
 
+    def count(self) -> int:
+        """Count the names."""
+        with self._file.reading() as connection:
+            return 0 if connection is None else connection.execute("SELECT count(*) FROM speaker").fetchone()[0]
+
     def speakers(self) -> list[EnrolledSpeaker]:
         """List who is enrolled, by name."""
         with self._file.reading() as connection:
@@ -253,7 +265,7 @@ class Voiceprints:
             One for each probe, (p, d).
         threshold : float
             The least cosine at which the best candidate is taken for the speaker. One that was calibrated on pairs
-            of recordings lets a stranger pass the more often, the more names there are.
+            of recordings lets a stranger pass the more often, the more names there are: see `identify_open_set`.
         n_best : int
             How many candidates to give.
 
@@ -274,14 +286,16 @@ class Voiceprints:
         step = max(1, _SCORES_PER_BLOCK // len(names))
         for start in range(0, len(probes), step):
             for scores in probes[start : start + step] @ matrix.T:
-                best = np.arange(len(names))
-                if n_best < len(names):
-                    best = np.argpartition(scores, len(names) - n_best)[-n_best:]
+                best, wanted = np.arange(len(names)), max(2, n_best)
+                if wanted < len(names):
+                    best = np.argpartition(scores, len(names) - wanted)[-wanted:]
                 best = best[np.argsort(-scores[best], kind="stable")]
+                margin = float(scores[best[0]] - scores[best[1]]) if len(best) > 1 else math.inf
                 # Rounding may leave [-1, 1] by an ulp or two.
-                candidates = tuple(Candidate(names[i], min(1.0, max(-1.0, float(scores[i])))) for i in best)
+                candidates = tuple(Candidate(names[i], min(1.0, max(-1.0, float(scores[i])))) for i in best[:n_best])
                 known = candidates[0].score >= threshold
-                found.append(Identification(candidates[0].name if known else None, candidates))
+                speaker = candidates[0].name if known else None
+                found.append(Identification(speaker, candidates, margin, threshold))
         return found
 
     def _matrix(self, size: int) -> tuple[list[str], np.ndarray]:

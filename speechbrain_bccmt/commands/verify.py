@@ -21,10 +21,11 @@ from speechbrain_bccmt.commands import inputs
     help="Recording of side A; repeat for several. All other recordings are then side B.",
 )
 @inputs.threshold_option
+@click.option("--check-voices", is_flag=True, help="Warn about a second voice; it takes as long again.")
 @inputs.json_option
 @inputs.vad_option
 @inputs.device_option
-def verify(model, recordings, enrolment, threshold, as_json, vad, device):
+def verify(model, recordings, enrolment, threshold, check_voices, as_json, vad, device):
     """Verify that two recordings are of the same speaker.
 
     A and B are recordings; a folder or a quoted glob stands for several of one speaker.
@@ -46,7 +47,8 @@ def verify(model, recordings, enrolment, threshold, as_json, vad, device):
     embedded = dict(inputs.run_each(verification.embed_file, dict.fromkeys(enrolment + test), "Embedding"))
     utterances = ([embedded[path] for path in side] for side in (enrolment, test))
     verdict = verification.verify_utterances(*utterances, threshold)
-    inputs.print_warnings(verdict.warnings)
+    warnings = [*verdict.warnings, *(_second_voices(verification, embedded.values()) if check_voices else ())]
+    inputs.print_warnings(warnings)
     known = math.isfinite(verdict.probability)
     result = {
         "decision": "same" if verdict.decision else "different",
@@ -60,13 +62,24 @@ def verify(model, recordings, enrolment, threshold, as_json, vad, device):
         "speech_seconds": {
             utterance.path: round(utterance.speech_seconds, 3) for utterance in verdict.utterances
         },
-        "warnings": list(verdict.warnings),
+        "warnings": warnings,
     }
     if as_json:
         click.echo(json.dumps(result, ensure_ascii=False))
     else:
         click.echo(_table(result))
     click.get_current_context().exit(0 if verdict.decision else 1)
+
+
+def _second_voices(verification, utterances) -> list[str]:
+    from speechbrain_bccmt.inference.voices import check_voices
+
+    found = [
+        (utterance.path, check_voices(verification, utterance.path))
+        for utterance in utterances
+        if utterance.speech_seconds
+    ]
+    return [f"{path}: maybe two voices, the second at {check.places}" for path, check in found if check.times]
 
 
 def _table(result: dict) -> str:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from speechbrain_bccmt.audio import speech
 from speechbrain_bccmt.audio.hum import remove_hum
 from speechbrain_bccmt.audio.recording import Recording
-from speechbrain_bccmt.audio.speech import find_speech, level_gain
 from speechbrain_bccmt.scoring.cosine import unit_length
 from speechbrain_bccmt.scoring.quality import quality_measures
 
@@ -87,14 +87,14 @@ def windows(recording: Recording, rate: int) -> Iterator[tuple[tuple[float, floa
     before = 0.0
     for chunk in recording.chunks(rate):
         wav, _ = remove_hum(chunk.wav, rate)
-        for start, stop in find_speech(wav, rate):
+        for start, stop in speech.find_speech(wav, rate):
             if stop - start < LEAST_SECONDS * rate:
                 continue
             count = max(1, round((stop - start) / (WINDOW_SECONDS * rate)))
             edges = np.linspace(start, stop, count + 1).astype(int)
             for begin, end in zip(edges[:-1], edges[1:], strict=True):
                 part = wav[begin:end]
-                yield (before + begin / rate, before + end / rate), part * level_gain(part, rate)
+                yield (before + begin / rate, before + end / rate), part * speech.level_gain(part, rate)
         before += chunk.seconds
 
 

@@ -39,7 +39,11 @@ def bands(data, condition: str) -> dict[str, np.ndarray]:
         found.append(bandwidth(np.asarray(read(path, condition)), RATE))
     band = np.array(found)
     telephone = np.full(len(band), narrow)
-    return {"log_band": np.log(band / RATE * 2), "narrow": (band <= NARROW_HZ).astype(float), "telephone": telephone}
+    return {
+        "log_band": np.log(band / RATE * 2),
+        "narrow": (band <= NARROW_HZ).astype(float),
+        "telephone": telephone,
+    }
 
 
 def only(trials: DrawnTrials, names: tuple[str, ...]) -> DrawnTrials:
@@ -72,15 +76,23 @@ def main() -> int:
         telephone = (trials.enrol["telephone"] + trials.test["telephone"]) > 0
         rows = np.arange(len(trials.scores))
         for title, names in EXTRA.items():
-            fusion = fit({other: only(some, names) for other, some in drawn.items() if other != name}, P_TARGET)
+            fusion = fit(
+                {other: only(some, names) for other, some in drawn.items() if other != name}, P_TARGET
+            )
             llrs = fusion.llr(trials.scores, rows, rows, trials.test, trials.enrol)
             result["corpora"].setdefault(name, {})[title] = {
                 "all": figures(llrs, trials.target),
                 "telephone": figures(llrs[telephone], trials.target[telephone]),
             }
     (ROOT / "results").mkdir(exist_ok=True)
-    (ROOT / "results" / "bandwidth_calibration.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(f"{result['machine']}\n\n| corpus left out | trials | " + " | ".join(f"Cllr, actDCF: {title}" for title in EXTRA) + " |")
+    (ROOT / "results" / "bandwidth_calibration.json").write_text(
+        json.dumps(result, indent=1) + "\n", encoding="utf-8"
+    )
+    print(
+        f"{result['machine']}\n\n| corpus left out | trials | "
+        + " | ".join(f"Cllr, actDCF: {title}" for title in EXTRA)
+        + " |"
+    )
     print("|---" * (2 + len(EXTRA)) + "|")
     for name, titles in result["corpora"].items():
         for kind in ("all", "telephone"):

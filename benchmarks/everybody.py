@@ -45,7 +45,7 @@ def corpora() -> list[str]:
 
 
 def utterances(model, version: str, corpus: str, most: int = 9) -> Utterances:
-    """Embed the speech of a corpus, at most so many utterances of a speaker, spread evenly; what has no speech is out."""
+    """Embed the speech of a corpus, of a speaker at most so many utterances; those without speech are left out."""
     unseen = set(held_out_speakers().get(corpus, ()))
     if corpus in PUBLIC:
         unseen |= set(trial_set(corpus).speakers)
@@ -70,5 +70,11 @@ def utterances(model, version: str, corpus: str, most: int = 9) -> Utterances:
     speakers = np.repeat(list(kept), [len(own) for own in kept.values()])
     stored = np.load(store)
     heard = stored["seconds"] > 0
-    columns = stored["paths"], speakers, np.isin(speakers, list(unseen)), stored["embeddings"], stored["seconds"]
+    columns = (
+        stored["paths"],
+        speakers,
+        np.isin(speakers, list(unseen)),
+        stored["embeddings"],
+        stored["seconds"],
+    )
     return Utterances(corpus, *(column[heard] for column in columns))

@@ -107,8 +107,18 @@ def embedded(model, version: str, data) -> dict[str, np.ndarray]:
         vectors = [model.embed_waveform(part.wav) for part in parts]
         seconds = max(0.05, sum(part.audible_seconds for part in parts))
         claims.append((speaker, len(parts), seconds, speaker_means(vectors, [""] * len(vectors))[0]))
-    names = ("stream", "stream_seconds", "stream_embedding", "speaker", "claim_count", "claim_seconds", "claim_embedding")
-    found = dict(zip(names, map(np.array, (*zip(*streams, strict=True), *zip(*claims, strict=True))), strict=True))
+    names = (
+        "stream",
+        "stream_seconds",
+        "stream_embedding",
+        "speaker",
+        "claim_count",
+        "claim_seconds",
+        "claim_embedding",
+    )
+    found = dict(
+        zip(names, map(np.array, (*zip(*streams, strict=True), *zip(*claims, strict=True))), strict=True)
+    )
     store.parent.mkdir(parents=True, exist_ok=True)
     np.savez(store, **found)
     return found
@@ -125,7 +135,10 @@ def compare(model, found: dict[str, np.ndarray]) -> Streams:
     pairs = []
     for number, speaker in enumerate(found["speaker"]):
         others = np.flatnonzero(found["speaker"] != speaker)
-        pairs += [(number, claim) for claim in (number, *rng.choice(others, min(OTHERS, len(others)), replace=False))]
+        pairs += [
+            (number, claim)
+            for claim in (number, *rng.choice(others, min(OTHERS, len(others)), replace=False))
+        ]
     stream, claim = np.array(pairs).T
     there = place[stream] >= 0
     rows, claims = place[stream][there], np.repeat(claim, there.sum(axis=1))
@@ -142,8 +155,12 @@ def compare(model, found: dict[str, np.ndarray]) -> Streams:
 def fit(streams: list[Streams], name: str, errors=(0.1, *ERRORS[:1], 0.02, *ERRORS[1:])) -> SequentialTest:
     """Fit thresholds, every corpus of which counts alike."""
     target = np.concatenate([one.target for one in streams])
-    weights = np.concatenate([1 / np.where(one.target, one.target.sum(), (~one.target).sum()) for one in streams])
-    return SequentialTest.fit([row for one in streams for row in one.until_end()], target, weights, errors, name)
+    weights = np.concatenate(
+        [1 / np.where(one.target, one.target.sum(), (~one.target).sum()) for one in streams]
+    )
+    return SequentialTest.fit(
+        [row for one in streams for row in one.until_end()], target, weights, errors, name
+    )
 
 
 def judge(test: SequentialTest, streams: Streams, error: float) -> dict[str, float]:
@@ -170,7 +187,11 @@ def error_rates(streams: Streams) -> dict[float, float]:
     for at in AT:
         look = int(np.argmin(np.abs(np.array(looks()) - at)))
         long = streams.ratios[:, look] if look < streams.ratios.shape[1] else np.zeros(0)
-        sides = [long[np.isfinite(long) & (streams.target == same)] for same in (True, False)] if len(long) else [[], []]
+        sides = (
+            [long[np.isfinite(long) & (streams.target == same)] for same in (True, False)]
+            if len(long)
+            else [[], []]
+        )
         if len(sides[0]) >= 20:
             found[at] = float(equal_error_rate(*sides)[0])
     return found
@@ -231,7 +252,11 @@ def main() -> int:
     judged[f"{PUBLIC}, public test speakers"] = compare(model, embedded(model, version, public))
     for name, some in judged.items():
         test = fit([one for other, one in streams.items() if other != name], name)
-        row = {"streams": int(some.target.sum()), "others": int((~some.target).sum()), "eer": error_rates(some)}
+        row = {
+            "streams": int(some.target.sum()),
+            "others": int((~some.target).sum()),
+            "eer": error_rates(some),
+        }
         row |= {str(error): judge(test, some, error) for error in ERRORS}
         row |= {f"Wald {error}": judge(SequentialTest.wald(), some, error) for error in ERRORS}
         result["corpora"][name] = row

@@ -35,7 +35,15 @@ MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0)
 def ratios(model, version: str, corpus: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return log-likelihood ratios (names, probes), the row of each probe's own name, and which names were unheard."""
     found, rng = utterances(model, version, corpus), np.random.default_rng(SEED)
-    vectors, rows, probes, own, unseen, lengths, counts = unit_length(found.embeddings), [], [], [], [], [], []
+    vectors, rows, probes, own, unseen, lengths, counts = (
+        unit_length(found.embeddings),
+        [],
+        [],
+        [],
+        [],
+        [],
+        [],
+    )
     for number, name in enumerate(np.unique(found.speakers)):
         order = rng.permutation(np.flatnonzero(found.speakers == name))
         kept = order[: max(1, min(ENROL, len(order) - 1))]
@@ -65,7 +73,9 @@ def draw(llrs, own, names: int, among: np.ndarray, rng) -> tuple[np.ndarray, np.
             strangers.append([best[0], best[1] if names > 1 else -np.inf])
             best = np.sort(llrs[chosen[:-1], probe])[::-1]
             mine, next_ = llrs[own[probe], probe], best[0] if names > 1 else -np.inf
-            known.append([max(mine, next_), max(min(mine, next_), best[1] if names > 2 else -np.inf), mine > next_])
+            known.append(
+                [max(mine, next_), max(min(mine, next_), best[1] if names > 2 else -np.inf), mine > next_]
+            )
     return np.array(strangers), np.array(known)
 
 
@@ -130,7 +140,9 @@ def report(result: dict) -> str:
     """Lay out the results as a Markdown table."""
     lines = [f"{result['machine']}; seed {result['seed']}", ""]
     head = "names | strangers named, before | names unheard | missed | confused |"
-    head += "".join(f" after, margin {margin}: named | missed | confused |" for margin in result["margins"][:3])
+    head += "".join(
+        f" after, margin {margin}: named | missed | confused |" for margin in result["margins"][:3]
+    )
     lines += [f"| corpus | {head}", "|---" * (head.count("|") + 1) + "|"]
     for row in result["rows"]:
         other = row.get("before, names unheard")

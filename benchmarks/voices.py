@@ -76,7 +76,10 @@ def main() -> int:
         times = {"embedding": [], "check": []}
         path = Path(folder) / "a.wav"
         for _ in range(15):
-            for key, work in (("embedding", model.embed_file), ("check", lambda path: check_voices(model, path))):
+            for key, work in (
+                ("embedding", model.embed_file),
+                ("check", lambda path: check_voices(model, path)),
+            ):
                 started = time.process_time()
                 work(path)
                 times[key].append(1000 * (time.process_time() - started))
@@ -92,7 +95,10 @@ def report(result: dict) -> str:
     """Lay out the results as Markdown tables."""
     rows = [row for row in result["recordings"] if row["llr"] == row["llr"]]
     lines = [f"{result['machine']}; seed {result['seed']}; {result['milliseconds']}", ""]
-    lines += ["| by | found, 1 % wolf | found, 5 % wolf | threshold at 1 %, 5 % | found at -1 | wolf at -1 |", "|---" * 6 + "|"]
+    lines += [
+        "| by | found, 1 % wolf | found, 5 % wolf | threshold at 1 %, 5 % | found at -1 | wolf at -1 |",
+        "|---" * 6 + "|",
+    ]
     for key in ("voices", "corpus", "seconds", "condition"):
         for value in sorted({row[key] for row in rows}, key=str) if key != "voices" else ("all",):
             some = [row for row in rows if key == "voices" or row[key] == value]

@@ -36,8 +36,8 @@ def enroll(
 
     STORE is the file of voiceprints, created if missing. FILES are recordings of the speaker NAME, folders with
     recordings, or globs; - reads a list from standard input. They are added to those that NAME has; several make a
-    better voiceprint than one. Told is how much of the speech that a voiceprint needs is there, and what is wrong with a
-    recording.
+    better voiceprint than one. The command tells how much of the speech that a voiceprint needs is there, and what is
+    wrong with a recording.
 
     Either all FILES are enrolled or none: one that cannot be used, has no speech, or is of another voice than those
     before is reported, and the exit code is 2. A store holds the voiceprints of one model, and refuses another.
@@ -132,7 +132,9 @@ def _take_files(verification, enrolment, paths: list[str], force: bool, quiet: b
                 f"{path}: {', '.join(advice.reasons)}: nothing is enrolled (--force enrols it nevertheless)"
             )
         told = [text.removeprefix(f"{path}: ") for text in utterance.warnings]
-        reasons = [text for text in advice.reasons if text.split(",")[0] not in [t.split(",")[0] for t in told]]
+        reasons = [
+            text for text in advice.reasons if text.split(",")[0] not in [t.split(",")[0] for t in told]
+        ]
         warnings += [f"{path}: {text}" for text in (*told, *reasons)]
         takes.append(utterance)
     inputs.print_warnings(dict.fromkeys(warnings))

@@ -42,6 +42,7 @@ vad_option = click.option(
 
 
 def check_threshold(ctx, param, value: float | None) -> float | None:
+    """Refuse a threshold that is no finite number."""
     if value is not None and not math.isfinite(value):
         raise click.UsageError(f"--threshold is {value}, expected a finite number")
     return value

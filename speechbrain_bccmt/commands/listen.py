@@ -28,7 +28,9 @@ from speechbrain_bccmt.commands import inputs
     "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so many, decided or not."
 )
 @click.option("--on", is_flag=True, help="Go on after the decision, until the end or Ctrl-C.")
-@click.option("--microphone", metavar="DEVICE", help="Name or number of the input. Default: that of the system.")
+@click.option(
+    "--microphone", metavar="DEVICE", help="Name or number of the input. Default: that of the system."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON at each change of the score.")
 @inputs.device_option
 def listen(model, store, name, path, fast, error, seconds, on, microphone, as_json, device):
@@ -83,7 +85,9 @@ def listen(model, store, name, path, fast, error, seconds, on, microphone, as_js
 
 
 def _line(state) -> str:
-    score = "" if math.isnan(state.score) else f", score {state.score:6.3f}, probability {state.probability:.3f}"
+    score = (
+        "" if math.isnan(state.score) else f", score {state.score:6.3f}, probability {state.probability:.3f}"
+    )
     return f"{state.speech_seconds:.1f} s of speech in {state.seconds:.1f} s{score}"
 
 

@@ -10,6 +10,7 @@ import torch
 from tqdm import tqdm
 
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts, read_mono
+from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
 from speechbrain_bccmt.inference.verifier import embed_chunks
 
@@ -26,6 +27,7 @@ def embed_utterances(
     batch_seconds: float = 80.0,
     progress: bool = True,
     on_batch: Callable[[list[int], np.ndarray], None] | None = None,
+    vad: bool = False,
 ) -> tuple[list[str], np.ndarray]:
     """Embed utterances, each once, as a whole or, above 30 s (`audio.MAX_CHUNK_SECONDS`), in chunks.
 
@@ -52,6 +54,8 @@ def embed_utterances(
         Show a progress bar.
     on_batch : callable or None
         Called after each batch with the positions of its rows and their embeddings, so that they can be kept.
+    vad : bool
+        Embed the speech of each alone, as `SpeakerVerification.embed_file` does; else whole, as trial lists want it.
 
     Returns
     -------
@@ -98,7 +102,7 @@ def embed_utterances(
         embeddings = None
         batches = batches_by_length(rows, batch_seconds)
         with tqdm(total=len(rows), desc="Embedding", unit="utt", disable=not progress) as bar:
-            for batch, wavs in _read_ahead(rows, batches, compute_features):
+            for batch, wavs in _read_ahead(rows, batches, compute_features, vad):
                 vectors = _embed_batch(wavs, modules, device)
                 _check_finite(vectors, [ids[index] for index in batch])
                 if embeddings is None:
@@ -113,8 +117,8 @@ def embed_utterances(
     return ids, embeddings
 
 
-def read_utterance(row: dict, rate: int) -> torch.Tensor:
-    """Read the audio of one row of a CSV of utterances.
+def read_utterance(row: dict, rate: int, vad: bool = False) -> torch.Tensor:
+    """Read the audio of one row of a CSV of utterances; with `vad` its speech alone, where it has some.
 
     Parameters
     ----------
@@ -122,6 +126,8 @@ def read_utterance(row: dict, rate: int) -> torch.Tensor:
         `ID` and `wav`, optionally `start` and `stop` in samples of the file.
     rate : int
         The sample rate wanted in Hz; a file of another rate is resampled.
+    vad : bool
+        Join its speech, see `keep_speech`.
 
     Returns
     -------
@@ -138,11 +144,15 @@ def read_utterance(row: dict, rate: int) -> torch.Tensor:
     start = int(row.get("start") or 0)
     stop = int(row["stop"]) if row.get("stop") else None
     try:
-        return torch.from_numpy(read_mono(row["wav"], rate, start, stop))
+        wav = read_mono(row["wav"], rate, start, stop)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"utterance '{row['ID']}': there is no file {row['wav']}") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"utterance '{row['ID']}': {error}") from error
+    if vad:
+        chunks = keep_speech((Chunk.from_waveform(part, rate) for part in equal_parts(wav, rate)), rate)
+        wav = np.concatenate([chunk.wav for chunk in chunks])
+    return torch.from_numpy(wav)
 
 
 def batches_by_length(rows: list[dict], batch_seconds: float) -> list[list[int]]:
@@ -158,11 +168,11 @@ def batches_by_length(rows: list[dict], batch_seconds: float) -> list[list[int]]
     return batches
 
 
-def _read_ahead(rows: list[dict], batches: list[list[int]], front_end: torch.nn.Module):
+def _read_ahead(rows: list[dict], batches: list[list[int]], front_end: torch.nn.Module, vad: bool):
     rate = sample_rate(front_end)
 
     def read(row: dict) -> torch.Tensor:
-        wav = read_utterance(row, rate)
+        wav = read_utterance(row, rate, vad)
         if frame_count(front_end, len(wav)) == 0:
             raise ValueError(
                 f"utterance '{row['ID']}': {row['wav']} has {len(wav)} samples at {rate} Hz, "

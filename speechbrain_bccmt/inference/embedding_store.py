@@ -187,6 +187,7 @@ def embed_with_store(
     device: str | torch.device = "cpu",
     batch_seconds: float = 80.0,
     progress: bool = True,
+    vad: bool = False,
 ) -> tuple[list[str], np.ndarray]:
     """Embed utterances as `embed_utterances` does, but only those that are not yet stored; store them.
 
@@ -195,7 +196,7 @@ def embed_with_store(
 
     Parameters
     ----------
-    rows, compute_features, mean_var_norm, embedding_model, device, batch_seconds, progress
+    rows, compute_features, mean_var_norm, embedding_model, device, batch_seconds, progress, vad
         As for `embed_utterances`.
     folder : str or Path
         Of the store, see `EmbeddingStore`.
@@ -220,7 +221,8 @@ def embed_with_store(
         "mean_var_norm": mean_var_norm,
         "embedding_model": embedding_model,
     }
-    store = EmbeddingStore(folder, fingerprint(modules))
+    # Those of speech alone are others than those of whole utterances.
+    store = EmbeddingStore(folder, fingerprint(modules) + ("-speech" if vad else ""))
     keys = [utterance_key(row) for row in rows]  # before the audio is read: it may change meanwhile
     missing = [index for index, key in enumerate(keys) if key not in store]
     logger.info(f"{len(rows) - len(missing)} of {len(rows)} embeddings are in {store.folder}")
@@ -236,6 +238,7 @@ def embed_with_store(
                 batch_seconds=batch_seconds,
                 progress=progress,
                 on_batch=shard.take,
+                vad=vad,
             )
         finally:
             shard.write()

@@ -103,7 +103,14 @@ class SpeakerStream:
         What comes, for messages.
     """
 
-    def __init__(self, verifier: Verifier, claim: Claim, sample_rate: int, error: float = 0.01, name: str = "the stream"):
+    def __init__(
+        self,
+        verifier: Verifier,
+        claim: Claim,
+        sample_rate: int,
+        error: float = 0.01,
+        name: str = "the stream",
+    ):
         if verifier.calibration is None:
             raise ValueError(
                 f"the model {verifier.source} ships no calibration.json, without which a stream cannot be decided: "
@@ -153,7 +160,9 @@ class SpeakerStream:
         if not np.isfinite(samples).all():
             raise ValueError(f"{self.name}: a chunk holds NaN or infinite samples")
         if samples.shape[1] != (self._channels or samples.shape[1]):
-            raise ValueError(f"{self.name}: a chunk has {samples.shape[1]} channels, those before had {self._channels}")
+            raise ValueError(
+                f"{self.name}: a chunk has {samples.shape[1]} channels, those before had {self._channels}"
+            )
         self._channels = samples.shape[1]
         if len(samples):
             self._waiting.append(samples)

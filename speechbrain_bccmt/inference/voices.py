@@ -72,7 +72,9 @@ def check_voices(verifier: Verifier, path: str | os.PathLike) -> VoiceCheck:
         If the recording cannot be read or is too short, or the model ships no calibration.
     """
     if verifier.calibration is None:
-        raise ValueError(f"the model {verifier.source} ships no calibration.json, without which voices do not compare")
+        raise ValueError(
+            f"the model {verifier.source} ships no calibration.json, without which voices do not compare"
+        )
     places, vectors = [], []
     for place, wav in windows(verifier.open_recording(path), verifier.sample_rate):
         places.append(place)
@@ -83,7 +85,7 @@ def check_voices(verifier: Verifier, path: str | os.PathLike) -> VoiceCheck:
 
 
 def windows(recording: Recording, rate: int) -> Iterator[tuple[tuple[float, float], np.ndarray]]:
-    """Yield where each window of the speech of a recording lies, in seconds, and its samples at `rate`, at one level."""
+    """Yield where each window of speech lies in a recording, in seconds, and its samples at `rate`, at one level."""
     before = 0.0
     for chunk in recording.chunks(rate):
         wav, _ = remove_hum(chunk.wav, rate)
@@ -147,7 +149,7 @@ def compare_windows(calibration, places: np.ndarray, embeddings: np.ndarray) -> 
 
 
 def _two_groups(vectors: np.ndarray) -> np.ndarray:
-    """Return which of the unit vectors (n, d), n of 2 or more, are in the second of two groups, as k-means finds them."""
+    """Part unit vectors (n, d), two or more, by k-means: which of them are in the second of two groups, (n,)."""
     products = vectors @ vectors.T
     first, other = np.unravel_index(int(products.argmin()), products.shape)
     second = products[:, other] > products[:, first]

@@ -55,7 +55,11 @@ class OpenSet:
         errors = tuple(finite_number(value, "an error rate") for value in self.errors)
         names = tuple(int(finite_number(value, "a number of names")) for value in self.names)
         rows = tuple(tuple(finite_number(value, "a threshold") for value in row) for row in self.thresholds)
-        if list(errors) != sorted(set(errors), reverse=True) or not errors or not 0 < errors[-1] <= errors[0] < 1:
+        if (
+            list(errors) != sorted(set(errors), reverse=True)
+            or not errors
+            or not 0 < errors[-1] <= errors[0] < 1
+        ):
             raise ValueError(f"error rates are {errors}, expected falling ones between 0 and 1")
         if list(names) != sorted(set(names)) or not names or names[0] < 1:
             raise ValueError(f"numbers of names are {names}, expected rising ones from 1 on")
@@ -68,7 +72,7 @@ class OpenSet:
 
     @classmethod
     def bound(cls, llr_threshold: float, p_target: float) -> OpenSet:
-        """Return what holds without a fit: each name's share of the prior (Bonferroni), which asks for more than needed."""
+        """Return what holds without a fit, and asks for more than needed: each name's share of the prior (Bonferroni)."""
         row = (llr_threshold, llr_threshold + math.log(1000))
         return cls((max(1e-4, min(0.5, p_target)),), (1, 1000), (row,), 0.0, "a bound, not fitted")
 

@@ -60,7 +60,10 @@ class SequentialTest:
         errors = self.errors
         if not errors or not len(errors) == len(self.accept) == len(self.reject):
             raise ValueError(f"{len(errors)} error rates need as many thresholds on either side")
-        if any(a <= b for a, b in zip(errors, errors[1:], strict=False)) or not 0 < errors[-1] <= errors[0] < 0.5:
+        if (
+            any(a <= b for a, b in zip(errors, errors[1:], strict=False))
+            or not 0 < errors[-1] <= errors[0] < 0.5
+        ):
             raise ValueError(f"error rates are {errors}, expected falling ones between 0 and 0.5")
         if any(low > high for low, high in zip(self.reject, self.accept, strict=True)):
             raise ValueError("a threshold to reject is above that to accept")
@@ -148,7 +151,9 @@ class SequentialTest:
                 f"an error rate of {error:g} cannot be promised: expected one from {self.errors[-1]:g} to below 0.5"
             )
         known = np.log(self.errors[::-1])  # above the highest its thresholds hold, and more than hold
-        return tuple(float(np.interp(math.log(error), known, side[::-1])) for side in (self.accept, self.reject))
+        return tuple(
+            float(np.interp(math.log(error), known, side[::-1])) for side in (self.accept, self.reject)
+        )
 
     def decide(self, llr: float, error: float) -> bool | None:
         """Accept (True), reject (False), or wait (None)."""

@@ -26,7 +26,7 @@ _SCORES_PER_BLOCK = 16_000_000
 
 @dataclass(frozen=True)
 class EnrolledSpeaker:
-    """A name in a store: its utterances, their seconds, when the first and the last were enrolled (UTC), their labels."""
+    """A name in a store: its utterances, their seconds and labels, when the first and the last were enrolled (UTC)."""
 
     name: str
     utterances: int
@@ -58,8 +58,8 @@ class Candidate:
 class Identification:
     """Who is talking: `speaker`, None if unknown, and the best `candidates`, the highest score first.
 
-    `margin` is how far the first one's score is above the next one's, infinite where there is no other name; `threshold`
-    what the first had to reach.
+    `margin` is how far the first one's score is above the next one's, infinite where there is no other name, and
+    `threshold` what the first had to reach.
     """
 
     speaker: str | None
@@ -212,7 +212,9 @@ class Voiceprints:
     def count(self) -> int:
         """Count the names."""
         with self._file.reading() as connection:
-            return 0 if connection is None else connection.execute("SELECT count(*) FROM speaker").fetchone()[0]
+            return (
+                0 if connection is None else connection.execute("SELECT count(*) FROM speaker").fetchone()[0]
+            )
 
     def speakers(self) -> list[EnrolledSpeaker]:
         """List who is enrolled, by name."""
@@ -243,8 +245,8 @@ class Voiceprints:
             if connection is None:
                 return None
             rows = connection.execute(
-                "SELECT embedding, seconds, label FROM utterance WHERE speaker = (SELECT id FROM speaker WHERE name = ?)"
-                "ORDER BY id",
+                "SELECT embedding, seconds, label FROM utterance "
+                "WHERE speaker = (SELECT id FROM speaker WHERE name = ?) ORDER BY id",
                 (name,),
             ).fetchall()
             if not rows:
@@ -292,7 +294,9 @@ class Voiceprints:
                 best = best[np.argsort(-scores[best], kind="stable")]
                 margin = float(scores[best[0]] - scores[best[1]]) if len(best) > 1 else math.inf
                 # Rounding may leave [-1, 1] by an ulp or two.
-                candidates = tuple(Candidate(names[i], min(1.0, max(-1.0, float(scores[i])))) for i in best[:n_best])
+                candidates = tuple(
+                    Candidate(names[i], min(1.0, max(-1.0, float(scores[i])))) for i in best[:n_best]
+                )
                 known = candidates[0].score >= threshold
                 speaker = candidates[0].name if known else None
                 found.append(Identification(speaker, candidates, margin, threshold))
@@ -345,7 +349,9 @@ def _check_enrolment(name: str, embeddings, seconds: Sequence[float], files: Seq
     return name, vectors, seconds, files
 
 
-def _add(connection: sqlite3.Connection, name: str, vectors, seconds, files, now: str, replace: bool, label: str) -> int:
+def _add(
+    connection: sqlite3.Connection, name: str, vectors, seconds, files, now: str, replace: bool, label: str
+) -> int:
     have: set[bytes] = set()
     inserted = connection.execute("INSERT OR IGNORE INTO speaker (name) VALUES (?)", (name,))
     if inserted.rowcount:

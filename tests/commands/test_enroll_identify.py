@@ -116,7 +116,9 @@ def test_list_update_and_delete(model, enrolled, speech):
     assert [(entry["name"], entry["utterances"]) for entry in listed] == [("ada", 2), ("bela", 2)]
     assert listed[0]["seconds"] == pytest.approx(1.7)
     result = run("enroll", "-m", model, enrolled, "ada", speech / "ada", speech / "carl" / "0.wav", "--json")
-    assert json.loads(result.stdout) == {"name": "ada", "files": 3, "added": 1, "seconds": pytest.approx(2.5), "percent": 25}
+    told = json.loads(result.stdout)
+    assert told.pop("seconds") == pytest.approx(2.5)
+    assert told == {"name": "ada", "files": 3, "added": 1, "percent": 25}
     result = run("enroll", "-m", model, enrolled, "ada", speech / "ada" / "0.wav", "--replace")
     assert result.stdout == "enrolled ada: 1 utterance, 0.8 s of speech; 8 % of the speech that a voiceprint needs\n"
     result = run("enroll", "-m", model, enrolled, "ada", speech / "ada" / "0.wav")

@@ -26,7 +26,9 @@ def spectra(monkeypatch):
     """Embed by the spectrum, which tells the voices of the tests apart."""
 
     def embed_waveform(self, wav):
-        power = np.log(np.abs(np.fft.rfft(wav.reshape(-1)[: len(wav) // 512 * 512].reshape(-1, 512))).mean(axis=0) + 1e-9)
+        power = np.log(
+            np.abs(np.fft.rfft(wav.reshape(-1)[: len(wav) // 512 * 512].reshape(-1, 512))).mean(axis=0) + 1e-9
+        )
         bands = power[1:].reshape(16, 16).mean(axis=1)
         return (bands - bands.mean()).astype(np.float32)
 
@@ -35,7 +37,7 @@ def spectra(monkeypatch):
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A model with thresholds for the voices of the tests."""
+    """Write a model with thresholds for the voices of the tests."""
     folder = write_hub_folder(tmp_path_factory.mktemp("hub") / "hub", Calibration(100.0, -85.0))
     SequentialTest((0.1, 0.01), (1.0, 3.0), (-1.0, -3.0)).save(folder / "sequential.json")
     return folder
@@ -52,7 +54,7 @@ def speech(tmp_path_factory):
 
 
 def spoken(seed, start, stop):
-    """A stretch of what somebody says: of another length, `voice` is another voice."""
+    """Return a stretch of what somebody says: of another length, `voice` is another voice."""
     return voice(20, seed)[start * RATE : stop * RATE]
 
 
@@ -99,7 +101,11 @@ def microphone(monkeypatch):
             raise ValueError("No input device matching 'none'")
         return {"default_samplerate": 16000.0}
 
-    module.PortAudioError, module.InputStream, module.query_devices = PortAudioError, InputStream, query_devices
+    module.PortAudioError, module.InputStream, module.query_devices = (
+        PortAudioError,
+        InputStream,
+        query_devices,
+    )
     monkeypatch.setitem(sys.modules, "sounddevice", module)
     return module
 
@@ -115,7 +121,9 @@ def test_a_recording_played_as_if_spoken(model, store, speech):
 
 
 def test_lines_of_json(model, store, speech):
-    result = run("listen", "-m", model, store, "ada", "--file", speech / "ada 1.wav", "--fast", "--json", "--on")
+    result = run(
+        "listen", "-m", model, store, "ada", "--file", speech / "ada 1.wav", "--fast", "--json", "--on"
+    )
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert result.exit_code == 0 and len(lines) > 4 and lines[-1]["decision"] == "same"
     assert lines[-1]["seconds"] == 6 and lines[-1]["speech_seconds"] == 6
@@ -153,7 +161,9 @@ def test_the_microphone(model, store, microphone):
     ],
 )
 def test_misuse_of_listen(model, store, speech, microphone, arguments, message):
-    arguments = [speech / "ada 1.wav" if one == "gone.wav" and "--error" in arguments else one for one in arguments]
+    arguments = [
+        speech / "ada 1.wav" if one == "gone.wav" and "--error" in arguments else one for one in arguments
+    ]
     result = run("listen", "-m", model, store, *arguments)
     assert result.exit_code == 2 and message in result.stderr.splitlines()[-1]
     assert result.stderr.splitlines()[-1].startswith("error: ")
@@ -175,9 +185,15 @@ def test_a_microphone_that_fails(model, store, microphone):
 
 def test_enrolment_asks_until_there_is_enough(model, store, microphone):
     microphone.hears = np.concatenate(
-        [part for seed, start in ((3, 0), (4, 0), (3, 5)) for part in (spoken(seed, start, start + 5), np.zeros(20000))]
+        [
+            part
+            for seed, start in ((3, 0), (4, 0), (3, 5))
+            for part in (spoken(seed, start, start + 5), np.zeros(20000))
+        ]
     )
-    result = run("enroll", "-m", model, store, "carl", "--interactive", "--label", "headset", stdin="\n\n\n\n\n")
+    result = run(
+        "enroll", "-m", model, store, "carl", "--interactive", "--label", "headset", stdin="\n\n\n\n\n"
+    )
     told = [line for line in result.stderr.splitlines() if "taken" in line]
     assert result.exit_code == 0, result.output
     assert told[0] == "taken, 5.0 s of speech" and told[2] == "taken, 5.0 s of speech"

@@ -73,7 +73,9 @@ def test_the_end_of_a_longer_one(model, people, tmp_path):
     feed(stream, wav, [4000])
     found, expected = stream.finish(), model.embed_file(tmp_path / "a.wav")
     # Where a border cuts speech or a pause, it is padded once less or more.
-    assert len(wav) > 60 * RATE and found.speech_seconds == pytest.approx(expected.speech_seconds, abs=3 * 0.8)
+    assert len(wav) > 60 * RATE and found.speech_seconds == pytest.approx(
+        expected.speech_seconds, abs=3 * 0.8
+    )
     assert likeness(found.embedding, expected.embedding) > 0.999
 
 
@@ -125,7 +127,14 @@ def test_whom_it_may_be(model, people, tmp_path):
     prints = Voiceprints(tmp_path / "store", model.fingerprint)
     prints.enroll("ada", [one.embedding for one in utterances], [one.speech_seconds for one in utterances])
     embeddings = np.stack([one.embedding for one in utterances])
-    claims = [paths, tuple(paths), utterances, prints.reference("ada"), embeddings, torch.from_numpy(embeddings)]
+    claims = [
+        paths,
+        tuple(paths),
+        utterances,
+        prints.reference("ada"),
+        embeddings,
+        torch.from_numpy(embeddings),
+    ]
     streams = [model.stream(claim) for claim in claims] + [model.stream(list(embeddings))]
     for stream in streams:
         feed(stream, people[0][0][: 3 * RATE], [8000])

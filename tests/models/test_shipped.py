@@ -29,6 +29,8 @@ FILES = {
     "calibration.json",
     "config.json",
     "embedding_model.safetensors",
+    "open_set.json",
+    "sequential.json",
     "sherpa.onnx",
 }
 

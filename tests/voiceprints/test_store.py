@@ -381,8 +381,8 @@ def test_threads_share_a_store(prints):
 OLD = """
 CREATE TABLE model (fingerprint TEXT NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL, revision TEXT NOT NULL);
 CREATE TABLE speaker (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
-CREATE TABLE utterance (id INTEGER PRIMARY KEY, speaker INTEGER NOT NULL REFERENCES speaker (id), embedding BLOB NOT NULL,
-    seconds REAL NOT NULL, file TEXT NOT NULL, enrolled TEXT NOT NULL);
+CREATE TABLE utterance (id INTEGER PRIMARY KEY, speaker INTEGER NOT NULL REFERENCES speaker (id),
+    embedding BLOB NOT NULL, seconds REAL NOT NULL, file TEXT NOT NULL, enrolled TEXT NOT NULL);
 CREATE INDEX utterance_of ON utterance (speaker);
 PRAGMA application_id = 1650683252;
 PRAGMA user_version = 1;
@@ -391,7 +391,7 @@ PRAGMA user_version = 1;
 
 @pytest.fixture
 def old(path):
-    """A file of version 1, which has no labels."""
+    """Write a file of version 1, which has no labels."""
     with sqlite3.connect(path) as connection:
         connection.executescript(OLD)
         connection.execute("INSERT INTO model VALUES (?, '', 2, 'a')", (ONE,))

@@ -72,7 +72,7 @@ class OpenSet:
 
     @classmethod
     def bound(cls, llr_threshold: float, p_target: float) -> OpenSet:
-        """Return what holds without a fit, and asks for more than needed: each name's share of the prior (Bonferroni)."""
+        """Return what holds without a fit, by each name's share of the prior (Bonferroni): more than is needed."""
         row = (llr_threshold, llr_threshold + math.log(1000))
         return cls((max(1e-4, min(0.5, p_target)),), (1, 1000), (row,), 0.0, "a bound, not fitted")
 

@@ -6,12 +6,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench model-check
+.PHONY: help demo test lint bench model-check runtime
 
 help:
 	@echo "make demo   the main job on a small synthetic corpus, under 15 minutes on 2 cores"
 	@echo "make test   lint and all tests, with the examples of the documentation"
 	@echo "make lint   ruff, and the import contract of docs/architecture.md"
+	@echo "make runtime  the wheel bccmt-runtime, which needs no PyTorch, in dist/"
 	@echo "make bench  preparation, sizes and skeletons: prints a table each and writes JSON under results/"
 	@echo "make model-check  the figures of the shipped model, on what speech there is in SPEECH_DATA"
 	@echo "            (benchmarks/speechocean762.py is run by hand: needs SPEECH_DATA and an hour or more)"
@@ -29,6 +30,11 @@ lint: $(READY)
 
 model-check: $(READY)
 	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/model_card.py --check
+
+runtime: $(READY)
+	rm -rf runtime/build  # or what is gone from the source would still be packed
+	$(BIN)/python -m pip wheel --quiet --no-deps --no-build-isolation --wheel-dir dist ./runtime
+	rm -rf runtime/build bccmt_runtime.egg-info
 
 bench: $(READY)
 	@set -e; for name in preparation sizes skeleton; do echo "== $$name"; $(BIN)/python benchmarks/$$name.py; done

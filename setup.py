@@ -47,12 +47,10 @@ setup(
         "demo": ["espeakng-loader>=0.2.4", "rich"],
         "live": ["sounddevice"],
         "onnx": ["onnx"],
-        "page": ["gradio>=6"],
         "tensorboard": ["tensorboard"],
         "test": [
             "espeakng-loader>=0.2.4",
             "onnx",
-            "gradio>=6",
             "hypothesis",
             "import-linter",
             "playwright",

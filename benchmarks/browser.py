@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import gzip
 import http.server
 import json
 import os
@@ -31,7 +32,7 @@ import torch
 from recipe_runs import ROOT, describe_machine
 
 from speechbrain_bccmt.export.onnx import export_onnx
-from speechbrain_bccmt.export.web import export_web
+from speechbrain_bccmt.export.web import SPEECH, export_web
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.sessions import load_session
@@ -43,14 +44,15 @@ OPEN = """async () => {
     const get = async (name) => (await fetch(name)).arrayBuffer().then((content) => new Uint8Array(content));
     const { createModel } = await import("./library.js");
     const config = await (await fetch("config.json")).json();
-    window.model = await createModel({config, graph: await get("waveform.onnx"), runtime: await get("runtime.wasm")});
+    const [graph, speech, runtime] = await Promise.all(["waveform.onnx", "speech.onnx", "runtime.wasm"].map(get));
+    window.model = await createModel({config, graph, speech, runtime});
 }"""
-EMBED = """async ([seconds, passes]) => {
+EMBED = """async ([seconds, passes, vad]) => {
     const wav = Float32Array.from({length: seconds * 16000}, () => 0.2 * Math.random() - 0.1);
     const times = [];
     for (let pass = 0; pass < passes; pass++) {
         const begin = performance.now();
-        await window.model.embed(wav, 16000);
+        await window.model.embed(wav, 16000, vad);
         times.push(performance.now() - begin);
     }
     return times;
@@ -109,6 +111,7 @@ def main() -> None:
         model = load_speaker_model()
         export_web(model, folder)
         export_onnx(model, folder / "waveform.onnx", "waveform")
+        (folder / "speech.onnx").write_bytes(gzip.decompress((folder / SPEECH).read_bytes()))
         session = load_session(folder / "waveform.onnx", threads=1)
         runtime = WEB / "node_modules" / "onnxruntime-web" / "dist" / "ort-wasm-simd-threaded.wasm"
         shutil.copy(runtime, folder / "runtime.wasm")
@@ -124,7 +127,12 @@ def main() -> None:
         again = seconds_to_ready(page, address)
         page.evaluate(OPEN)
         systems = {
-            "Chromium, onnxruntime-web": lambda: page.evaluate(EMBED, [options.seconds, options.passes]),
+            "Chromium, onnxruntime-web": lambda: page.evaluate(
+                EMBED, [options.seconds, options.passes, False]
+            ),
+            "Chromium, with voice activity detection and the search for hum": lambda: page.evaluate(
+                EMBED, [options.seconds, options.passes, True]
+            ),
             "Python, ONNX Runtime": lambda: time_passes(
                 options.passes, lambda: session.run(None, {"waveform": wav[None]})
             ),

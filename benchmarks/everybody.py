@@ -11,8 +11,7 @@ from recipe_runs import ROOT, SPEECH
 from tqdm import tqdm
 
 from speechbrain_bccmt.corpora.layout import find_utterances
-from speechbrain_bccmt.inference import SpeakerVerification
-from speechbrain_bccmt.inference.graph import use_graph
+from speechbrain_bccmt.inference.graph import GraphVerifier
 from speechbrain_bccmt.trials.trial_list import speaker_of
 
 OUT = ROOT / "results" / "everybody"
@@ -30,13 +29,11 @@ class Utterances:
     seconds: np.ndarray
 
 
-def shipped_model() -> tuple[SpeakerVerification, str]:
-    """Load the shipped model with its graph, on one thread, and the fingerprint that its embeddings are kept under."""
+def shipped_model() -> tuple[GraphVerifier, str]:
+    """Load the shipped model by its graph, on one thread, and the fingerprint that its embeddings are kept under."""
     torch.set_num_threads(1)
-    model = SpeakerVerification.from_hparams()
-    version = model.fingerprint
-    use_graph(model)
-    return model, version
+    model = GraphVerifier.load("tiny", threads=1)
+    return model, model.fingerprint
 
 
 def corpora() -> list[str]:

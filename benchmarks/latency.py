@@ -4,10 +4,12 @@
     python benchmarks/latency.py [--threads 1 2] [--seconds 1 3 10] [--device cpu]
 
 Each system runs in a process of its own, which shows its cold start (start of the program to the first embedding of
-1 s) and its peak memory as well. Weights are random: they have no part in the time. Prints a Markdown report and writes
-it to results/latency/results.md, and all figures to results/latency/results.json. What is not installed is left out
-and named (pip install resemblyzer). Takes about five minutes on an idle machine of two cores; on a busy one, medians
-grow, and the best passes, which results.json has as well, less so.
+1 s) and its peak memory as well. Last comes `bccmt verify a.wav b.wav`, by PyTorch, by the shipped graph, and in
+bccmt-runtime, which is installed for that (benchmarks/runtime_wheel.py has more of it; --no-runtime leaves it out).
+Weights are random: they have no part in the time. Prints a Markdown report and writes it to results/latency/results.md,
+and all figures to results/latency/results.json. What is not installed is left out and named (pip install resemblyzer).
+Takes about six minutes on an idle machine of two cores; on a busy one, medians grow, and the best passes, which
+results.json has as well, less so.
 
 MACs are multiply-accumulate operations at 100 frames a second. The encoder's are counted by
 speechbrain_bccmt.profiling. The front end's are those of a plain fast Fourier transform of each frame and of the dense
@@ -31,6 +33,7 @@ from pathlib import Path
 
 from latency_report import FRAMES_PER_SECOND, GROWTH_SECONDS, MEASURED_GROWTH, REFERENCE, SYSTEMS, report
 from peak_memory import peak_megabytes
+from runtime_wheel import build_wheel, cold_start_table, cold_starts, install, write_clips
 
 RATE = 16000
 OURS = ("tiny", "small", "base")
@@ -228,6 +231,14 @@ def run_child(arguments: list[str], threads: int, needed: bool = True) -> dict |
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
+def measure_commands() -> dict:
+    """Time `bccmt verify` of two clips, in PyTorch, by the graph, and in an environment of bccmt-runtime."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        environment = install(build_wheel(folder), folder / "environment")
+        return cold_starts(environment, write_clips(folder))
+
+
 def main() -> None:
     """Measure all systems, print the report."""
     parser = argparse.ArgumentParser(
@@ -237,6 +248,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, nargs="+", default=[1, 3, 10])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--device", default="cpu", help="of the systems in PyTorch: cpu or cuda")
+    parser.add_argument("--no-runtime", action="store_true", help="leave out the command and bccmt-runtime")
     parser.add_argument("--output", type=Path, default=Path(__file__).parents[1] / "results" / "latency")
     parser.add_argument("--child", nargs=2, metavar=("WHAT", "FOLDER"), help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -275,6 +287,9 @@ def main() -> None:
                     found[name] = row
             of_all["threads"][str(count)] = {"rate": max(rates), "rates": rates, "systems": found}
     text = report(of_all, lengths)
+    if not options.no_runtime:
+        of_all["commands"] = measure_commands()
+        text += f"\n### From a cold start, 1 thread, two clips of 3 s\n\n{cold_start_table(of_all['commands'])}\n"
     print(text, end="")
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "results.json").write_text(json.dumps(of_all, indent=2) + "\n", encoding="utf-8")

@@ -21,11 +21,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 from card_speech import RATE, held_out_set, read, with_held_out
+from everybody import shipped_model
 from recipe_runs import ROOT, describe_machine
 from tqdm import tqdm
 
-from speechbrain_bccmt.inference import SpeakerVerification
-from speechbrain_bccmt.inference.graph import use_graph
 from speechbrain_bccmt.inference.voices import check_voices
 
 SEED, RECORDINGS, LENGTHS = 0, 60, (6, 12, 24)
@@ -64,12 +63,8 @@ def judge(model, name: str, folder: Path) -> list[dict]:
 
 def main() -> int:
     """Run from the command line; return the exit code."""
-    import torch
-
     argparse.ArgumentParser(description=__doc__.split("\n\n")[0]).parse_args()
-    torch.set_num_threads(1)
-    model, rows = SpeakerVerification.from_hparams(), []
-    use_graph(model)
+    (model, _), rows = shipped_model(), []
     with tempfile.TemporaryDirectory() as folder:
         for name in with_held_out():
             rows += judge(model, name, Path(folder))

@@ -8,5 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "lobes.bccmt": ["BCCMT", "bccmt", "bccmt_base", "bccmt_small", "bccmt_tiny"],
         "lobes.token_embedder": ["TokenEmbedder", "token_bccmt_tiny"],
+        "lobes.voice_phrase": ["VoicePhraseEmbedder"],
     },
 )

@@ -16,6 +16,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import click
 
@@ -35,7 +36,7 @@ COMMANDS = {
     "models": "List the models that come with the package.",
     "info": "Show a model's size, operations and latency.",
     "export": "Export a trained model to a hub folder, to ONNX, or as a web page.",
-    "demo": "Open a local web page that compares two recordings.",
+    "demo": "Open a web page that enrols, verifies and identifies speakers.",
 }
 
 
@@ -44,18 +45,18 @@ class LazyGroup(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the commands, in the order in which people meet them."""
-        return list(COMMANDS)
+        return list(_installed())
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         """Import the command of this name."""
-        if name not in COMMANDS:
+        if name not in _installed():
             return None
         return getattr(importlib.import_module(f"speechbrain_bccmt.commands.{name}"), name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the commands without importing them."""
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl(list(_installed().items()))
 
     def invoke(self, ctx: click.Context):
         """Run the command, without what its libraries write past Python."""
@@ -105,8 +106,33 @@ def _show(write: Callable[[], None]) -> None:
         write()
 
 
+def _installed() -> dict[str, str]:
+    """Return the commands that are here: bccmt-runtime has some of them."""
+    folder = Path(__file__).parent / "commands"
+    return {name: text for name, text in COMMANDS.items() if (folder / f"{name}.py").is_file()}
+
+
+def _show_version(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if not value:
+        return
+    from importlib.metadata import PackageNotFoundError, version
+
+    for name in ("speechbrain_bccmt", "bccmt-runtime"):
+        with contextlib.suppress(PackageNotFoundError):
+            click.echo(f"bccmt, version {version(name)} of {name}")
+            context.exit()
+    context.fail("the package is not installed")
+
+
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="speechbrain_bccmt")
+@click.option(
+    "--version",
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_version,
+    help="Show the version and exit.",
+)
 def main() -> None:
     """Lightweight speaker verification.
 

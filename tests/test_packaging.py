@@ -69,6 +69,17 @@ def test_every_import_of_the_package_is_required(setup_arguments):
     assert not missing
 
 
+def test_the_runtime_requires_what_the_package_requires(setup_arguments):
+    """In the same versions, and not one thing more."""
+    tree = ast.parse((ROOT / "runtime" / "setup.py").read_text(encoding="utf-8"))
+    (required,) = (
+        ast.literal_eval(node.value)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and node.targets[0].id == "REQUIRED"
+    )
+    assert set(required) < set(setup_arguments["install_requires"])
+
+
 def test_every_folder_of_the_package_is_a_package():
     folders = {path.parent for path in (ROOT / "speechbrain_bccmt").rglob("*.py")}
     assert not [folder for folder in folders if not (folder / "__init__.py").is_file()]

@@ -16,7 +16,6 @@ const PAGE = join(HERE, "..", "speechbrain_bccmt", "page");
 const STATIC = ["index.html", "style.css", "manifest.webmanifest", "icon.svg", "icon-192.png", "icon-512.png"];
 const PACKED = {
   runtime: ["runtime.wasm", "node_modules/onnxruntime-web/dist/ort-wasm-simd-threaded.wasm"],
-  speech: ["speech.onnx", "node_modules/@ricky0123/vad-web/dist/silero_vad_legacy.onnx"],
 };
 // The service worker is written last, with a list of the files in front: see speechbrain_bccmt/export/web.py.
 const SERVICE_WORKER = "service-worker.js";

@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO
 
-import av
 import numpy as np
 
 # Of files that are found in folders beside those of libsndfile.
@@ -34,10 +33,11 @@ class ContainerFile:
     Raises
     ------
     ValueError
-        If it is no audio, damaged, or its codec is not supported.
+        If it is no audio, damaged, or its codec is not supported; or PyAV is not installed.
 
     Examples
     --------
+    >>> import av
     >>> path = getfixture("tmp_path") / "a.m4a"
     >>> with av.open(str(path), "w") as container:
     ...     stream = container.add_stream("aac", rate=16000, layout="mono")
@@ -50,6 +50,7 @@ class ContainerFile:
     """
 
     def __init__(self, source: str | os.PathLike | BinaryIO, kind: str | None = None, codec: str = ""):
+        av = _import_av()
         self._rest = np.zeros((0, 1), np.float32)
         self._promised = _xing_frames(source) if kind == "mp3" else 0
         try:
@@ -106,7 +107,7 @@ class ContainerFile:
 
     def _decode(self) -> Iterator[np.ndarray]:
         """Yield the samples of each decoded frame, and raise where the file ends before its table says."""
-        convert, packets = None, 0
+        av, convert, packets = _import_av(), None, 0
         is_mp3 = self._stream.codec_context.name.startswith("mp3")
         try:
             for packet in self._container.demux(self._stream):
@@ -128,6 +129,17 @@ class ContainerFile:
             raise ValueError(f"damaged, or truncated: {_reason(error)}") from None
         if packets < self._promised - _CUT_PACKETS * is_mp3:
             raise ValueError(f"truncated: {packets} of its {self._promised} packets are in the file")
+
+
+def _import_av():
+    """Import PyAV: 60 ms and 25 MB, which most recordings have no need of."""
+    try:
+        import av
+    except ImportError:
+        raise ValueError(
+            "m4a, mp3, webm and the sound of films need FFmpeg's libraries: pip install 'bccmt-runtime[containers]'"
+        ) from None
+    return av
 
 
 def _xing_frames(path: str | os.PathLike) -> int:

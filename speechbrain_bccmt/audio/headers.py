@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import soundfile
-from tqdm import tqdm
 
 from speechbrain_bccmt.audio.containers import ENDINGS, ContainerFile
 from speechbrain_bccmt.audio.riff import HEAD, JoinedWav, WavFile, read_wav
@@ -215,6 +214,8 @@ def read_headers(
     >>> headers, list(unreadable.values())
     ([AudioHeader(frames=800, sample_rate=16000), None], ['empty file'])
     """
+    from tqdm import tqdm
+
     if workers is not None and workers < 1:
         raise ValueError(f"workers={workers}: at least one is needed")
     files = list(zip(paths, [None] * len(paths) if sizes is None else sizes, strict=True))

@@ -37,7 +37,9 @@ def model_file() -> Path:
         return beside
     package = importlib.util.find_spec("silero_vad")  # not imported, as that would import PyTorch
     if package is None:
-        raise ImportError("voice activity detection needs the package silero-vad: pip install 'silero-vad>=6.2.3'")
+        raise ImportError(
+            "voice activity detection needs the package silero-vad: pip install 'silero-vad>=6.2.3'"
+        )
     return Path(package.submodule_search_locations[0]) / "data" / MODEL_FILE
 
 

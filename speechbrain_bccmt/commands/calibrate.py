@@ -38,8 +38,9 @@ MIN_SPEAKERS, MIN_TARGET_TRIALS, MAX_EER = 5, 20, 0.2
 @inputs.json_option
 @inputs.vad_option
 @inputs.device_option
+@inputs.engine_option
 @inputs.quiet_option
-def calibrate(folder, model, output, p_target, utterances, as_json, vad, device, quiet):
+def calibrate(folder, model, output, p_target, utterances, as_json, vad, device, engine, quiet):
     """Fit a threshold on recordings of your own speakers.
 
     FOLDER holds one folder of recordings for each speaker. All pairs of recordings are scored; the new calibration is
@@ -54,7 +55,7 @@ def calibrate(folder, model, output, p_target, utterances, as_json, vad, device,
     from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
 
     paths, speakers = _recordings(folder, utterances)
-    verification = inputs.load_model(model, device, vad)
+    verification = inputs.load_model(model, device, vad, engine)
     embed = verification.embed_file
     found, kept = [], []
     for (_, utterance), speaker in zip(

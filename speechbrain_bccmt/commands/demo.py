@@ -1,12 +1,49 @@
-"""`bccmt demo`: open a local web page that compares two recordings."""
+"""`bccmt demo`: serve the web page of a model on this machine, and open it."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import http.server
+import tempfile
+import webbrowser
+from pathlib import Path
 
 import click
 
 from speechbrain_bccmt.commands import inputs
+
+
+class PageHandler(http.server.SimpleHTTPRequestHandler):
+    """Serves the page of a folder, and writes no log."""
+
+    # As the system may know them by other types, and browsers run no script of those.
+    extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {
+        ".js": "text/javascript",
+        ".json": "application/json",
+        ".svg": "image/svg+xml",
+        ".webmanifest": "application/manifest+json",
+    }
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+def open_server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
+    """Open a server of a folder for this machine only; with port 0 at any that is free.
+
+    Raises
+    ------
+    OSError
+        If the port is in use, or may not be used.
+    """
+    handler = functools.partial(PageHandler, directory=str(folder))
+    try:
+        return http.server.ThreadingHTTPServer(("127.0.0.1", port), handler)
+    except OSError as error:
+        raise OSError(
+            f"--port {port} cannot be used ({error.strerror}): name another, or 0 for any that is free"
+        ) from error
 
 
 @click.command()
@@ -19,26 +56,25 @@ from speechbrain_bccmt.commands import inputs
     help="Port; 0: any that is free.",
 )
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in a browser.")
-@inputs.vad_option
-@inputs.device_option
-def demo(model, port, browser, vad, device):
-    """Open a local web page that compares two recordings.
+def demo(model, port, browser):
+    """Open a web page that enrols, verifies and identifies speakers, and shows what the model attends to.
 
-    The page shows score, decision and attention maps, and is served to this machine only.
+    It is the page of `bccmt export web`: the browser computes everything, and keeps the voiceprints. The page is
+    served to this machine only.
     """
-    from speechbrain_bccmt.commands.page import build_page
+    from speechbrain_bccmt.export.web import PAGE, check_page, export_web
 
-    page = build_page(inputs.load_model(model, device, vad))
-    with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C closes the page
-        # gradio takes the first free port itself when it is given none.
-        _, address, _ = page.launch(
-            server_name="127.0.0.1",
-            server_port=port or None,
-            inbrowser=browser,
-            quiet=True,
-            theme=page.theme,
-            css=page.css,
-            prevent_thread_lock=True,
-        )
+    check_page(PAGE)  # before the long work
+    with tempfile.TemporaryDirectory() as folder, open_server(Path(folder), port) as server:
+        from speechbrain_bccmt.inference.model_folder import load_speaker_model
+
+        loaded = load_speaker_model(model)
+        export_web(loaded, folder, PAGE)
+        if loaded.calibration is None:
+            click.echo("The model ships no calibration: the page shows scores, and decides nothing.", err=True)
+        address = f"http://localhost:{server.server_port}/"
         click.echo(f"The page is at {address} until you press Ctrl-C.")
-        page.block_thread()
+        if browser:
+            webbrowser.open(address)
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C closes the page
+            server.serve_forever()

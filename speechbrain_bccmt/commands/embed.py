@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+from importlib.util import find_spec
 from pathlib import Path
 
 import click
@@ -60,8 +61,9 @@ def _read_shard(ctx, param, value: str | None) -> slice:
 )
 @inputs.vad_option
 @inputs.device_option
+@inputs.engine_option
 @inputs.quiet_option
-def embed(model, files, output, root, archive, jobs, shard, vad, device, quiet):
+def embed(model, files, output, root, archive, jobs, shard, vad, device, engine, quiet):
     """Embed recordings.
 
     FILES are recordings, folders with recordings, or globs; - reads a list from standard input.
@@ -74,6 +76,8 @@ def embed(model, files, output, root, archive, jobs, shard, vad, device, quiet):
     machines with a --shard each. -o then writes all of them in the end, as .npz or .safetensors without speech_seconds.
     """
     inputs.check_ending(output, FORMATS if archive is None else ARRAYS)
+    if str(output).lower().endswith(".safetensors") and find_spec("safetensors") is None:
+        raise click.UsageError(f"{output}: needs the package safetensors: pip install safetensors")
     if jobs > 1 and archive is None:
         raise click.UsageError("--jobs needs --archive, a folder to keep the embeddings in")
     paths = inputs.expand_inputs(files)[shard]
@@ -82,10 +86,10 @@ def embed(model, files, output, root, archive, jobs, shard, vad, device, quiet):
         with temporary_sibling(Path(output)) as temporary:
             temporary.touch()  # so that a folder that cannot be written to is reported before the work
     if archive is not None:
-        failed = _fill(archive, inputs.load_model(model, device, vad), jobs, names, output, quiet)
+        failed = _fill(archive, inputs.load_model(model, device, vad, engine), jobs, names, output, quiet)
         click.get_current_context().exit(2 if failed else 0)
     utterances, failed = [], 0
-    embed_file = inputs.load_model(model, device, vad).embed_file
+    embed_file = inputs.load_model(model, device, vad, engine).embed_file
     for path, utterance in inputs.run_each(embed_file, paths, "Embedding", quiet, skip_errors=True):
         if utterance is None:
             failed += 1
@@ -165,7 +169,6 @@ def _write(path: Path, utterances: list) -> None:
 
 def _write_arrays(path: Path, ids: list[str], embeddings, **columns: list[float]) -> None:
     import numpy as np
-    from safetensors.numpy import save_file
 
     arrays = {"embeddings": np.stack(embeddings)} | {name: np.array(column) for name, column in columns.items()}
     with temporary_sibling(path) as temporary:
@@ -173,5 +176,7 @@ def _write_arrays(path: Path, ids: list[str], embeddings, **columns: list[float]
             with open(temporary, "wb") as file:
                 np.savez(file, ids=np.array(ids), **arrays)
         else:
+            from safetensors.numpy import save_file
+
             save_file(arrays, temporary, metadata={"ids": json.dumps(ids, ensure_ascii=False)})
         os.replace(temporary, path)

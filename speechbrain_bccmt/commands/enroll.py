@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import click
@@ -28,9 +30,10 @@ TAKE_SECONDS = 5.0
 @inputs.json_option
 @inputs.vad_option
 @inputs.device_option
+@inputs.engine_option
 @inputs.quiet_option
 def enroll(
-    arguments, model, interactive, label, force, replace, listing, delete, as_json, vad, device, quiet
+    arguments, model, interactive, label, force, replace, listing, delete, as_json, vad, device, engine, quiet
 ):
     """Enrol speakers by name.
 
@@ -61,7 +64,8 @@ def enroll(
     if not interactive and len(arguments) < 3:
         raise click.UsageError("expected STORE NAME FILES..., or --list STORE, or --delete NAME STORE")
     store, name, *files = arguments
-    result = _enroll(model, store, name, files, label, force, replace, vad, device, quiet or as_json)
+    load = partial(inputs.load_model, model, device, vad, engine)
+    result = _enroll(load, model, store, name, files, label, force, replace, quiet or as_json)
     if as_json:
         click.echo(_as_json(result))
     else:
@@ -74,7 +78,7 @@ def enroll(
 
 
 def _enroll(
-    model: str, store: str, name: str, files: list[str], label, force: bool, replace: bool, vad, device, quiet
+    load: Callable, model: str, store: str, name: str, files: list[str], label, force: bool, replace: bool, quiet
 ) -> dict:
     from speechbrain_bccmt.voiceprints.guidance import Enrolment
     from speechbrain_bccmt.voiceprints.names import check_label, check_name
@@ -82,7 +86,7 @@ def _enroll(
 
     name, label, before = check_name(name), check_label(label) if label else "", None
     paths = inputs.expand_inputs(files) if files else []
-    verification = inputs.load_model(model, device, vad)
+    verification = load()
     prints = Voiceprints(store, verification.fingerprint, model)
     if Path(store).exists():
         prints.check()  # before the long work

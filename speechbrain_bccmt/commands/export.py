@@ -9,6 +9,7 @@ import click
 from speechbrain_bccmt.commands import inputs
 
 INT8 = ("dynamic", "static")
+WEIGHTS = ("float16", "int8")
 
 
 @click.group()
@@ -69,7 +70,7 @@ def hub(
     config.json, the parameters (.ckpt and .safetensors), the label encoder, calibration.json and a model card.
     """
     from speechbrain_bccmt.export.hub import export_hub, push_to_hub
-    from speechbrain_bccmt.inference.parameters import HUB_ID
+    from speechbrain_bccmt.inference.model_files import HUB_ID
     from speechbrain_bccmt.scoring.calibration import Calibration
     from speechbrain_bccmt.scoring.quality import load_calibration
 
@@ -117,7 +118,16 @@ def hub(
 @click.option("--with-lengths", is_flag=True, help="Add an input for the lengths of padded batches.")
 @click.option("--language", default="unknown", show_default=True, help="Language that sherpa-onnx shows.")
 @click.option(
-    "--int8", multiple=True, type=click.Choice(INT8), help="Also write 8-bit graphs; repeat for both."
+    "--weights",
+    multiple=True,
+    type=click.Choice(WEIGHTS),
+    help="Also write smaller files, whose weights are stored so and computed with as floats; repeat for both.",
+)
+@click.option(
+    "--int8",
+    multiple=True,
+    type=click.Choice(INT8),
+    help="Also write graphs that compute in 8 bits; repeat for both.",
 )
 @click.option(
     "--speech",
@@ -132,7 +142,7 @@ def hub(
     show_default=True,
     help="Recordings of --speech to calibrate on, spread evenly.",
 )
-def onnx(out, model, graphs, with_lengths, language, int8, speech, utterances):
+def onnx(out, model, graphs, with_lengths, language, weights, int8, speech, utterances):
     """Export a model to ONNX graphs in the folder OUT: features.onnx, waveform.onnx and sherpa.onnx.
 
     The first takes the features of the model's front end, the second waveforms in [-1, 1]. The third is for
@@ -147,6 +157,7 @@ def onnx(out, model, graphs, with_lengths, language, int8, speech, utterances):
     from speechbrain_bccmt.export.onnx import export_onnx
     from speechbrain_bccmt.export.quantise import quantise_dynamic, quantise_static, read_inputs
     from speechbrain_bccmt.export.sherpa import fits_sherpa
+    from speechbrain_bccmt.export.weights import shrink_weights
     from speechbrain_bccmt.inference.model_folder import load_speaker_model
 
     loaded = load_speaker_model(model)
@@ -157,6 +168,8 @@ def onnx(out, model, graphs, with_lengths, language, int8, speech, utterances):
         metadata = {"language": language} if graph == "sherpa" else {}
         path = export_onnx(loaded, out / f"{graph}.onnx", graph, with_lengths, metadata)
         written = [path]
+        for stored in dict.fromkeys(weights):
+            written.append(shrink_weights(path, path.with_suffix(f".{stored}-weights.onnx"), stored))
         if "dynamic" in int8:
             written.append(quantise_dynamic(path, path.with_suffix(".int8-dynamic.onnx")))
         if "static" in int8:

@@ -34,8 +34,9 @@ from speechbrain_bccmt.commands import inputs
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each recording.")
 @inputs.vad_option
 @inputs.device_option
+@inputs.engine_option
 @inputs.quiet_option
-def identify(model, store, files, n_best, threshold, error, as_json, vad, device, quiet):
+def identify(model, store, files, n_best, threshold, error, as_json, vad, device, engine, quiet):
     """Identify an enrolled speaker in each recording.
 
     STORE is the file that the speakers were enrolled in, MODEL the model that they were enrolled with. FILES are
@@ -51,7 +52,7 @@ def identify(model, store, files, n_best, threshold, error, as_json, vad, device
     from speechbrain_bccmt.voiceprints.open_set import identify_open_set
     from speechbrain_bccmt.voiceprints.store import Voiceprints
 
-    verification = inputs.load_model(model, device, vad)
+    verification = inputs.load_model(model, device, vad, engine)
     verification.resolve_threshold(threshold)  # raises before the long work
     if threshold is None:
         open_set, calibration = verification.open_set, verification.calibration

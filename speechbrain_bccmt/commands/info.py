@@ -26,9 +26,10 @@ def info(model, threads, repeats, as_json, device):
     """Show a model's size, operations, and latency on this machine.
 
     Operations are multiply-accumulates of the encoder on one second of speech; latency is from waveform to embedding,
-    one utterance at a time.
+    one utterance at a time, by PyTorch, and by ONNX Runtime if the model ships its graph.
     """
     result = _describe(inputs.load_model(model, device), threads, repeats)
+    result["onnx_latency_ms"] = _graph_latency(model, threads, repeats) if device == "cpu" else None
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else _table(result))
 
 
@@ -83,6 +84,30 @@ def _describe(verification, threads: int, repeats: int) -> dict:
     }
 
 
+def _graph_latency(model: str, threads: int, repeats: int) -> dict[str, float] | None:
+    """Time the graph of a model; None where it ships none that is sound."""
+    import statistics
+    import time
+
+    import numpy as np
+
+    from speechbrain_bccmt.inference.graph import GraphVerifier
+
+    try:
+        graph = GraphVerifier.load(model, threads=threads)
+    except (ImportError, OSError, ValueError):
+        return None
+    found = {}
+    for seconds in (1, 3, 10):
+        wav, times = np.zeros(seconds * graph.sample_rate, np.float32), []
+        for _ in range(repeats + 1):
+            begun = time.perf_counter()
+            graph.embed_waveform(wav)
+            times.append(1000 * (time.perf_counter() - begun))
+        found[f"{seconds}s"] = round(statistics.median(times[1:]), 3)
+    return found
+
+
 def _machine(device: str) -> str:
     import torch
 
@@ -105,7 +130,12 @@ def _table(result: dict) -> str:
         )
         if calibration["fitted_on"]:
             threshold += f"; fitted on {calibration['fitted_on']}, EER {100 * calibration['eer']:.2f} %"
-    latency = ", ".join(f"{length} {value:.1f} ms" for length, value in result["latency_ms"].items())
+    measured = {"ONNX Runtime": result["onnx_latency_ms"], "PyTorch": result["latency_ms"]}
+    latency = "; ".join(
+        ", ".join(f"{length} {value:.1f} ms" for length, value in values.items()) + f" in {name}"
+        for name, values in measured.items()
+        if values
+    )
     where = (
         f"{result['threads']} thread{'s' * (result['threads'] > 1)}, " if result["device"] == "cpu" else ""
     )

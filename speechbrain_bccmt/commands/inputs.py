@@ -32,6 +32,13 @@ model_option = click.option(
     help="Shipped model, published folder, output folder of a training, HuggingFace hub id (owner/model), or ONNX file "
     "of another toolkit.",
 )
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(["auto", "onnx", "torch"]),
+    default="auto",
+    show_default=True,
+    help="What runs the model: ONNX Runtime, PyTorch, or ONNX Runtime on the CPU if the model ships a graph.",
+)
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress bar.")
 vad_option = click.option(
     "--vad/--no-vad",
@@ -56,28 +63,25 @@ threshold_option = click.option(
 )
 
 
-def load_model(source: str, device: str = "cpu", vad: bool = True):
-    """Load the model of a command: a `SpeakerVerification` on `device`, which embeds speech alone or whole files.
+def load_model(source: str, device: str = "cpu", vad: bool = True, engine: str = "torch"):
+    """Load the model of a command: a `Verifier`, which embeds speech alone or whole files; see `load_verifier`.
 
-    On the CPU it runs on one thread unless OMP_NUM_THREADS says otherwise: more are slower at this size, and much
-    slower beside another busy process.
+    With the engine torch it is a `SpeakerVerification`, which has the networks. On the CPU a model runs on one thread
+    unless OMP_NUM_THREADS says otherwise: more are slower at this size, and much slower beside another busy process.
 
     Raises
     ------
-    ValueError
+    OSError, ImportError, ValueError
         If there is no such device here, or the model cannot be loaded.
     """
-    import torch
+    from speechbrain_bccmt.inference.loading import load_verifier
 
-    from speechbrain_bccmt.inference.verification import SpeakerVerification
+    model = load_verifier(source, engine, device, vad)
+    if model.engine == "torch" and "OMP_NUM_THREADS" not in os.environ:
+        import torch
 
-    try:
-        torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ValueError(f"--device {device} cannot be used here: {str(error).splitlines()[0]}") from error
-    if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(1)
-    return SpeakerVerification.from_hparams(source, run_opts={"device": device}, vad=vad)
+    return model
 
 
 def expand_inputs(arguments: Iterable[str]) -> list[str]:

@@ -33,7 +33,8 @@ from speechbrain_bccmt.commands import inputs
 )
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON at each change of the score.")
 @inputs.device_option
-def listen(model, store, name, path, fast, error, seconds, on, microphone, as_json, device):
+@inputs.engine_option
+def listen(model, store, name, path, fast, error, seconds, on, microphone, as_json, device, engine):
     """Verify somebody while they speak.
 
     NAME is enrolled in the file STORE. A decision comes as soon as the error rate asked for is reached, and ends it.
@@ -50,7 +51,7 @@ def listen(model, store, name, path, fast, error, seconds, on, microphone, as_js
     from speechbrain_bccmt.voiceprints.store import Voiceprints
 
     name = check_name(name)
-    verification = inputs.load_model(model, device)
+    verification = inputs.load_model(model, device, engine=engine)
     reference = Voiceprints(store, verification.fingerprint, model).reference(name)
     if reference is None:
         raise ValueError(f"{store}: no speaker '{name}' is enrolled")

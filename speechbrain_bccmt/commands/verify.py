@@ -20,17 +20,26 @@ from speechbrain_bccmt.commands import inputs
     metavar="FILE",
     help="Recording of side A; repeat for several. All other recordings are then side B.",
 )
+@click.option(
+    "--phrase",
+    is_flag=True,
+    help="Verify the same speaker saying the same phrase, and say which of the two is wrong. Needs a model that was "
+    "trained on phrases.",
+)
 @inputs.threshold_option
 @click.option("--check-voices", is_flag=True, help="Warn about a second voice; it takes as long again.")
 @inputs.json_option
 @inputs.vad_option
 @inputs.device_option
-def verify(model, recordings, enrolment, threshold, check_voices, as_json, vad, device):
+@inputs.engine_option
+def verify(
+    model, recordings, enrolment, phrase, threshold, check_voices, as_json, vad, device, engine
+):
     """Verify that two recordings are of the same speaker.
 
     A and B are recordings; a folder or a quoted glob stands for several of one speaker.
 
-    Exit code 0: same speaker, 1: different speakers, 2: misuse, or a recording that cannot be used.
+    Exit code 0: same speaker (and phrase), 1: different ones, 2: misuse, or a recording that cannot be used.
     """
     if not enrolment and len(recordings) != 2:
         raise click.UsageError(
@@ -40,22 +49,28 @@ def verify(model, recordings, enrolment, threshold, check_voices, as_json, vad, 
         raise click.UsageError("expected recordings to compare with those of --enrol")
     if "-" in (*enrolment, *recordings):
         raise click.UsageError("- does not say which side each recording of a list is on: name the files")
+    if phrase and threshold is not None:
+        raise click.UsageError("--phrase decides by two scores: it takes no --threshold")
     sides = (enrolment, recordings) if enrolment else (recordings[:1], recordings[1:])
     enrolment, test = (inputs.expand_inputs(side) for side in sides)
-    verification = inputs.load_model(model, device, vad)
-    verification.resolve_threshold(threshold)  # raises before the long work
+    verification = inputs.load_model(model, device, vad, engine)
+    if phrase:
+        from speechbrain_bccmt.inference.phrases import check_phrases, verify_phrase
+
+        check_phrases(verification)
+    else:
+        verification.resolve_threshold(threshold)  # both raise before the long work
     embedded = dict(inputs.run_each(verification.embed_file, dict.fromkeys(enrolment + test), "Embedding"))
     utterances = ([embedded[path] for path in side] for side in (enrolment, test))
-    verdict = verification.verify_utterances(*utterances, threshold)
+    if phrase:
+        verdict = verify_phrase(verification, *utterances)
+        result = _phrase_result(verdict)
+    else:
+        verdict = verification.verify_utterances(*utterances, threshold)
+        result = _result(verdict)
     warnings = [*verdict.warnings, *(_second_voices(verification, embedded.values()) if check_voices else ())]
     inputs.print_warnings(warnings)
-    known = math.isfinite(verdict.probability)
-    result = {
-        "decision": "same" if verdict.decision else "different",
-        "score": round(float(verdict.score), 6),
-        "threshold": round(verdict.threshold, 6),
-        "probability": round(verdict.probability, 6) if known else None,
-        "llr": round(verdict.llr, 6) if known else None,
+    result |= {
         "enrolment": enrolment,
         "test": test,
         "seconds": {utterance.path: round(utterance.seconds, 3) for utterance in verdict.utterances},
@@ -64,10 +79,7 @@ def verify(model, recordings, enrolment, threshold, check_voices, as_json, vad, 
         },
         "warnings": warnings,
     }
-    if as_json:
-        click.echo(json.dumps(result, ensure_ascii=False))
-    else:
-        click.echo(_table(result))
+    click.echo(json.dumps(result, ensure_ascii=False) if as_json else _table(result))
     click.get_current_context().exit(0 if verdict.decision else 1)
 
 
@@ -82,13 +94,42 @@ def _second_voices(verification, utterances) -> list[str]:
     return [f"{path}: maybe two voices, the second at {check.places}" for path, check in found if check.times]
 
 
+def _result(verdict) -> dict:
+    known = math.isfinite(verdict.probability)
+    return {
+        "decision": "same" if verdict.decision else "different",
+        "score": round(float(verdict.score), 6),
+        "threshold": round(verdict.threshold, 6),
+        "probability": round(verdict.probability, 6) if known else None,
+        "llr": round(verdict.llr, 6) if known else None,
+    }
+
+
+def _phrase_result(verdict) -> dict:
+    return {
+        "decision": "same" if verdict.decision else "different",
+        "reason": verdict.reason,
+        "voice_score": round(verdict.voice_score, 6),
+        "phrase_score": round(verdict.phrase_score, 6),
+        "probability": round(verdict.probability, 6),
+    }
+
+
 def _table(result: dict) -> str:
-    lines = [
-        ("decision", f"{result['decision']} speaker{'s' if result['decision'] == 'different' else ''}"),
-        ("score", f"{result['score']:.4f} (threshold {result['threshold']:.4f})"),
-    ]
-    if result["probability"] is not None:
-        lines.append(("probability", f"{result['probability']:.4f} of the same speaker"))
+    probability = result["probability"]
+    if "reason" in result:
+        lines = [
+            ("decision", f"{'accepted' if result['decision'] == 'same' else 'rejected'}: {result['reason']}"),
+            ("scores", f"voice {result['voice_score']:.4f}, phrase {result['phrase_score']:.4f}"),
+            ("probability", f"{probability:.4f} of the same speaker and phrase"),
+        ]
+    else:
+        lines = [
+            ("decision", f"{result['decision']} speaker{'s' if result['decision'] == 'different' else ''}"),
+            ("score", f"{result['score']:.4f} (threshold {result['threshold']:.4f})"),
+        ]
+        if probability is not None:
+            lines.append(("probability", f"{probability:.4f} of the same speaker"))
     for side in ("enrolment", "test"):
         lines += [
             (

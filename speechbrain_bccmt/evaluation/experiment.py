@@ -20,7 +20,7 @@ from speechbrain_bccmt.evaluation.summary import format_table, summarise, write_
 from speechbrain_bccmt.evaluation.trial_types import format_type_table, summarise_types
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.hparams import load_hparams
-from speechbrain_bccmt.inference.embedding_store import embed_with_store
+from speechbrain_bccmt.inference.embedding import embed_with_store
 from speechbrain_bccmt.inference.model_folder import SpeakerModel, load_speaker_model
 from speechbrain_bccmt.profiling import count_parameters
 from speechbrain_bccmt.scoring.cosine import cosine_scores
@@ -269,6 +269,8 @@ def verify_phrases(experiment: Experiment, prepare: Callable[..., Preparation]) 
     scores, files, _ = experiment.score_by_cosine(
         trials, prepared.test_csv, prepared.train_csv, hparams["enrolment"]
     )
+    parts = score_parts(experiment, trials, prepared.test_csv)
+    scores, files = scores | parts, files | {part: f"scores_{part}.txt" for part in parts}
     costs = {key: hparams[key] for key in ("p_target", "c_miss", "c_fa")}
     types = {}
     if set(trials.trial_types) <= TRIAL_TYPES.keys() and trials.trial_type is not None:
@@ -281,6 +283,31 @@ def verify_phrases(experiment: Experiment, prepare: Callable[..., Preparation]) 
     for system, table in types.items():
         print(f"\n{system}, by what the non-target trials are:\n{format_type_table(table)}")
     return results
+
+
+def score_parts(experiment: Experiment, trials: Trials, test_csv: str) -> dict[str, np.ndarray]:
+    """Score who speaks and what is said apart, and fused, as far as the model knows how.
+
+    Returns
+    -------
+    dict of str to numpy.ndarray
+        "voice", "phrase" and "fusion" to scores (M,), where the embedding has two parts and they are calibrated.
+    """
+    model = experiment.model
+    size = getattr(model.embedding_model, "voice_size", None)
+    if size is None:
+        return {}
+    by_id = {row["ID"]: row for row in read_rows(test_csv)}
+    embeddings = experiment.embed([by_id[utterance] for utterance in trials.ids])  # from the store
+    voice, phrase = (
+        np.asarray(
+            cosine_scores(part, trials.enrol, trials.test, trials.models, experiment.hparams["enrolment"])
+        )
+        for part in np.split(embeddings, [size], axis=1)
+    )
+    fusion = model.phrase_fusion
+    fused = {} if fusion is None else {"fusion": fusion.both.llr(fusion.fuse(voice, phrase))}
+    return {"voice": voice, "phrase": phrase} | fused
 
 
 def check_score_norm(hparams: Mapping) -> None:

@@ -10,5 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "quantise": ["quantise_dynamic", "quantise_static"],
         "sherpa": ["fits_sherpa", "sherpa_metadata"],
         "web": ["export_web"],
+        "weights": ["shrink_weights"],
     },
 )

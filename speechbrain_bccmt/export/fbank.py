@@ -21,6 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from speechbrain_bccmt.export.operators import reshape
 from speechbrain_bccmt.features import KaldiFbank, frame_count
 
 
@@ -56,7 +57,7 @@ class FrameSpectrum(nn.Module):
     --------
     >>> window, wavs = torch.hamming_window(400), torch.randn(2, 1000)
     >>> transform = FrameSpectrum(window, n_fft=400, hop_length=160)
-    >>> real, imaginary = transform(wavs)
+    >>> real, imaginary = transform(transform.crop(wavs))
     >>> exact = torch.fft.fft(wavs.unfold(1, 400, 160) * window).transpose(1, 2)[:, transform.bins]
     >>> torch.allclose(torch.complex(real, imaginary), exact, atol=1e-4)
     True
@@ -71,6 +72,7 @@ class FrameSpectrum(nn.Module):
         p = self.phases = min(divisors, key=lambda number: abs(number - math.sqrt(n_fft)))
         q = n_fft // p
         self.stride = hop_length // p
+        self.window_size = len(window)
         length = math.ceil(len(window) / p)
         self.overhang = length * p - len(window)
         # The spectrum of real samples is symmetric, and so is each inner sum: half of the k1 give all bins.
@@ -89,18 +91,22 @@ class FrameSpectrum(nn.Module):
         self.n_fft = n_fft
         self.register_buffer("bins", k.flatten().long(), persistent=False)
 
+    def crop(self, wavs: Tensor) -> Tensor:
+        """Cut off, of (batch, samples), what is in no frame."""
+        surplus = (wavs.shape[1] - self.window_size) % (self.stride * self.phases)
+        return wavs[:, : wavs.shape[1] - surplus]
+
     def forward(self, wavs: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (batch, samples) to real and imaginary part, (batch, outputs, frames) each."""
+        """Map (batch, samples), cropped, to real and imaginary part, (batch, outputs, frames) each."""
         p, r = self.phases, self.residues
-        wavs = F.pad(wavs, (0, self.overhang))
-        # What this cuts off is less than p samples, and no frame ends there.
-        interleaved = wavs[:, : wavs.shape[1] // p * p].reshape(wavs.shape[0], -1, p).transpose(1, 2)
+        if self.overhang:
+            wavs = F.pad(wavs, (0, self.overhang))
+        interleaved = reshape(wavs, 0, -1, p).transpose(1, 2)
         inner = F.conv1d(interleaved, self.inner, stride=self.stride, groups=p)
-        inner = inner.reshape(inner.shape[0], p, 2, r, inner.shape[2]).permute(0, 3, 2, 1, 4)
-        inner = inner.reshape(inner.shape[0], r, 2 * p, -1)
+        inner = reshape(inner, 0, p, 2, r, -1).permute(0, 3, 2, 1, 4)
+        inner = reshape(inner, 0, r, 2 * p, -1)
         return tuple(
-            (outer @ inner).reshape(inner.shape[0], p * r, -1)
-            for outer in (self.outer_real, self.outer_imaginary)
+            reshape(outer @ inner, 0, p * r, -1) for outer in (self.outer_real, self.outer_imaginary)
         )
 
     def spread(self, filters: Tensor) -> Tensor:
@@ -158,7 +164,7 @@ class ExportFbank(nn.Module):
 
     def forward(self, wavs: Tensor) -> Tensor:
         """Map (batch, samples) to (batch, frames, mels), or as many features as the front end makes of these."""
-        real, imaginary = self.spectrum(F.pad(wavs, self.padding))
+        real, imaginary = self.spectrum(self.spectrum.crop(F.pad(wavs, self.padding)))
         features = self.filters @ (real.square() + imaginary.square())
         if self.log_mel:
             features = self.fbank.compute_fbanks._amplitude_to_DB(features)
@@ -192,31 +198,45 @@ class ExportKaldiFbank(nn.Module):
         self.n_reflected, self.hop_size = fbank.n_reflected, fbank.hop_size
         window, size = fbank.window.double(), fbank.window_size
         self.spectrum = FrameSpectrum(window, fbank.n_fft, fbank.hop_size)
-        # Of a frame and the sample before it: the frame's mean, and its first sample less the one before.
-        kernel = torch.zeros(2, 1, size + 1, dtype=torch.float64)
-        kernel[0, 0, 1:] = 1 / size
-        kernel[1, 0, :2] = torch.tensor([-1.0, 1.0])
-        # What each of them adds to the emphasised frame, and has to be taken from its spectrum.
+        # Means of frames are those of blocks, which frames share.
+        self.block = math.gcd(size, fbank.hop_size)
+        self.window_size = size
+        # What a frame's mean, and its first sample less the one before, add to the emphasised frame, and have to be
+        # taken from its spectrum. Of the latter nothing is left by a window that begins with zero.
         surplus = torch.zeros(size, 2, dtype=torch.float64)
         surplus[:, 0] = 1 - fbank.preemphasis
         surplus[0, 1] = fbank.preemphasis
+        self.jumps = bool(window[0])
         spectrum = torch.fft.fft(surplus * window[:, None], fbank.n_fft, dim=0)[self.spectrum.bins]
-        self.register_buffer("mean_and_jump", kernel.float())
-        self.register_buffer("correction", torch.stack([spectrum.real, spectrum.imag]).float())
+        correction = torch.stack([spectrum.real, spectrum.imag])[..., : 1 + self.jumps]
+        self.register_buffer("correction", correction.float(), persistent=False)
         self.register_buffer("filters", self.spectrum.spread(fbank.filters))
 
     def forward(self, wavs: Tensor) -> Tensor:
         """Map (batch, samples) to (batch, frames, mels)."""
         wavs = wavs * self.scale
+        parts = [wavs]
         if self.n_reflected:
-            wavs = torch.cat([wavs[:, : self.n_reflected].flip(1), wavs], dim=1)
-        before = torch.cat([wavs[:, :1], wavs], dim=1)
-        mean_and_jump = F.conv1d(before.unsqueeze(1), self.mean_and_jump, stride=self.hop_size)
-        real, imaginary = self.spectrum(wavs - self.preemphasis * before[:, :-1])
-        real = real - self.correction[0] @ mean_and_jump
-        imaginary = imaginary - self.correction[1] @ mean_and_jump
+            parts.insert(0, wavs[:, : self.n_reflected].flip(1))
+        # With the sample before the first frame, which is the first one again.
+        wavs = torch.cat([parts[0][:, :1], *parts], dim=1)
+        frames, before = self.spectrum.crop(wavs[:, 1:]), wavs[:, :-1]
+        before = before[:, : frames.shape[1]]
+        surplus = self._mean(frames)
+        if self.jumps:
+            starts = frames.shape[1] - self.window_size + 1
+            jump = frames[:, :starts : self.hop_size] - before[:, :starts : self.hop_size]
+            surplus = torch.cat([surplus, jump.unsqueeze(1)], dim=1)
+        real, imaginary = self.spectrum(frames - self.preemphasis * before)
+        real = real - self.correction[0] @ surplus
+        imaginary = imaginary - self.correction[1] @ surplus
         energies = (self.filters @ (real.square() + imaginary.square())).transpose(1, 2)
         return energies.clamp(min=torch.finfo(torch.float32).eps).log()
+
+    def _mean(self, wavs: Tensor) -> Tensor:
+        """Map (batch, samples), cropped, to the means of its frames, (batch, 1, frames)."""
+        blocks = reshape(wavs, 0, 1, -1, self.block).mean(3)
+        return F.avg_pool1d(blocks, self.window_size // self.block, self.hop_size // self.block)
 
 
 def exportable_front_end(front_end: nn.Module) -> nn.Module:

@@ -2,7 +2,8 @@
 
 At inference all that a block does along frequency is one linear map for each channel: two depth-wise convolutions,
 two sub-spectral norms, three means and the broadcasts between them. Here two grouped products stand for these thirty
-operators, each of which costs a runtime more than its arithmetic.
+operators, each of which costs a runtime more than its arithmetic. What a block does along time alone loses its norms
+and shortcuts to the convolutions beside them, and keeps a frequency axis of length one, which spares operators, too.
 
 Axes: b batch, c channel, f frequency, t time (frames).
 """
@@ -10,14 +11,17 @@ Axes: b batch, c channel, f frequency, t time (frames).
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from speechbrain_bccmt.lobes.attention import conv_output_length
+from speechbrain_bccmt.export.operators import reshape
+from speechbrain_bccmt.lobes.attention import TemporalSelfAttention, conv_output_length, frame_mask
 from speechbrain_bccmt.lobes.bccmt import BCCMT
 from speechbrain_bccmt.lobes.blocks import Block
-from speechbrain_bccmt.lobes.broadcast import broadcast, frequency_mean
+from speechbrain_bccmt.lobes.broadcast import InvertedResidualUnit, TemporalUnit, broadcast, frequency_mean
 from speechbrain_bccmt.lobes.pooling import FrequencyStatisticsPooling
 
 
@@ -48,12 +52,14 @@ class FoldedBlock(nn.Module):
         super().__init__()
         if not block.temporal:
             raise ValueError("a block with attention over frequency and time cannot be folded")
-        self.local_time, self.attention, self.feed_time = block.local_time, block.attention, block.feed_time
-        channels = self.local_time.pointwise.out_channels
+        self.local_time, self.attention = FoldedLocal(block.local_time), FoldedAttention(block.attention)
+        self.feed_time = FoldedFeedForward(block.feed_time)
+        channels = block.local_time.pointwise.out_channels
         self.channels, self.frequencies = channels, frequencies
         with torch.no_grad():
             means, plane = _frequency_responses(block, channels, frequencies)
-        bias, of_broadcast = means[..., -1], means[..., -2, None]
+            bias, of_broadcast = means[..., -1].clone(), means[..., -2, None, None]
+            bias[:, 1] += self.attention.offset
         # Only the third mean is of a map to which something has been broadcast.
         self.register_buffer("feed_gain", of_broadcast[:, 2], persistent=False)
         self.means = _grouped_product(means[..., :-2], bias)
@@ -66,16 +72,149 @@ class FoldedBlock(nn.Module):
     ):
         """Map (batch, channels, frequencies, frames) to the same shape, and the attention map or None."""
         c, f = self.channels, self.frequencies
-        means = self.means(x.reshape(x.shape[0], c * f, -1))
-        of_local, of_map, of_feed = means.reshape(means.shape[0], c, 3, -1).unbind(2)
+        means = reshape(self.means(reshape(x, 0, c * f, -1)), 0, c, 3, -1)
+        of_local, of_map, of_feed = means.split(1, dim=2)
+        mask = None if mask is None else mask.unsqueeze(1)
         local = self.local_time(of_local, mask)
-        # With its map, as the fused attention kernel exports as more operators than the plain one.
-        attended, weights = self.attention(of_map + local, valid, with_map=True)
+        attended, weights = self.attention(of_map + local, valid)
         local = local + attended
         fed = self.feed_time(of_feed + self.feed_gain * local, mask)
-        rows = torch.cat([x, local.unsqueeze(2), fed.unsqueeze(2)], dim=2)
-        y = self.plane(rows.reshape(rows.shape[0], c * (f + 2), -1)).relu()
-        return y.reshape(y.shape[0], c, f, -1), weights if with_map else None
+        rows = torch.cat([x, local, fed], dim=2)
+        y = self.plane(reshape(rows, 0, c * (f + 2), -1)).relu()
+        return reshape(y, 0, c, f, -1), weights if with_map else None
+
+
+class FoldedAttention(nn.Module):
+    """A trained `TemporalSelfAttention` without its norms, its keys and values from one convolution.
+
+    Parameters
+    ----------
+    attention : TemporalSelfAttention
+        The attention, in evaluation mode.
+
+    Attributes
+    ----------
+    offset : Tensor
+        (channels,), what has to be added to the input beforehand, in the place of the first norm.
+    """
+
+    def __init__(self, attention: TemporalSelfAttention):
+        super().__init__()
+        heads, self.reduction = attention.heads, attention.key_reduction
+        channels, self.head_size = attention.norm.num_features, attention._head_size
+        self.heads = heads
+        with torch.no_grad():
+            gain, self.offset = _gain_and_offset(attention.norm)
+            # Groups that hold whole heads, so that keys and values of one stay together.
+            groups = math.gcd(attention.query.groups, heads)
+            query = _dense(attention.query)
+            scale = self.head_size**-0.5
+            query = _diagonal_blocks((query * gain * scale)[..., None], groups)
+            self.query = _convolution(query, attention.query.bias * scale, groups)
+            kernel, shift = gain[:, None], torch.zeros(channels)
+            if self.reduction > 1:
+                norm_gain, norm_offset = _gain_and_offset(attention.reduce_norm)
+                kernel = attention.reduce.weight[:, 0] * (gain * norm_gain)[:, None]
+                shift = norm_gain * norm_offset
+            # (2, groups, channels of a group, channels, taps) to keys and values of each group in turn.
+            both = torch.stack([_dense(attention.key), _dense(attention.value)])
+            bias = both @ shift + torch.stack([attention.key.bias, attention.value.bias])
+            both = (both[..., None] * kernel).unflatten(1, (groups, -1)).transpose(0, 1).flatten(0, 2)
+            bias = bias.unflatten(1, (groups, -1)).transpose(0, 1).flatten()
+            self.groups = groups
+            self.keys_and_values = _convolution(_diagonal_blocks(both, groups), bias, groups, self.reduction)
+            gain, offset = _gain_and_offset(attention.output_norm)
+            weight = attention.output.weight * gain[:, None, None]
+            self.output = _convolution(weight, gain * offset, attention.output.groups)
+
+    def forward(self, x: Tensor, valid: Tensor | None = None):
+        """Map (batch, channels, 1, frames) to the same shape, and the attention map."""
+        source, keep = x, None
+        if valid is not None:
+            frames = x.shape[-1]
+            keep = frame_mask(conv_output_length(valid, self.reduction), conv_output_length(frames, self.reduction))
+            source = x * frame_mask(valid, frames)[:, None, None]
+        query = reshape(self.query(x), 0, self.heads, self.head_size, -1)
+        both = self.keys_and_values(source)
+        both = reshape(both, 0, self.groups, 2, self.heads // self.groups * self.head_size, -1)
+        key, value = (reshape(part, 0, self.heads, self.head_size, -1) for part in both.unbind(2))
+        scores = query.transpose(2, 3) @ key
+        if keep is not None:
+            scores = scores.masked_fill(~keep[:, None, None], float("-inf"))
+        weights = scores.softmax(-1)
+        attended = reshape(value @ weights.transpose(2, 3), 0, self.heads * self.head_size, 1, -1)
+        return self.output(attended), weights
+
+
+class FoldedLocal(nn.Module):
+    """A trained `TemporalUnit`, its norm in its convolution."""
+
+    def __init__(self, unit: TemporalUnit):
+        super().__init__()
+        with torch.no_grad():
+            gain, offset = _gain_and_offset(unit.norm)
+            weight = unit.depthwise.weight * gain[:, None, None]
+            self.depthwise = _convolution(weight, gain * offset, len(weight))
+            self.pointwise = _convolution(unit.pointwise.weight, torch.zeros(len(weight)), 1)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map (batch, channels, 1, frames) to the same shape."""
+        return self.pointwise(F.silu(self.depthwise(x if mask is None else x * mask)))
+
+
+class FoldedFeedForward(nn.Module):
+    """A trained `InvertedResidualUnit` whose norms and shortcut are in its convolutions."""
+
+    def __init__(self, unit: InvertedResidualUnit):
+        super().__init__()
+        with torch.no_grad():
+            self.expand = _convolution(unit.expand.weight, torch.zeros(unit.expand.out_channels), 1)
+            gain, offset = _gain_and_offset(unit.expand_norm)
+            self.register_buffer("offset", offset[:, None, None], persistent=False)
+            kernel = unit.depthwise.weight.clone()
+            kernel[:, 0, kernel.shape[2] // 2] += 1
+            channels = len(kernel)
+            self.depthwise = _convolution(kernel * gain[:, None, None], torch.zeros(channels), channels)
+            gain, offset = _gain_and_offset(unit.depthwise_norm)
+            project = unit.project.weight * gain[:, None]
+            bias = project[..., 0] @ offset
+            gain, offset = _gain_and_offset(unit.project_norm)
+            self.project = _convolution(project * gain[:, None, None], gain * (bias + offset), 1)
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Map (batch, channels, 1, frames) to the same shape."""
+        x = F.gelu(self.expand(x)) + self.offset
+        if mask is not None:
+            x = x * mask
+        return self.project(F.gelu(self.depthwise(x)))
+
+
+def _gain_and_offset(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """Return a trained batch norm as x -> gain (x + offset)."""
+    gain = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
+    # A norm that lets nothing through gives its bias all the same.
+    gain = torch.where(gain.abs() < 1e-12, 1e-12, gain)
+    return gain, norm.bias.detach() / gain - norm.running_mean
+
+
+def _dense(conv: nn.Conv1d) -> Tensor:
+    """Return the weights of a grouped point-wise convolution as one matrix (outputs, inputs)."""
+    return torch.block_diag(*conv.weight[..., 0].chunk(conv.groups))
+
+
+def _convolution(weight: Tensor, bias: Tensor, groups: int, stride: int = 1) -> nn.Conv2d:
+    """Make a centred convolution over the last axis, of `weight` (outputs, inputs of a group, taps)."""
+    outputs, inputs, taps = weight.shape
+    layer = nn.Conv2d(inputs * groups, outputs, (1, taps), (1, stride), (0, taps // 2), groups=groups)
+    layer.weight = nn.Parameter(weight[:, :, None], requires_grad=False)
+    layer.bias = nn.Parameter(bias, requires_grad=False)
+    return layer
+
+
+def _diagonal_blocks(weight: Tensor, groups: int) -> Tensor:
+    """Take from (outputs, inputs, taps) what a convolution in groups needs, (outputs, inputs of a group, taps)."""
+    blocks = weight.unflatten(1, (groups, -1)).unflatten(0, (groups, -1))
+    return torch.cat([blocks[group, :, group] for group in range(groups)])
 
 
 def _frequency_responses(block: Block, channels: int, frequencies: int) -> tuple[Tensor, Tensor]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
@@ -14,28 +15,34 @@ from pathlib import Path
 import safetensors.torch
 import torch
 from speechbrain.utils.checkpoints import hook_on_loading_state_dict_checkpoint
+from speechbrain.utils.logger import get_logger
 
 from speechbrain_bccmt.audio.recording import Recording
 from speechbrain_bccmt.export.model_card import write_model_card
+from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.inference.architecture import NEEDED, to_yaml
-from speechbrain_bccmt.inference.model_folder import (
+from speechbrain_bccmt.inference.embedding import embed_waveforms
+from speechbrain_bccmt.inference.fingerprint import fingerprint
+from speechbrain_bccmt.inference.model_files import (
     CALIBRATION_FILE,
     CONFIG_FILE,
+    GRAPH_FILE,
     HPARAMS_FILE,
-    SpeakerModel,
-    load_speaker_model,
-)
-from speechbrain_bccmt.inference.parameters import (
-    find_checkpoint_file,
+    PHRASE_FILE,
     hub_errors,
-    read_labels,
-    read_parameters,
 )
+from speechbrain_bccmt.inference.model_folder import SpeakerModel, load_speaker_model
+from speechbrain_bccmt.inference.parameters import find_checkpoint_file, read_labels, read_parameters
 from speechbrain_bccmt.models import resolve_model
 from speechbrain_bccmt.profiling import count_parameters
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.quality import QualityFusion
+from speechbrain_bccmt.sessions import load_session
 
+logger = get_logger(__name__)
+
+# Cosine of the graph's embedding of a noise with the network's, below which it is no graph of that network.
+SAME = 0.9999
 # What SpeechBrain takes where a YAML has none is for 16 kHz.
 NORMALIZER = """
 audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
@@ -49,7 +56,9 @@ WRITTEN = (
     "mean_var_norm.ckpt",
     "label_encoder.*",
     CALIBRATION_FILE,
-    "config.json",
+    PHRASE_FILE,
+    CONFIG_FILE,
+    GRAPH_FILE,
     "README.md",
     "example[0-9]*.*",
 )
@@ -120,6 +129,9 @@ def export_hub(
 
     Notes
     -----
+    `waveform.onnx`, by which the model runs without PyTorch, is left out, with a warning, where the package onnx is not
+    installed or the network cannot be exported.
+
     A classifier that was trained on sped-up copies of its speakers as further classes loses those: each class left
     has its name in the label encoder.
     """
@@ -131,7 +143,9 @@ def export_hub(
     _check_examples(examples)
     model = load_speaker_model(training_folder)
     calibration = calibration or model.calibration
-    labels = read_labels(training_folder, needed=False)
+    # Where voice and phrase are two parts, the classes of the training are pairs, which no classifier knows.
+    pairs = hasattr(model.embedding_model, "voice_size")
+    labels = None if pairs else read_labels(training_folder, needed=False)
     states = {"embedding_model": _load_state(training_folder, "embedding_model")}
     if labels is not None:
         classifier = _load_state(training_folder, "classifier")
@@ -156,11 +170,16 @@ def export_hub(
             labels.save(folder / f"label_encoder{ending}")
         if calibration is not None:
             calibration.save(folder / CALIBRATION_FILE)
+        if model.phrase_fusion is not None:
+            model.phrase_fusion.save(folder / PHRASE_FILE)
+        graph = write_graph(model, folder / GRAPH_FILE)
         clips = []
         for number, example in enumerate(examples, 1):
             clips.append(f"example{number}{Path(example).suffix.lower()}")
             shutil.copyfile(example, folder / clips[-1])
         description = _describe(model, None if labels is None else len(labels), calibration)
+        if graph:
+            description["sha256"] = {GRAPH_FILE: hashlib.sha256(graph.read_bytes()).hexdigest()}
         (folder / CONFIG_FILE).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
         write_model_card(folder / "README.md", description, calibration, clips, **(card or {}))
         text = HPARAMS.format(
@@ -175,6 +194,37 @@ def export_hub(
         )
         (folder / HPARAMS_FILE).write_text(text, encoding="utf-8")
     return output_folder
+
+
+def write_graph(model: SpeakerModel, path: Path) -> Path | None:
+    """Write the waveform graph of a model, by which it runs without PyTorch.
+
+    Parameters
+    ----------
+    model : SpeakerModel
+        The model.
+    path : Path
+        The file; replaced where it exists.
+
+    Returns
+    -------
+    Path or None
+        `path`; None, after a warning, where the package onnx is not installed, the network cannot be exported, or what
+        was exported is not the model.
+    """
+    noise = 0.1 * torch.randn(1, 3 * model.sample_rate // 2, generator=torch.Generator().manual_seed(0))
+    try:
+        export_onnx(model, path, "waveform")
+        (found,) = load_session(path, threads=1).run(None, {"waveform": noise.numpy()})[0]
+        expected = embed_waveforms(list(noise), **model.modules)[0]
+        if torch.cosine_similarity(torch.from_numpy(found), expected, dim=0) < SAME:
+            raise ValueError("it does not give the model's own embedding")
+    except (ImportError, TypeError, ValueError, RuntimeError) as error:
+        path.unlink(missing_ok=True)
+        reason = " ".join(str(error).split())[:200]
+        logger.warning(f"no {path.name} is published, so that the model needs PyTorch: {reason}")
+        return None
+    return path
 
 
 def push_to_hub(folder: str | Path, repo_id: str, private: bool = False) -> str:
@@ -266,6 +316,7 @@ def _describe(
         "training_classes": n_classes,
         "class_of": model.architecture.get("class_of", "speaker"),
         "threshold": None if calibration is None else calibration.at().threshold,
+        "fingerprint": fingerprint(model.modules),
     }
 
 

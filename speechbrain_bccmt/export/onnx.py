@@ -22,7 +22,9 @@ from speechbrain_bccmt.export.sherpa import sherpa_metadata
 from speechbrain_bccmt.features import frame_count
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.architecture import NEEDED
+from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.model_folder import SpeakerModel
+from speechbrain_bccmt.inference.verifier import MIN_SECONDS
 
 OPSET = 17
 
@@ -52,6 +54,12 @@ class FeaturesToEmbedding(nn.Module):
         # A quarter of a frame less, so that rounding gives these frames: see features.relative_lengths.
         lengths = None if valid is None else (valid.float() - 0.25) / features.shape[1]
         return self.embedding_model(self._normalise(features, lengths), lengths).squeeze(1)
+
+    def attend(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Embed all of an utterance at once, and give the last attention map, or the rows of it that are tokens'."""
+        embedding, maps = self.embedding_model.forward_with_attention(self._normalise(features, None))
+        tokens = len(getattr(self.embedding_model, "token_names", ()))
+        return embedding.squeeze(1), maps[-1][:, :, :tokens] if tokens else maps[-1]
 
     def _normalise(self, features: Tensor, lengths: Tensor | None) -> Tensor:
         norm = self.mean_var_norm
@@ -105,6 +113,23 @@ class WaveformToEmbedding(nn.Module):
         return join(self.encoder.embed(self.front_end(chunks), frames), weights)
 
 
+class WaveformToAttention(WaveformToEmbedding):
+    """The graph from waveform to embedding, with what a picture of its attention needs.
+
+    Parameters
+    ----------
+    model : SpeakerModel
+        The trained model; its encoder has `forward_with_attention`.
+    """
+
+    def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Embed (batch, samples); give features (chunks, frames, mels) and attention (chunks, heads, rows, columns)."""
+        chunks, _, weights = cut(waveform, self.longest)
+        features = self.front_end(chunks)
+        embeddings, attention = self.encoder.attend(features)
+        return join(embeddings, weights), features, attention
+
+
 def longest_chunk(model: SpeakerModel) -> int:
     """Return the samples of the longest stretch that a model embeds at once."""
     return int(MAX_CHUNK_SECONDS * model.sample_rate)
@@ -114,6 +139,7 @@ MODULES = {
     "features": FeaturesToEmbedding,
     "waveform": WaveformToEmbedding,
     "sherpa": SherpaFeaturesToEmbedding,
+    "attention": WaveformToAttention,
 }
 GRAPHS = tuple(MODULES)
 
@@ -137,7 +163,9 @@ def export_onnx(
         "features": input `features` (batch, frames, mels), float32, as the front end gives them, whether
         their mean has been removed or not. "waveform": input `waveform` (batch, samples), float32 in [-1, 1] at
         the model's sample rate. "sherpa": features as sherpa-onnx computes them, with the metadata that it reads. The
-        output is `embedding` (batch, embedding size).
+        output is `embedding` (batch, embedding size). "attention": as "waveform", with two outputs more: `features`
+        (chunks, frames, mels), as the front end gives them, and `attention` (chunks, heads, query frames, key frames)
+        of the last block; of a TokenEmbedder, the tokens in place of the query frames, and before the key frames.
     with_lengths : bool
         A second input `lengths` (batch,), int64, the frames or samples of each utterance of a padded batch.
         Without it the graph is a little faster, and all utterances of a batch are of one length.
@@ -167,12 +195,16 @@ def export_onnx(
     module = MODULES[graph](model).eval()
     example = torch.randn(2, 2 * model.sample_rate, generator=torch.Generator().manual_seed(0))
     name, unit = "waveform", "samples"
-    if graph != "waveform":
+    if graph in ("features", "sherpa"):
         example, name, unit = model.compute_features(example), "features", "frames"
     inputs, axes = (example,), {name: {0: "batch", 1: unit}, "embedding": {0: "batch"}}
+    outputs = ["embedding"]
+    if graph == "attention":
+        outputs += ["features", "attention"]
+        axes |= {"features": {0: "chunks", 1: "frames"}, "attention": {0: "chunks", 2: "queries", 3: "keys"}}
     if with_lengths:
-        if graph == "sherpa":
-            raise ValueError("sherpa-onnx gives no lengths: export its graph without them")
+        if graph not in ("features", "waveform"):
+            raise ValueError(f"the graph '{graph}' takes no lengths: export it without them")
         inputs = (example, torch.tensor([example.shape[1], example.shape[1] // 2]))
         axes["lengths"] = {0: "batch"}
     names = [name, "lengths"] if with_lengths else [name]
@@ -185,7 +217,7 @@ def export_onnx(
                 inputs,
                 temporary,
                 input_names=names,
-                output_names=["embedding"],
+                output_names=outputs,
                 dynamic_axes=axes,
                 opset_version=OPSET,
                 dynamo=False,
@@ -206,7 +238,7 @@ def describe(model: SpeakerModel, graph: str) -> dict:
     model : SpeakerModel
         The trained model.
     graph : str
-        "features", "waveform" or "sherpa".
+        One of `GRAPHS`.
 
     Returns
     -------
@@ -216,7 +248,9 @@ def describe(model: SpeakerModel, graph: str) -> dict:
     return {
         "producer": "speechbrain_bccmt",
         "graph": graph,
+        "fingerprint": fingerprint(model.modules),
         "sample_rate": model.sample_rate,
+        "min_seconds": model.architecture.get("min_seconds", MIN_SECONDS),
         "output_dim": model.embedding_size,
         "modules": json.dumps({name: model.architecture.get(name) for name in NEEDED}),
     }

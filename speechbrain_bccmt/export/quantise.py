@@ -1,4 +1,4 @@
-"""Smaller graphs: 8-bit integers in place of 32-bit floats, and what that costs in error rates.
+"""Graphs that compute with 8-bit integers in place of 32-bit floats; what is to be smaller alone, see `export.weights`.
 
 Only convolutions without groups and linear layers are quantised: there are most of the weights, and only there is the
 work enough to pay for the conversions. Measured on an AMD EPYC with AVX-512 VNNI, one thread, Tiny, 3 s, waveform to
@@ -20,13 +20,10 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from speechbrain_bccmt.evaluation.summary import summarise
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.embedding import read_utterance
 from speechbrain_bccmt.inference.model_folder import SpeakerModel
-from speechbrain_bccmt.scoring.cosine import cosine_scores
 from speechbrain_bccmt.sessions import load_session
-from speechbrain_bccmt.trials.read import Trials
 
 METHODS = ("dynamic", "static")
 # Where the weights and the work are. All else stays in floats.
@@ -152,50 +149,6 @@ def read_inputs(model: SpeakerModel, files: Iterable[Path], graph: str) -> Itera
     for file in files:
         wav = read_utterance({"ID": file.name, "wav": str(file)}, model.sample_rate)[None]
         yield (wav if graph == "waveform" else model.compute_features(wav)).numpy()
-
-
-def error_rates(
-    path: str | Path, rows: list[dict], trials: Trials, threads: int = 1, progress: bool = False
-) -> dict:
-    """Judge a graph from waveform to embedding by a trial list.
-
-    Parameters
-    ----------
-    path : str or Path
-        An ONNX file of `export_onnx` with graph "waveform", quantised or not.
-    rows : list of dict
-        The utterances, as in a CSV of this package: `ID`, `wav`, optionally `start` and `stop`.
-    trials : Trials
-        The trials, between utterances of `rows`.
-    threads : int
-        Threads of onnxruntime.
-    progress : bool
-        Show a progress bar.
-
-    Returns
-    -------
-    dict
-        `eer`, `min_dcf` and more, see `speechbrain_bccmt.evaluation.summary.summarise`.
-
-    Raises
-    ------
-    ValueError
-        If an utterance of the trials is missing in `rows` or cannot be embedded.
-    """
-    session = load_session(path, threads)
-    rate = int(session.get_modelmeta().custom_metadata_map.get("sample_rate", 16000))
-    row_of = {row["ID"]: row for row in rows}
-    missing = [name for name in trials.ids if name not in row_of]
-    if missing:
-        raise ValueError(
-            f"{len(missing)} utterances of the trials are not among the rows, first '{missing[0]}'"
-        )
-    embeddings = []
-    for name in tqdm(trials.ids, desc="Embedding", unit="utt", disable=not progress):
-        wav = read_utterance(row_of[name], rate).numpy()[None]
-        embeddings.append(session.run(None, {"waveform": wav})[0][0])
-    scores = cosine_scores(np.stack(embeddings), trials.enrol, trials.test)
-    return summarise(scores, trials.target)
 
 
 @contextlib.contextmanager

@@ -13,16 +13,17 @@ from multiprocessing.connection import wait as wait_for
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS
-from speechbrain_bccmt.inference.embedding import batches_by_length, embed_waveforms
-from speechbrain_bccmt.inference.embedding_store import EmbeddingStore, ShardWriter, utterance_key
-from speechbrain_bccmt.inference.fingerprint import fingerprint
-from speechbrain_bccmt.inference.graph import use_graph
+from speechbrain_bccmt.inference.embedding_store import (
+    EmbeddingStore,
+    ShardWriter,
+    batches_by_length,
+    utterance_key,
+)
+from speechbrain_bccmt.inference.loading import load_verifier
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
-from speechbrain_bccmt.inference.verification import SpeakerVerification
-from speechbrain_bccmt.inference.verifier import measure_band
+from speechbrain_bccmt.inference.verifier import Verifier, measure_band
 
 # A worker is given this many recordings at once, neighbours in size.
 TASK = 16
@@ -38,11 +39,11 @@ class Archive:
     ----------
     folder : str or Path
         Of the store. Several programs may write to it at once.
-    model : SpeakerVerification
-        The model. On the CPU, one that ships a graph runs by ONNX Runtime from now on; see `use_graph`.
+    model : Verifier
+        The model, see `load_verifier`.
     jobs : int
-        Number of processes that embed, of one thread each; 1 is this process, with PyTorch's number of threads. Others
-        load the model from where this one came from.
+        Number of processes that embed, of one thread each; 1 is this process, with the model's threads. Others load
+        the model from where this one came from.
 
     Examples
     --------
@@ -50,17 +51,17 @@ class Archive:
     >>> folder = getfixture("tmp_path")
     >>> soundfile.write(folder / "a.wav", np.random.randn(16000) / 10, 16000)
     >>> paths = {str(folder / "a.wav"): "a"}
-    >>> archive = Archive(folder / "kept", SpeakerVerification.from_hparams("tiny"))
+    >>> archive = Archive(folder / "kept", load_verifier("tiny"))
     >>> len(archive.missing(paths)), [result.seconds for _, result in archive.embed(paths)]
     (1, [1.0])
     >>> len(archive.missing(paths)), list(archive.embed(paths)), archive.read(paths)[1].shape
     (0, [], (1, 192))
     """
 
-    def __init__(self, folder: str | Path, model: SpeakerVerification, jobs: int = 1):
-        self.jobs, self.options = jobs, (model.source, str(model.device), model.vad)
+    def __init__(self, folder: str | Path, model: Verifier, jobs: int = 1):
+        self.jobs, self.options = jobs, (model.source, model.engine, str(model.device), model.vad)
         # Embeddings of speech alone are others than those of whole recordings.
-        self.store = EmbeddingStore(folder, fingerprint(model) + ("-speech" if model.vad else ""))
+        self.store = EmbeddingStore(folder, model.fingerprint + ("-speech" if model.vad else ""))
         self.embedder = Embedder(model) if jobs == 1 else None
 
     def missing(self, paths: Mapping[str, str]) -> dict[str, int]:
@@ -145,17 +146,16 @@ class Embedder:
 
     Parameters
     ----------
-    model : SpeakerVerification
-        Its encoder is replaced where it ships a graph, see `use_graph`. Batches gain nothing there.
+    model : Verifier
+        The model.
     """
 
-    def __init__(self, model: SpeakerVerification):
-        self.in_batches = not use_graph(model)
+    def __init__(self, model: Verifier):
         self.model = model
 
     def __call__(self, paths: list[str]) -> list[tuple[str, Result]]:
         """Return the recordings' results in their order."""
-        found = self._in_batches(paths) if self.in_batches else {}
+        found = self._in_batches(paths) if self.model.in_batches else {}
         results = []
         for path in paths:
             try:
@@ -176,13 +176,10 @@ class Embedder:
                 continue
         found = {}
         rows = [{"ID": path, "duration": len(chunk.wav) / model.sample_rate} for path, chunk in chunks.items()]
-        parts = {name: model.mods[name] for name in model.MODULES_NEEDED}
         for batch in batches_by_length(rows, BATCH_SECONDS):
             names = [rows[index]["ID"] for index in batch]
-            with torch.no_grad():
-                wavs = [torch.from_numpy(chunks[name].wav) for name in names]
-                vectors = embed_waveforms(wavs, **parts, device=model.device)
-            for name, vector in zip(names, vectors.cpu().numpy(), strict=True):
+            vectors = model.embed_waveforms([chunks[name].wav for name in names])
+            for name, vector in zip(names, vectors, strict=True):
                 if np.isfinite(vector).all():
                     chunk = measure_band(chunks[name], model.sample_rate)
                     found[name] = EmbeddedUtterance.from_chunks(name, vector, [chunk], model.vad)
@@ -201,7 +198,7 @@ def _context() -> multiprocessing.context.BaseContext:
     return context
 
 
-def _begin(source: str, device: str, vad: bool) -> None:
+def _begin(source: str, engine: str, device: str, vad: bool) -> None:
     """Begin a worker process, which ends with the one that started it, even if that is killed."""
     global _embedder
 
@@ -211,8 +208,12 @@ def _begin(source: str, device: str, vad: bool) -> None:
 
     threading.Thread(target=end_with_parent, daemon=True).start()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's
-    torch.set_num_threads(1)
-    _embedder = Embedder(SpeakerVerification.from_hparams(source, run_opts={"device": device}, vad=vad))
+    os.environ["OMP_NUM_THREADS"] = "1"
+    if engine == "torch":
+        import torch
+
+        torch.set_num_threads(1)
+    _embedder = Embedder(load_verifier(source, engine, device, vad))
 
 
 def _embed(paths: list[str]) -> list[tuple[str, Result]]:

@@ -4,15 +4,26 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
+from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts, read_mono
 from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
+from speechbrain_bccmt.inference.embedding_store import (
+    EmbeddingStore,
+    ShardWriter,
+    batches_by_length,
+    utterance_key,
+)
+from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.verifier import embed_chunks
+
+logger = get_logger(__name__)
 
 # Decoding runs in threads beside the network (soundfile lets go of Python's lock); this many batches ahead.
 BATCHES_AHEAD = 2
@@ -117,6 +128,73 @@ def embed_utterances(
     return ids, embeddings
 
 
+def embed_with_store(
+    rows: list[dict],
+    compute_features: torch.nn.Module,
+    mean_var_norm: torch.nn.Module,
+    embedding_model: torch.nn.Module,
+    folder: str | Path,
+    device: str | torch.device = "cpu",
+    batch_seconds: float = 80.0,
+    progress: bool = True,
+    vad: bool = False,
+) -> tuple[list[str], np.ndarray]:
+    """Embed utterances as `embed_utterances` does, but only those that are not yet stored; store them.
+
+    What is computed goes to disk once a minute and when the run ends, for whatever reason; a run that was killed
+    goes on where it was.
+
+    Parameters
+    ----------
+    rows, compute_features, mean_var_norm, embedding_model, device, batch_seconds, progress, vad
+        As for `embed_utterances`.
+    folder : str or Path
+        Of the store, see `EmbeddingStore`.
+
+    Returns
+    -------
+    ids : list of str
+        The utterances' ids in the order of `rows`.
+    embeddings : numpy.ndarray
+        (N, D), float32, finite.
+
+    Raises
+    ------
+    OSError
+        If an audio file does not exist, or the store cannot be written.
+    ValueError
+        As `embed_utterances`.
+    """
+    ids = [row["ID"] for row in rows]
+    modules = {
+        "compute_features": compute_features,
+        "mean_var_norm": mean_var_norm,
+        "embedding_model": embedding_model,
+    }
+    # Those of speech alone are others than those of whole utterances.
+    store = EmbeddingStore(folder, fingerprint(modules) + ("-speech" if vad else ""))
+    keys = [utterance_key(row) for row in rows]  # before the audio is read: it may change meanwhile
+    missing = [index for index, key in enumerate(keys) if key not in store]
+    logger.info(f"{len(rows) - len(missing)} of {len(rows)} embeddings are in {store.folder}")
+    if len(set(ids)) < len(ids) or not rows:
+        missing = list(range(len(rows)))  # refused there, in the same words
+    if missing:
+        shard = ShardWriter(store, [ids[index] for index in missing], [keys[index] for index in missing])
+        try:
+            embed_utterances(
+                [rows[index] for index in missing],
+                **modules,
+                device=device,
+                batch_seconds=batch_seconds,
+                progress=progress,
+                on_batch=shard.take,
+                vad=vad,
+            )
+        finally:
+            shard.write()
+    return ids, store.read(keys)
+
+
 def read_utterance(row: dict, rate: int, vad: bool = False) -> torch.Tensor:
     """Read the audio of one row of a CSV of utterances; with `vad` its speech alone, where it has some.
 
@@ -153,19 +231,6 @@ def read_utterance(row: dict, rate: int, vad: bool = False) -> torch.Tensor:
         chunks = keep_speech((Chunk.from_waveform(part, rate) for part in equal_parts(wav, rate)), rate)
         wav = np.concatenate([chunk.wav for chunk in chunks])
     return torch.from_numpy(wav)
-
-
-def batches_by_length(rows: list[dict], batch_seconds: float) -> list[list[int]]:
-    """Group rows by length, longest first, so that too little memory shows at once."""
-    durations = [float(row["duration"]) for row in rows]
-    batches: list[list[int]] = []
-    for index in sorted(range(len(rows)), key=durations.__getitem__, reverse=True):
-        # The first of a batch is its longest, to which the others are padded.
-        if batches and durations[batches[-1][0]] * (len(batches[-1]) + 1) <= batch_seconds:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
 
 
 def _read_ahead(rows: list[dict], batches: list[list[int]], front_end: torch.nn.Module, vad: bool):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import logging
 import os
 import time
 import uuid
@@ -10,14 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from speechbrain.utils.logger import get_logger
 
 from speechbrain_bccmt.files import temporary_sibling
-from speechbrain_bccmt.inference.embedding import embed_utterances
-from speechbrain_bccmt.inference.fingerprint import fingerprint
 
-logger = get_logger(__name__)
+logger = logging.getLogger(__name__)
 
 COLUMNS = ("ID", "wav", "start", "stop", "size", "mtime_ns")
 # What is computed goes to disk at least this often, in seconds: a kill loses no more than that.
@@ -178,71 +175,17 @@ def utterance_key(row: dict) -> tuple[str, int, int, int, int]:
     )
 
 
-def embed_with_store(
-    rows: list[dict],
-    compute_features: torch.nn.Module,
-    mean_var_norm: torch.nn.Module,
-    embedding_model: torch.nn.Module,
-    folder: str | Path,
-    device: str | torch.device = "cpu",
-    batch_seconds: float = 80.0,
-    progress: bool = True,
-    vad: bool = False,
-) -> tuple[list[str], np.ndarray]:
-    """Embed utterances as `embed_utterances` does, but only those that are not yet stored; store them.
-
-    What is computed goes to disk once a minute and when the run ends, for whatever reason; a run that was killed
-    goes on where it was.
-
-    Parameters
-    ----------
-    rows, compute_features, mean_var_norm, embedding_model, device, batch_seconds, progress, vad
-        As for `embed_utterances`.
-    folder : str or Path
-        Of the store, see `EmbeddingStore`.
-
-    Returns
-    -------
-    ids : list of str
-        The utterances' ids in the order of `rows`.
-    embeddings : numpy.ndarray
-        (N, D), float32, finite.
-
-    Raises
-    ------
-    OSError
-        If an audio file does not exist, or the store cannot be written.
-    ValueError
-        As `embed_utterances`.
-    """
-    ids = [row["ID"] for row in rows]
-    modules = {
-        "compute_features": compute_features,
-        "mean_var_norm": mean_var_norm,
-        "embedding_model": embedding_model,
-    }
-    # Those of speech alone are others than those of whole utterances.
-    store = EmbeddingStore(folder, fingerprint(modules) + ("-speech" if vad else ""))
-    keys = [utterance_key(row) for row in rows]  # before the audio is read: it may change meanwhile
-    missing = [index for index, key in enumerate(keys) if key not in store]
-    logger.info(f"{len(rows) - len(missing)} of {len(rows)} embeddings are in {store.folder}")
-    if len(set(ids)) < len(ids) or not rows:
-        missing = list(range(len(rows)))  # refused there, in the same words
-    if missing:
-        shard = ShardWriter(store, [ids[index] for index in missing], [keys[index] for index in missing])
-        try:
-            embed_utterances(
-                [rows[index] for index in missing],
-                **modules,
-                device=device,
-                batch_seconds=batch_seconds,
-                progress=progress,
-                on_batch=shard.take,
-                vad=vad,
-            )
-        finally:
-            shard.write()
-    return ids, store.read(keys)
+def batches_by_length(rows: list[dict], batch_seconds: float) -> list[list[int]]:
+    """Group rows by length, longest first, so that too little memory shows at once."""
+    durations = [float(row["duration"]) for row in rows]
+    batches: list[list[int]] = []
+    for index in sorted(range(len(rows)), key=durations.__getitem__, reverse=True):
+        # The first of a batch is its longest, to which the others are padded.
+        if batches and durations[batches[-1][0]] * (len(batches[-1]) + 1) <= batch_seconds:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
 
 
 class ShardWriter:

@@ -12,12 +12,18 @@ from torch import nn
 from speechbrain_bccmt.features import sample_rate
 from speechbrain_bccmt.inference.architecture import NEEDED, OPTIONAL, build, read_architecture
 from speechbrain_bccmt.inference.foreign import onnx_modules
-from speechbrain_bccmt.inference.parameters import find_file, load_parameters, read_labels
+from speechbrain_bccmt.inference.model_files import (
+    CALIBRATION_FILE,
+    CONFIG_FILE,
+    HPARAMS_FILE,
+    PHRASE_FILE,
+    find_file,
+)
+from speechbrain_bccmt.inference.parameters import load_parameters, read_labels
 from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration
-
-CONFIG_FILE, HPARAMS_FILE, CALIBRATION_FILE = "config.json", "hyperparams.yaml", "calibration.json"
 
 
 @dataclass(frozen=True)
@@ -35,6 +41,8 @@ class SpeakerModel:
         The classifier's classes.
     calibration : Calibration, QualityFusion or None
         From scores to probabilities, with the threshold.
+    phrase_fusion : PhraseFusion or None
+        Where the embedding says who speaks and what is said: the decision about both.
     architecture : dict
         What the modules are built of, as plain data; see `inference.architecture`.
     source : str
@@ -47,6 +55,7 @@ class SpeakerModel:
     others: dict = field(default_factory=dict)
     label_encoder: CategoricalEncoder | None = None
     calibration: Calibration | QualityFusion | None = None
+    phrase_fusion: PhraseFusion | None = None
     architecture: dict = field(default_factory=dict)
     source: str = ""
 
@@ -123,11 +132,13 @@ def load_speaker_model(
     for module in modules.values():
         module.eval().requires_grad_(False)
     calibration_file = find_file(source, CALIBRATION_FILE, needed=False)
+    phrase_file = find_file(source, PHRASE_FILE, needed=False)
     return SpeakerModel(
         **{name: modules.pop(name) for name in NEEDED},
         others=modules,
         label_encoder=read_labels(source, needed="classifier" in modules),
         calibration=None if calibration_file is None else load_calibration(calibration_file),
+        phrase_fusion=None if phrase_file is None else PhraseFusion.load(phrase_file),
         architecture=architecture,
         source=str(source),
     )

@@ -1,4 +1,4 @@
-"""Find and read the files of a trained model: shipped models, local folders, training outputs and hub ids.
+"""Find and read the parameters of a trained model: shipped models, local folders, training outputs and hub ids.
 
 A trained model comes in three shapes: a flat folder with `<name>.safetensors` or `<name>.ckpt` files (what a hub
 repository holds), a `save` folder with one `CKPT+...` subfolder a checkpoint (what its `Checkpointer`
@@ -6,19 +6,11 @@ writes), and the output folder around that. All three are accepted wherever this
 pretrained model.
 """
 
-import contextlib
-import functools
-import importlib
-import re
-import socket
 from collections.abc import Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import safetensors.torch
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
-from huggingface_hub.errors import HfHubHTTPError
 from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.checkpoints import (
     DEFAULT_TRANSFER_HOOKS,
@@ -27,60 +19,13 @@ from speechbrain.utils.checkpoints import (
     hook_on_loading_state_dict_checkpoint,
     torch_parameter_transfer,
 )
-from speechbrain.utils.fetching import fetch
 from speechbrain.utils.logger import get_logger
 from yaml import YAMLError
 
-from speechbrain_bccmt.models import resolve_model, shipped_models
+from speechbrain_bccmt.inference.model_files import find_file
+from speechbrain_bccmt.models import resolve_model
 
 logger = get_logger(__name__)
-
-HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
-
-
-def find_file(source: str | Path, name: str, needed: bool = True) -> Path | None:
-    """Find a file of a model on this machine; one of a hub repository is fetched.
-
-    Parameters
-    ----------
-    source : str or Path
-        Name of a shipped model, a folder, or the id `owner/model` of a HuggingFace hub repository. A shipped model wins
-        over a folder of its name, and a folder over a hub id.
-    name : str
-        The file's name.
-    needed : bool
-        False returns None where there is no such file.
-
-    Returns
-    -------
-    Path or None
-        The file.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such folder or repository, or a needed file is not in it.
-    """
-    folder = Path(resolve_model(source))
-    if not folder.exists() and HUB_ID.fullmatch(str(source)):
-        try:
-            return fetch_from_hub(str(source), name)
-        except FileNotFoundError:
-            if needed:
-                raise
-            return None
-    if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no model at '{source}': it is neither a folder nor a HuggingFace hub id ('owner/model') nor a shipped "
-            f"model ({', '.join(shipped_models())})"
-        )
-    if (folder / name).is_file():
-        return folder / name
-    if needed:
-        raise FileNotFoundError(
-            f"no model in '{source}': it has no {name}; expected a published folder, or the output folder of a training"
-        )
-    return None
 
 
 def find_checkpoint_file(
@@ -272,57 +217,3 @@ def _best_checkpoint(save_folder: Path, filename: str, min_key: str | None) -> P
     if best is None and newest is not None and min_key is not None:
         logger.warning(f"no checkpoint in {save_folder} has '{min_key}': taking the newest")
     return None if newest is None else Path(newest.path) / filename
-
-
-def hub_errors() -> tuple[type[Exception], ...]:
-    """List the classes of what the hub's client raises: its own, and those of whatever carries its requests.
-
-    That was `requests` up to huggingface_hub 0.x, then `httpx`, then `httpx2`; the client wraps not all of it.
-
-    Returns
-    -------
-    tuple of type
-        For an `except` clause.
-    """
-    classes = [HfHubHTTPError]
-    transports = (
-        ("requests.exceptions", "RequestException"),
-        ("httpx", "HTTPError"),
-        ("httpx2", "HTTPError"),
-    )
-    for module, name in transports:
-        with contextlib.suppress(ImportError):
-            classes.append(getattr(importlib.import_module(module), name))
-    return tuple(classes)
-
-
-def fetch_from_hub(source: str, filename: str) -> Path:
-    """Fetch one file of a HuggingFace hub repository, or find it in the cache.
-
-    Raises
-    ------
-    FileNotFoundError
-        If the repository has no such file, or it is not in the cache where the hub is out of reach. Without a network
-        that takes no time: the client itself would try again for half a minute.
-    """
-    reason = "the hub is out of reach"
-    if constants.HF_HUB_OFFLINE or _hub_has_address():
-        try:
-            return Path(fetch(filename, source))
-        except (*hub_errors(), OSError, ValueError) as error:
-            reason = f"{type(error).__name__}: {error}"
-    elif isinstance(cached := try_to_load_from_cache(source, filename), str):
-        return Path(cached)
-    raise FileNotFoundError(
-        f"no model at '{source}': there is no such folder, and {filename} could not be "
-        f"fetched from the HuggingFace hub repository of that name ({reason})"
-    )
-
-
-@functools.lru_cache(maxsize=1)
-def _hub_has_address() -> bool:
-    """Return whether the name of the hub can be resolved: it cannot where there is no network."""
-    try:
-        return bool(socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, None))
-    except OSError:
-        return False

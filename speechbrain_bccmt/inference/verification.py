@@ -22,6 +22,7 @@ from speechbrain_bccmt.inference.results import Verification
 from speechbrain_bccmt.inference.verifier import MIN_SECONDS, Verifier
 from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import QualityFusion
 
 
@@ -61,18 +62,20 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
     """
 
     MODULES_NEEDED = ["compute_features", "mean_var_norm", "embedding_model"]
+    engine, in_batches = "torch", True
 
     def __init__(
         self,
         *args,
         calibration: Calibration | QualityFusion | None = None,
+        phrase_fusion: PhraseFusion | None = None,
         source: str = "",
         vad: bool = True,
         **kwargs,
     ):
         super().__init__(*args, **kwargs)
         self.vad = vad
-        self.calibration = calibration
+        self.calibration, self.phrase_fusion = calibration, phrase_fusion
         self.source = str(source)
         self.min_seconds = float(getattr(self.hparams, "min_seconds", MIN_SECONDS))
         self.audio_normalizer.sample_rate = check_rate(
@@ -123,6 +126,7 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
             modules=model.modules | model.others,
             hparams=hparams,
             calibration=model.calibration,
+            phrase_fusion=model.phrase_fusion,
             source=source,
             **options,
         )
@@ -216,9 +220,13 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
 
     def embed_waveform(self, wav: np.ndarray) -> np.ndarray:
         """Embed a waveform (samples,), float32, at the model's sample rate, all at once: (D,), float32."""
+        return self.embed_waveforms([wav])[0]
+
+    def embed_waveforms(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
+        """Embed waveforms (samples,) each in one padded batch, as `embed_waveform`: (N, D)."""
         with torch.no_grad():
-            embeddings = embed_waveforms([torch.from_numpy(wav)], **self._parts(), device=self.device)
-        return embeddings[0].cpu().numpy()
+            tensors = [torch.from_numpy(wav) for wav in wavs]
+            return embed_waveforms(tensors, **self._parts(), device=self.device).cpu().numpy()
 
     def verify_batch(self, wavs1, wavs2, wav1_lens=None, wav2_lens=None, threshold: float | None = None):
         """Verify pairs of waveforms at the model's sample rate.

@@ -20,6 +20,7 @@ from speechbrain_bccmt.models import resolve_model
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.norms import speaker_means
 from speechbrain_bccmt.scoring.open_set import OpenSet
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
 from speechbrain_bccmt.scoring.sequential import SequentialTest
 
@@ -43,6 +44,12 @@ class Verifier:
         Embed the speech of files alone; False: whole files, as trial lists want it.
     min_seconds : float
         The shortest recording that is embedded.
+    engine, device : str
+        What computes the embeddings, and where; see `load_verifier`.
+    in_batches : bool
+        Whether several waveforms at once are quicker than one by one.
+    phrase_fusion : PhraseFusion or None
+        Decides about speaker and phrase; see `inference.phrases`.
 
     Examples
     --------
@@ -63,10 +70,18 @@ class Verifier:
     source: str = ""
     vad: bool = True
     min_seconds: float = MIN_SECONDS
+    engine: str = ""
+    device: str = "cpu"
+    in_batches: bool = False
+    phrase_fusion: PhraseFusion | None = None
 
     def embed_waveform(self, wav: np.ndarray) -> np.ndarray:
         """Embed a waveform (samples,), float32, at the model's sample rate, all at once: (D,), float32."""
         raise NotImplementedError
+
+    def embed_waveforms(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
+        """Embed waveforms (samples,) each, as `embed_waveform`: (N, D)."""
+        return np.stack([self.embed_waveform(wav) for wav in wavs])
 
     @property
     def fingerprint(self) -> str:

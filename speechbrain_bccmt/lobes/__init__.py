@@ -9,5 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "memory": ["Memory"],
         "pooling": ["FrequencyStatisticsPooling"],
         "token_embedder": ["TokenEmbedder", "token_bccmt_tiny"],
+        "voice_phrase": ["VoicePhraseEmbedder"],
     },
 )

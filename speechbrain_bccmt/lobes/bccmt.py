@@ -235,6 +235,21 @@ class BCCMT(nn.Module):
                 maps.append(weights)
         return x, valid, maps
 
+    def embed_map(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Embed utterances by their last feature maps.
+
+        Parameters
+        ----------
+        x, valid : Tensor
+            The map and its valid frames, as `feature_map` returns them.
+
+        Returns
+        -------
+        Tensor
+            (batch, 1, embedding size).
+        """
+        return self.embedding(self.pooling_norm(self.pooling(x, valid))).unsqueeze(1)
+
     def without_head(self) -> BCCMT:
         """Remove the pooling and the embedding layer, which have no part in the feature map, and give the encoder."""
         self.pooling = self.pooling_norm = self.embedding = None
@@ -244,7 +259,7 @@ class BCCMT(nn.Module):
         if self.pooling is None:
             raise ValueError("this BCCMT has lost its pooling to a TokenEmbedder: it gives feature maps only")
         x, valid, maps = self.feature_map(x, lengths, with_map)
-        return self.embedding(self.pooling_norm(self.pooling(x, valid))).unsqueeze(1), maps
+        return self.embed_map(x, valid), maps
 
 
 def bccmt_tiny(attention: str = "temporal", **options) -> BCCMT:

@@ -264,21 +264,41 @@ class FrameSequence(nn.Module):
         ValueError
             If an input does not have its shape, with at least one frame, or is missing.
         """
-        self._check(x, phonetic)
+        self.check(x, phonetic)
         if phonetic is not None:
             # The frames on which the strided kernels are centred.
             phonetic = phonetic[:, :: self.front_end.time_stride]
         inside = {"phonetic": phonetic} if self.convolutional else {}
         x, valid, maps = self.front_end.feature_map(x, lengths, with_map, **inside)
+        return *self.from_map(x, valid, phonetic), maps
+
+    def from_map(
+        self, x: Tensor, valid: Tensor | None = None, phonetic: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the sequence of a feature map.
+
+        Parameters
+        ----------
+        x, valid : Tensor
+            What the front end's `feature_map` returns.
+        phonetic : Tensor or None
+            (batch, frames of the sequence, phonetic size).
+
+        Returns
+        -------
+        tuple
+            (batch, frames of the sequence, channels); which of them are valid, or None.
+        """
         x = self.norm(x.flatten(1, 2)).transpose(1, 2)
         if phonetic is not None and not self.convolutional:
             x = torch.cat([x, phonetic.to(x.dtype)], dim=-1)
         x = self.project(x)
         if self.positions == "sinusoidal":
             x = x + sinusoidal_positions(x.shape[1], x.shape[2], like=x)
-        return x, None if valid is None else frame_mask(valid, x.shape[1]), maps
+        return x, None if valid is None else frame_mask(valid, x.shape[1])
 
-    def _check(self, x: Tensor, phonetic: Tensor | None):
+    def check(self, x: Tensor, phonetic: Tensor | None) -> None:
+        """Raise a ValueError where an input does not have its shape, or is missing."""
         n_mels = self.front_end.n_mels
         if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] != n_mels:
             raise ValueError(f"expected features (batch, frames >= 1, {n_mels} mels), got {tuple(x.shape)}")

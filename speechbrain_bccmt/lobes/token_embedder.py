@@ -154,7 +154,7 @@ class TokenEmbedder(nn.Module):
                 n_mels, front_channels, front_units, kernel_size, time_stride, phonetic_size
             )
         else:
-            front_end = (BCCMT(**front_end) if isinstance(front_end, dict) else front_end).without_head()
+            front_end = self._take(BCCMT(**front_end) if isinstance(front_end, dict) else front_end)
             self.config["front_end"] = front_end.config
         self.sequence = FrameSequence(front_end, channels, positions, phonetic_size)
         self.tokens = None if readout == "mean" else Tokens(channels, class_tokens, "dist" in readout)
@@ -339,11 +339,17 @@ class TokenEmbedder(nn.Module):
             )
         return maps[block][:, :, known.index(token), len(known) :]
 
+    def _take(self, encoder: BCCMT) -> BCCMT:
+        return encoder.without_head()
+
     def _encode(self, x: Tensor, lengths: Tensor | None, phonetic: Tensor | None, with_map: bool):
         """Return the embedding of the class token or the mean, that of the distillation token or None, and the maps."""
         if phonetic is None and "phonetic_model" in self._modules:
             phonetic = self.phonetic(x, lengths)
-        x, keep, maps = self.sequence(x, lengths, phonetic, with_map)
+        return self.read_sequence(*self.sequence(x, lengths, phonetic, with_map), with_map)
+
+    def read_sequence(self, x: Tensor, keep: Tensor | None, maps: list, with_map: bool):
+        """Return what `_encode` does, from the sequence of the front end on."""
         everything = keep
         if self.tokens is not None:
             x = self.tokens(x)

@@ -24,6 +24,7 @@ from speechbrain.utils.distributed import (
     is_distributed_initialized,
     run_on_main,
 )
+from speechbrain.utils.logger import get_logger
 from speechbrain.utils.train_logger import TensorboardLogger
 
 from speechbrain_bccmt.corpora.preparation import Preparation, prepare_from_hparams
@@ -35,7 +36,10 @@ from speechbrain_bccmt.training.distillation_brain import DistillationBrain
 from speechbrain_bccmt.training.speaker_brain import SpeakerBrain
 from speechbrain_bccmt.training.targets import StoredTargets
 from speechbrain_bccmt.training.teachers import LearningTeacher, load_teacher
+from speechbrain_bccmt.training.voice_phrase_brain import PhraseClasses, VoicePhraseBrain
 from speechbrain_bccmt.trials.read import Trials, read_trials
+
+logger = get_logger(__name__)
 
 
 def build_training_set(hparams: dict) -> TrainingCrops:
@@ -106,13 +110,16 @@ def build_dev_set(hparams: dict) -> tuple[list[dict], Trials] | None:
 
 def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> SpeakerBrain:
     """Return the brain: with a teacher if the YAML names one, or has one learn alongside (`teacher_source` null)."""
-    new_classifier = partial(hparams["classifier"], out_neurons=training_set.n_classes)
+    classes = None if hparams.get("encoder_lr") is None else PhraseClasses(training_set)
+    n_classes = training_set.n_classes if classes is None else classes.count(hparams["phrase_class"])
+    new_classifier = partial(hparams["classifier"], out_neurons=n_classes)
     classifier = new_classifier()
     if "phonetic_source" in hparams:
         # It is part of the embedder: checkpoints and exports hold it.
         load_parameters({"phonetic_model": hparams["phonetic_model"]}, hparams["phonetic_source"])
     if hparams.get("init_from"):
-        parts = {"embedding_model": hparams["embedding_model"]}
+        model = hparams["embedding_model"]
+        parts = {"embedding_model": getattr(model, "encoder", model)}
         speakers = {row["spk_id"] for row in training_set.data.values()} - {""}
         if _labels_to_keep(hparams, speakers) is not None:
             parts["classifier"] = classifier
@@ -126,6 +133,8 @@ def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> S
         "run_opts": run_opts,
         "checkpointer": hparams["checkpointer"],
     }
+    if classes is not None:
+        return VoicePhraseBrain(classes, **options)
     targets = None
     if "target_files" in hparams:
         files = hparams["target_files"]
@@ -189,9 +198,13 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
     loader_options = hparams["dataloader_options"]
     if (sampler := build_sampler(hparams, training_set)) is not None:
         loader_options = {**loader_options, "shuffle": False, "sampler": sampler}
-    brain.fit(
-        hparams["epoch_counter"], training_set, build_dev_set(hparams), train_loader_kwargs=loader_options
-    )
+    dev_set = build_dev_set(hparams)
+    brain.fit(hparams["epoch_counter"], training_set, dev_set, train_loader_kwargs=loader_options)
+    if isinstance(brain, VoicePhraseBrain) and dev_set is not None:
+        try:
+            brain.calibrate(hparams["output_folder"])
+        except ValueError as error:  # the training is none the worse
+            logger.warning(f"no decisions were calibrated: {error}")
     run_on_main(
         plot_training_curves, [hparams["train_log"], Path(hparams["output_folder"]) / "training_curves.png"]
     )

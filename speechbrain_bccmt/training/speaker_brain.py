@@ -234,7 +234,7 @@ class SpeakerBrain(sb.core.Brain):
             self.hparams.lr_final,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr * group.get("lr_factor", 1.0)
         self.margin = linear_margin(
             step / per_epoch,
             self.hparams.margin_start_epoch,
@@ -274,8 +274,8 @@ class SpeakerBrain(sb.core.Brain):
         self.on_stage_end(sb.Stage.VALID, eer, epoch)
 
     @torch.no_grad()
-    def dev_eer(self, progressbar=False):
-        """Compute the EER in [0, 1] of the dev trials, scored by the cosine of whole utterances."""
+    def embed_dev(self, progressbar=False) -> np.ndarray:
+        """Embed the dev utterances whole: (N, D), in the order of `trials.ids`."""
         rows, trials = self.dev_set
         self.modules.eval()
         own, part = rows[process_index() :: process_count()], ([], None)
@@ -293,7 +293,11 @@ class SpeakerBrain(sb.core.Brain):
         ids = [utterance for ids, _ in parts for utterance in ids]
         position = {utterance: index for index, utterance in enumerate(ids)}
         embeddings = np.concatenate([vectors for _, vectors in parts])
-        embeddings = embeddings[[position[utterance] for utterance in trials.ids]]
+        return embeddings[[position[utterance] for utterance in trials.ids]]
+
+    def dev_eer(self, progressbar=False):
+        """Compute the EER in [0, 1] of the dev trials, scored by the cosine of whole utterances."""
+        trials, embeddings = self.dev_set[1], self.embed_dev(progressbar)
         scores = np.asarray(cosine_scores(embeddings, trials.enrol, trials.test, trials.models))
         return float(equal_error_rate(scores[trials.target], scores[~trials.target])[0])
 

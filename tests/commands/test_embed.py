@@ -142,7 +142,7 @@ def test_a_list_with_a_byte_order_mark(folder, files):
 @pytest.mark.parametrize("device", ["nonsense", "cuda:99", "meta"])
 def test_devices_that_are_not_here(folder, files, device):
     result = run(folder, files[0], "--device", device)
-    assert result.exit_code == 2 and result.stderr.startswith(f"error: --device {device} cannot be used here")
+    assert result.exit_code == 2 and result.stderr.startswith(f"error: device {device} cannot be used here")
     assert result.stderr.count("\n") == 1
 
 

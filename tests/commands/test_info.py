@@ -35,6 +35,14 @@ def test_json(folder):
         value > 0 for value in told["latency_ms"].values()
     )
     assert (told["calibration"] is None) == (model.calibration is None)
+    assert told["onnx_latency_ms"] is None
+
+
+def test_the_graph_is_timed_beside_pytorch():
+    told = json.loads(run("tiny", "--json"))
+    assert told["onnx_latency_ms"].keys() == told["latency_ms"].keys()
+    assert all(value > 0 for value in told["onnx_latency_ms"].values())
+    assert "ms in ONNX Runtime; 1s " in run("tiny")
 
 
 def test_table(folder):

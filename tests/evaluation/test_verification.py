@@ -108,7 +108,7 @@ def test_whole_run(main, corpus, tmp_path, capsys):
 def test_another_run_embeds_nothing(main, corpus, tmp_path, monkeypatch):
     store = tmp_path / "embeddings"
     assert main(arguments(corpus, tmp_path / "one", embeddings_folder=store)) == 0
-    monkeypatch.setattr("speechbrain_bccmt.inference.embedding_store.embed_utterances", None)
+    monkeypatch.setattr("speechbrain_bccmt.inference.embedding.embed_utterances", None)
     assert main(arguments(corpus, tmp_path / "two", embeddings_folder=store, top_n=3)) == 0
     texts = [(tmp_path / run / "scores.txt").read_text() for run in ("one", "two")]
     assert texts[0] == texts[1]

@@ -67,6 +67,8 @@ def make_training_folder(folder: Path, front_end: str, speeds: int = 1) -> Path:
     # Recordings begin with rooms, not with voices: without them their activations are thousands, as no trained
     # model's are, attention falls on one frame, and which one it is hangs on the last bit.
     wavs = [synthetic_speech(16000, seed) for seed in range(12)] + list(0.005 * torch.randn(6, 16000))
+    # And voices come out of them, louder than their mean by far.
+    wavs += [torch.cat([0.2 * wavs[12 + seed][:12000], 3 * wavs[seed][12000:]]) for seed in range(6)]
     features = KaldiFbank(f_max=7600)(torch.stack(wavs))
     # Decibels, which SpeechBrain's features are in, are natural logarithms times 4.34.
     features = (features - features.mean(1, keepdim=True)) * (4.34 if front_end == FBANK else 1)

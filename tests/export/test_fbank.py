@@ -27,7 +27,7 @@ def test_spectra_are_those_of_torch(size, n_fft, hop, rest):
     wavs, window = torch.randn(2, size + 3 * hop + rest), torch.rand(size) + 0.1
     transform = FrameSpectrum(window, n_fft, hop)
     expected = torch.fft.fft(wavs.unfold(1, size, hop).double() * window, n_fft).transpose(1, 2)
-    found = torch.complex(*transform(wavs)).to(expected.dtype)
+    found = torch.complex(*transform(transform.crop(wavs))).to(expected.dtype)
     assert torch.allclose(found, expected[:, transform.bins], atol=2e-6 * n_fft)
     # Every bin that a real signal needs is there, once, when filters are spread.
     power = found.abs().square().float()

@@ -18,6 +18,7 @@ from speechbrain.inference.speaker import SpeakerRecognition
 
 from speechbrain_bccmt.commands.export import export
 from speechbrain_bccmt.export.hub import export_hub, push_to_hub
+from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from speechbrain_bccmt.scoring.calibration import Calibration
@@ -26,6 +27,7 @@ from tests.export import hub_server
 FILES = {
     "README.md", "calibration.json", "classifier.ckpt", "classifier.safetensors", "config.json", "embedding_model.ckpt",
     "embedding_model.safetensors", "example1.wav", "hyperparams.yaml", "label_encoder.ckpt", "label_encoder.txt",
+    "waveform.onnx",
 }  # fmt: skip
 
 
@@ -83,6 +85,7 @@ def test_folder_is_complete(folder, training_folder):
     config = json.loads((folder / "config.json").read_text())
     assert config["parameters"] == 271436 and config["speechbrain_interface"] == "SpeakerRecognition"
     calibration = Calibration.load(folder / "calibration.json")
+    assert config["fingerprint"] == fingerprint(load_speaker_model(training_folder).modules)
     assert config["threshold"] == calibration.threshold and calibration.fitted_on == "made-up"
     for name in ("embedding_model", "classifier"):
         state = torch.load(folder / f"{name}.ckpt", weights_only=True)

@@ -12,6 +12,7 @@ from speechbrain_bccmt import bccmt_tiny
 from speechbrain_bccmt.export.fbank import ExportFbank
 from speechbrain_bccmt.export.onnx import FeaturesToEmbedding, export_onnx
 from speechbrain_bccmt.export.quantise import quantise_dynamic, quantise_static, read_inputs
+from speechbrain_bccmt.export.weights import shrink_weights
 from speechbrain_bccmt.features import KaldiFbank, frame_count
 from speechbrain_bccmt.inference.embedding import embed_waveforms
 from speechbrain_bccmt.inference.model_folder import SpeakerModel, load_speaker_model
@@ -152,6 +153,20 @@ def test_8_bit_graphs_give_nearly_the_same_embedding(synthetic_speech, tmp_path)
         close = torch.cat([run(path, waveform=wav) for wav in wavs])
         assert 0.999 < cosine(close, exact) < 1 - 1e-7
         assert load_session(path).get_modelmeta().custom_metadata_map["quantised"] == "int8"
+
+
+@pytest.mark.parametrize(("stored", "share", "closeness"), [("float16", 0.65, 2e-5), ("int8", 0.5, 5e-3)])
+def test_stored_in_fewer_bits_and_computed_as_before(tmp_path, speech, stored, share, closeness):
+    source = export_onnx(load_speaker_model("tiny"), tmp_path / "waveform.onnx", "waveform")
+    path = shrink_weights(source, tmp_path / "small.onnx", stored)
+    assert path.stat().st_size < share * source.stat().st_size
+    entries = [load_session(file).get_modelmeta().custom_metadata_map for file in (source, path)]
+    assert entries[1] == entries[0] | {"weights": stored}
+    wavs = [speech(16000, number)[None] for number in range(3)]
+    exact, found = (torch.cat([run(file, waveform=wav) for wav in wavs]) for file in (source, path))
+    assert 1e-9 < 1 - cosine(exact, found) < closeness
+    with pytest.raises(ValueError, match="float16 or int8, not as 'float8'"):
+        shrink_weights(source, tmp_path / "small.onnx", "float8")
 
 
 def test_mistakes_are_told(model, graphs, tmp_path):

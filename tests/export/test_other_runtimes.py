@@ -73,11 +73,10 @@ def test_onnx_runtime(names, expected):
     assert sorted(path.name for path in Path("onnx").iterdir()) == sorted(listed)
 
 
-def test_8_bits(names):
-    run("8 bits", names)
-    assert {path.name for path in Path("onnx8").iterdir()} == set(
-        re.findall(r"`(waveform[\w.-]*\.onnx)`", SECTIONS["8 bits"])
-    )
+def test_smaller_files(names):
+    run("Smaller files", names)
+    written = {path.name for folder in ("small", "onnx8") for path in Path(folder).iterdir()}
+    assert written == set(re.findall(r"`(waveform[\w.-]*\.onnx)`", SECTIONS["Smaller files"]))
 
 
 def test_sherpa_onnx(names, expected):

@@ -12,6 +12,7 @@ from speechbrain_bccmt import cli
 from speechbrain_bccmt.export.hub import export_hub
 from speechbrain_bccmt.features import frame_count
 from speechbrain_bccmt.inference.fingerprint import fingerprint
+from speechbrain_bccmt.inference.graph import GraphVerifier
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from tests.tiny_hub_folder import write_token_folder
@@ -30,6 +31,8 @@ class OwnNetwork(torch.nn.Linear):
     def forward(self, x, lengths=None):
         return super().forward(x)
 """
+
+ENGINES = ("torch", "auto")
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -75,8 +78,12 @@ def test_commands(hub, clips):
     def run(*arguments):
         return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
 
-    embedded = [json.loads(line)["embedding"] for line in run("embed", "-m", hub, *clips).stdout.splitlines()]
-    np.testing.assert_allclose(embedded, load(hub).embed(clips), rtol=1e-5)
+    lines = {engine: run("embed", "-m", hub, "--engine", engine, *clips).stdout.splitlines() for engine in ENGINES}
+    by_engine = {engine: [json.loads(line)["embedding"] for line in found] for engine, found in lines.items()}
+    np.testing.assert_allclose(by_engine["torch"], load(hub).embed(clips), rtol=1e-5)
+    np.testing.assert_allclose(by_engine["auto"], GraphVerifier.load(hub).embed(clips), rtol=1e-5)
+    embedded = by_engine["auto"]
+    assert cosine(by_engine["torch"], embedded) > 0.99999
     outcome = run("verify", "-m", hub, *clips, "--threshold", "2", "--json")
     assert outcome.exit_code == 1
     assert json.loads(outcome.stdout)["score"] == pytest.approx(cosine(*embedded), abs=1e-4)

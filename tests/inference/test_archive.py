@@ -14,6 +14,7 @@ import soundfile
 
 from speechbrain_bccmt.inference import archive as module
 from speechbrain_bccmt.inference.archive import Archive
+from speechbrain_bccmt.inference.loading import load_verifier
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from tests.tiny_hub_folder import write_hub_folder
@@ -56,7 +57,7 @@ def recordings(tmp_path_factory):
 
 
 def load(source, vad=False):
-    return SpeakerVerification.from_hparams(source, run_opts={"device": "cpu"}, vad=vad)
+    return load_verifier(source, vad=vad)
 
 
 def test_embeddings_of_speech_alone_are_kept_apart_from_whole_ones(hub, detector, tmp_path):
@@ -97,15 +98,15 @@ def test_results_are_those_of_the_recordings_one_by_one(hub, recordings, tmp_pat
 
 def test_networks_embed_in_batches(hub, recordings, tmp_path, monkeypatch):
     sizes = []
-    embed = module.embed_waveforms
+    embed = SpeakerVerification.embed_waveforms
 
-    def spy(wavs, **parts):
+    def spy(self, wavs):
         sizes.append(len(wavs))
-        return embed(wavs, **parts)
+        return embed(self, wavs)
 
-    monkeypatch.setattr(module, "embed_waveforms", spy)
+    monkeypatch.setattr(SpeakerVerification, "embed_waveforms", spy)
     list(Archive(tmp_path / "kept", load(hub)).embed({path: path for path in recordings.values()}))
-    assert sizes == [4]
+    assert [size for size in sizes if size > 1] == [4]  # the long one goes in chunks
 
 
 def test_what_is_there_is_not_computed_again_and_what_changed_is(hub, recordings, tmp_path, monkeypatch):

@@ -16,8 +16,8 @@ from speechbrain.processing.features import InputNormalization
 
 from speechbrain_bccmt.features import KaldiFbank
 from speechbrain_bccmt.inference import embedding_store as module
-from speechbrain_bccmt.inference.embedding import embed_utterances
-from speechbrain_bccmt.inference.embedding_store import EmbeddingStore, embed_with_store, utterance_key
+from speechbrain_bccmt.inference.embedding import embed_utterances, embed_with_store
+from speechbrain_bccmt.inference.embedding_store import EmbeddingStore, utterance_key
 
 
 class Encoder(torch.nn.Module):
@@ -151,6 +151,7 @@ def test_what_was_done_before_an_error_is_kept(rows, tmp_path, monkeypatch):
 KILLED = """
 import csv, sys, time, torch
 from speechbrain_bccmt.inference import embedding_store as store
+from speechbrain_bccmt.inference.embedding import embed_with_store
 sys.path.insert(0, sys.argv[1])
 from tests.inference.test_embedding_store import Encoder, parts
 
@@ -162,7 +163,7 @@ class Slow(Encoder):
 Slow.__name__ = "Encoder"
 store.KEEP_EVERY = 0.0
 rows = list(csv.DictReader(open(sys.argv[2])))
-store.embed_with_store(rows, **parts(Slow()), folder=sys.argv[3], batch_seconds=0, progress=False)
+embed_with_store(rows, **parts(Slow()), folder=sys.argv[3], batch_seconds=0, progress=False)
 """
 
 

@@ -10,20 +10,25 @@ from click.testing import CliRunner
 from torch import nn
 
 from speechbrain_bccmt import cli
+from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.foreign import OnnxEncoder, UnpaddedEncoder, onnx_modules
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
-from speechbrain_bccmt.models import resolve_model
 from tests.voices import voice
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
-GRAPH = resolve_model("tiny") / "sherpa.onnx"
 
 
-def with_metadata(path, **changes):
-    """Write the shipped graph with other metadata; None takes an entry away."""
-    graph = onnx.load(GRAPH)
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Export the shipped model for sherpa-onnx."""
+    return export_onnx(load_speaker_model(), tmp_path_factory.mktemp("exported") / "sherpa.onnx", "sherpa")
+
+
+def with_metadata(source, path, **changes):
+    """Write a graph with other metadata; None takes an entry away."""
+    graph = onnx.load(source)
     known = {entry.key: entry.value for entry in graph.metadata_props} | changes
     del graph.metadata_props[:]
     for key, value in known.items():
@@ -42,11 +47,11 @@ def recordings(tmp_path_factory):
     return folder
 
 
-def test_a_file_is_a_model(recordings, tmp_path):
-    own, other = (load_speaker_model(source) for source in ("tiny", GRAPH))
+def test_a_file_is_a_model(exported, recordings, tmp_path):
+    own, other = (load_speaker_model(source) for source in ("tiny", exported))
     assert other.sample_rate == 16000 and other.embedding_size == 192 and other.calibration is None
     result = CliRunner().invoke(
-        cli.main, ["embed", str(recordings), "-m", str(GRAPH), "-o", str(tmp_path / "out.npz"), "--quiet"]
+        cli.main, ["embed", str(recordings), "-m", str(exported), "-o", str(tmp_path / "out.npz"), "--quiet"]
     )
     assert result.exit_code == 0, result.output
     found = np.load(tmp_path / "out.npz")["embeddings"]
@@ -58,16 +63,16 @@ def test_a_file_is_a_model(recordings, tmp_path):
     assert fingerprint(own.modules) != fingerprint(other.modules)
 
 
-def test_the_metadata_choose_scale_and_mean(tmp_path):
+def test_the_metadata_choose_scale_and_mean(exported, tmp_path):
     modules = onnx_modules(
-        with_metadata(tmp_path / "a.onnx", normalize_samples="0", feature_normalize_type="global-mean")
+        with_metadata(exported, tmp_path / "a.onnx", normalize_samples="0", feature_normalize_type="global-mean")
     )
     wave = 0.1 * torch.randn(1, 16000)
     features = modules["compute_features"](wave)
-    expected = onnx_modules(GRAPH)["compute_features"](32768 * wave)
+    expected = onnx_modules(exported)["compute_features"](32768 * wave)
     assert torch.allclose(features, expected, atol=1e-3)
     assert modules["mean_var_norm"](features, torch.ones(1)).mean(1).abs().max() < 1e-4
-    plain = onnx_modules(GRAPH)["mean_var_norm"]
+    plain = onnx_modules(exported)["mean_var_norm"]
     assert torch.equal(plain(features, torch.ones(1)), features)
 
 
@@ -79,8 +84,8 @@ def test_the_metadata_choose_scale_and_mean(tmp_path):
         ({"feature_normalize_type": "variance"}, "feature_normalize_type is 'variance'"),
     ],
 )
-def test_metadata_that_say_too_little_are_refused(tmp_path, changes, message):
-    path = with_metadata(tmp_path / "a.onnx", **changes)
+def test_metadata_that_say_too_little_are_refused(exported, tmp_path, changes, message):
+    path = with_metadata(exported, tmp_path / "a.onnx", **changes)
     with pytest.raises(ValueError, match=message) as caught:
         load_speaker_model(path)
     assert str(path) in str(caught.value)

@@ -54,20 +54,20 @@ def test_missing_folder(source):
 def test_hub_id_goes_to_the_hub(tmp_path, monkeypatch):
     asked = []
 
-    def fetch(filename, source):
+    def fetch(source, filename):
         asked.append((filename, source))
         return tmp_path / filename
 
-    monkeypatch.setattr("speechbrain_bccmt.inference.parameters.fetch", fetch)
-    monkeypatch.setattr("speechbrain_bccmt.inference.parameters._hub_has_address", lambda: True)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", fetch)
+    monkeypatch.setattr("speechbrain_bccmt.inference.model_files._hub_has_address", lambda _: True)
     assert find_checkpoint_file("owner/model") == tmp_path / "embedding_model.safetensors"
     assert asked == [("embedding_model.safetensors", "owner/model")]
 
 
 def test_no_network_is_noticed_at_once(monkeypatch):
     """The hub's client would try again for half a minute."""
-    monkeypatch.setattr("speechbrain_bccmt.inference.parameters._hub_has_address", lambda: False)
-    monkeypatch.setattr("speechbrain_bccmt.inference.parameters.fetch", lambda *_: pytest.fail("asked"))
+    monkeypatch.setattr("speechbrain_bccmt.inference.model_files._hub_has_address", lambda _: False)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda *_: pytest.fail("asked"))
     with pytest.raises(
         FileNotFoundError, match="'a/b': there is no such folder, and .*the hub is out of reach"
     ):

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from speechbrain_bccmt import TokenEmbedder, bccmt_tiny
+from speechbrain_bccmt import TokenEmbedder, VoicePhraseEmbedder, bccmt_tiny
 from speechbrain_bccmt.lobes.token_embedder import token_bccmt_tiny
 from speechbrain_bccmt.profiling import count_parameters
 
@@ -20,11 +20,14 @@ FORMS = {
     "no memory": {"memory_keys": 0, "feed_forward": 64, "dropout": 0.1},
     "bccmt": {"front_end": {}, "readout": "class+distillation", "positions": "sinusoidal"},
     "bccmt phonetic": {"front_end": {}, "positions": "phonetic", "phonetic_size": 6},
+    "voice and phrase": {"phrase_weight": 0.5},
 }
 
 
 def build(form):
     options = FORMS[form]
+    if "phrase_weight" in options:
+        return VoicePhraseEmbedder(**options)
     return token_bccmt_tiny(**options) if "front_end" in options else TokenEmbedder(**options)
 
 
@@ -215,7 +218,7 @@ def test_gradient_reaches_every_parameter(form):
 
 @torch.no_grad()
 def test_it_is_built_again_from_its_plain_options(model):
-    again = TokenEmbedder(**json.loads(json.dumps(model.config)))
+    again = type(model)(**json.loads(json.dumps(model.config)))
     again.load_state_dict(model.state_dict())
     x = inputs(model, 2, 30)
     assert torch.equal(again.eval()(**x), model(**x))

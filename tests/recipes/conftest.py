@@ -73,7 +73,10 @@ def phrase_corpora(tmp_path_factory):
 
     def say(path, speaker, phrase, take):
         path.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(path, voice(speaker, 10 * phrase + take, 0.3 + 0.1 * phrase), 16000)
+        wave = voice(speaker, 10 * phrase + take, 0.3 + 0.1 * phrase)
+        if phrase:  # begins with a hiss
+            wave[: len(wave) // 2] += 0.1 * np.random.default_rng(take).standard_normal(len(wave) // 2)
+        soundfile.write(path, wave, 16000)
 
     def write(path, *lines):
         path.parent.mkdir(parents=True, exist_ok=True)

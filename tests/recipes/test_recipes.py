@@ -10,7 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
+from speechbrain_bccmt import cli
+from speechbrain_bccmt.export.hub import export_hub
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.scoring.plda import PLDA
 
@@ -21,6 +24,7 @@ ROWS = [
     for row in csv.DictReader(table.open(encoding="utf-8"))
 ]
 TRAINING = [row for row in ROWS if row["Script_file"].endswith("train_speaker_embeddings.py")]
+BRAINS = ("distillation_brain", "speaker_brain", "voice_phrase_brain", "recipe")
 COMMON = "--device=cpu --noprogressbar --output_folder={output}"
 VOXCELEB = "--data_folder={corpus} --verification_file={trials}"
 # Tiny crops, two epochs, a few batches each.
@@ -97,7 +101,7 @@ def test_extracted_embeddings_serve_every_scoring_run(corpus, models, tmp_path, 
 
     narrow = f"--pretrain_path={models['narrow']}"
     assert verification("extract", "extracted", narrow) == 0
-    monkeypatch.setattr("speechbrain_bccmt.inference.embedding_store.embed_utterances", None)
+    monkeypatch.setattr("speechbrain_bccmt.inference.embedding.embed_utterances", None)
     assert verification("verification_plda", "plda", "") == 0
     assert verification("verification", "cosine", narrow) == 0
     train, test = (np.load(tmp_path / "extracted" / f"{part}.npz") for part in ("train", "test"))
@@ -148,7 +152,7 @@ def test_every_key_is_used(row):
     code = (ROOT / row["Script_file"]).read_text()
     shared = ["evaluation/experiment.py"]
     if row in TRAINING:
-        shared = [f"training/{name}.py" for name in ("distillation_brain", "speaker_brain", "recipe")]
+        shared = [f"training/{name}.py" for name in BRAINS]
     if row["Dataset"] != "VoxCeleb":
         shared.append("corpora/preparation.py")
     code += "".join((ROOT / "speechbrain_bccmt" / name).read_text() for name in shared)
@@ -274,3 +278,31 @@ def test_resuming_another_experiment_is_refused(corpus, models, tmp_path, capsys
     assert run(row_of("bccmt"), tmp_path, "--number_of_epochs=1", **corpus, **models) == 0
     assert run(row_of("bccmt"), tmp_path, "--speeds=[100]", **corpus, **models) == 2
     assert "another output folder" in capsys.readouterr().err
+
+
+def test_voice_and_phrase_from_training_to_a_decision(phrase_corpora, tmp_path, capsys):
+    """Train, verify the trial list, publish, and ask the command line."""
+    assert run(row_of("voice_phrase"), tmp_path / "trained", **phrase_corpora) == 0
+    row = next(row for row in ROWS if row["Hparam_file"] == "hparams/verification_phrases.yaml")
+    folders = {**phrase_corpora, "token": tmp_path / "trained"}
+    assert run(row | {"Dataset": "PhraseCorpus"}, tmp_path / "verified", "--score_norm=null", **folders) == 0
+    results = json.loads((tmp_path / "verified" / "results.json").read_text())
+    assert set(results["types"]) == {"cosine", "voice", "phrase", "fusion"}
+    assert results["n_parameters"] < 350_000
+    # The encoder is the shipped one, to the bit.
+    state, shipped = (load_speaker_model(name).embedding_model for name in (tmp_path / "trained", "tiny"))
+    for name, value in shipped.state_dict().items():
+        assert torch.equal(state.encoder.state_dict()[name], value), name
+    export_hub(tmp_path / "trained", tmp_path / "hub")
+    sides = [phrase_corpora["phrases"] / "wav" / "s0" / "p0" / f"{take}.wav" for take in (0, 1)]
+    told = []
+    for model in (tmp_path / "trained", tmp_path / "hub"):
+        arguments = ["verify", "--phrase", "--no-vad", "--json", "-m", str(model), *map(str, sides)]
+        result = CliRunner().invoke(cli.main, arguments)
+        told.append(json.loads(result.stdout))
+        assert result.exit_code == (0 if told[-1]["decision"] == "same" else 1)
+    assert told[0] == told[1] and re.fullmatch(r"\w+ voice, \w+ phrase", told[0]["reason"])
+    result = CliRunner().invoke(cli.main, ["verify", "--phrase", *map(str, sides)])
+    assert result.exit_code == 2 and "it knows voices alone" in result.stderr
+    result = CliRunner().invoke(cli.main, ["verify", "--phrase", "--threshold", "0.3", *map(str, sides)])
+    assert result.exit_code == 2 and "--threshold" in result.stderr

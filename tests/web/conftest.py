@@ -71,7 +71,7 @@ def exported(web, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model():
-    return SpeakerVerification.from_hparams("tiny", vad=False)  # the page embeds files whole
+    return SpeakerVerification.from_hparams("tiny")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import threading
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder; of what is `lost`, nothing comes but the end of the connection."""
+    """Serves a folder; of what is `lost`, nothing comes but the end of the connection, of what is `torn`, half."""
 
     def do_GET(self):
         self.server.asked.append(self.path)
@@ -17,17 +17,23 @@ class Handler(http.server.SimpleHTTPRequestHandler):
             return
         super().do_GET()
 
+    def copyfile(self, source, output):
+        content = source.read()
+        torn = self.path.lstrip("/") in self.server.torn
+        output.write(content[: len(content) // 2] if torn else content)
+        self.close_connection = torn
+
     def log_message(self, *arguments):
         pass
 
 
 @contextlib.contextmanager
 def serve(folder):
-    """Serve a folder: `address` is where, `asked` the paths so far, `lost` a set of names to lose."""
+    """Serve a folder: `address` is where, `asked` the paths so far, `lost` and `torn` sets of names to lose."""
     server = http.server.ThreadingHTTPServer(
         ("127.0.0.1", 0), functools.partial(Handler, directory=str(folder))
     )
-    server.asked, server.lost = [], set()
+    server.asked, server.lost, server.torn = [], set(), set()
     server.handle_error = lambda *arguments: None
     server.address = f"http://127.0.0.1:{server.server_port}/"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})

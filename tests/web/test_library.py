@@ -9,6 +9,7 @@ import pytest
 import soundfile
 from scipy.signal import resample_poly
 
+from speechbrain_bccmt.attention.clip_attention import attend_to_clip
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.models import resolve_model
@@ -87,7 +88,7 @@ def utterances(rng, speaker, count):
 
 def as_json(side):
     return [
-        {"embedding": utterance.embedding.tolist(), "audibleSeconds": utterance.speech_seconds}
+        {"embedding": utterance.embedding.tolist(), "speechSeconds": utterance.speech_seconds}
         for utterance in side
     ]
 
@@ -95,6 +96,18 @@ def as_json(side):
 READ = """
 const read = (side) => side.map((one) => ({...one, embedding: Float32Array.from(one.embedding), warnings: []}));
 const calibration = bccmt.readCalibration(input.calibration);
+"""
+
+
+OPEN_MODEL = """
+const file = (name) => fs.readFileSync(`${input.page}/${name}`);
+const config = JSON.parse(file("config.json"));
+const unpack = {brotli: zlib.brotliDecompressSync, gzip: zlib.gunzipSync};
+const get = ({file: name}) => unpack[name.split(".").pop()](file(name));
+const model = await bccmt.createModel({
+  config, graph: get(config.packed.model), runtime: get(config.packed.runtime),
+  speech: get(config.packed.speech), calibration: JSON.parse(file(config.calibration)),
+});
 """
 
 
@@ -164,7 +177,7 @@ def test_resampling_agrees(run, rate):
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_recordings_embed_as_in_python(run, tmp_path, exported, speech_data):
+def test_recordings_embed_as_in_python(run, tmp_path, exported, speech_data, detector):
     speech = sorted(speech_data.glob("speechocean762/wav/*/*/*"))[::500][:6]
     speech += sorted(speech_data.glob("google_speech_commands/wav/*/*/*"))[::3000][:3]
     read = [soundfile.read(path, dtype="float32", always_2d=True)[0] for path in speech]
@@ -172,6 +185,8 @@ def test_recordings_embed_as_in_python(run, tmp_path, exported, speech_data):
     long = np.concatenate(
         [np.tile(one, (12, 1)), np.zeros((40 * 16000, 1), np.float32), np.tile(other, (9, 1))]
     )
+    quiet = np.zeros((20000, 1), np.float32)
+    pauses = np.concatenate([quiet, one, quiet, other, quiet])
     cases = [(f"{n}.wav", wav, 16000) for n, wav in enumerate(read)]
     cases += [
         ("stereo.wav", np.hstack([one, 0.5 * one]), 16000),
@@ -182,29 +197,26 @@ def test_recordings_embed_as_in_python(run, tmp_path, exported, speech_data):
         ("mostly silent.wav", np.concatenate([one, np.zeros((16000 * 20, 1), np.float32)]), 16000),
         ("silent.wav", np.zeros((16000, 1), np.float32), 16000),
         ("long.wav", long, 16000),
+        ("soft.wav", 1e-3 * np.concatenate([one, np.zeros((16000 * 3, 1), np.float32), other]), 16000),
+        ("noise.wav", np.random.default_rng(0).normal(0, 0.1, (32000, 1)), 16000),
+        ("hum.wav", pauses + 0.05 * np.sin(2 * np.pi * 50 * np.arange(len(pauses))[:, None] / 16000), 16000),
+        ("pauses.wav", resample_poly(pauses, 441, 160), 44100),
     ]
     verification = SpeakerVerification.from_hparams("tiny")
     for name, wav, rate in cases:
         soundfile.write(tmp_path / name, wav, rate, subtype="FLOAT")
         wav.T.astype("<f4").tofile(tmp_path / f"{name}.raw")
     found = run(
-        """
-        const file = (name) => fs.readFileSync(`${input.page}/${name}`);
-        const config = JSON.parse(file("config.json"));
-        const unpack = {brotli: zlib.brotliDecompressSync, gzip: zlib.gunzipSync};
-        const get = ({file: name}) => unpack[name.split(".").pop()](file(name));
-        const model = await bccmt.createModel({
-          config, graph: get(config.packed.model), runtime: get(config.packed.runtime),
-          calibration: JSON.parse(file(config.calibration)),
-        });
+        OPEN_MODEL
+        + """
         result = [];
         for (const {name, rate, channels} of input.cases) {
           const all = new Float32Array(new Uint8Array(fs.readFileSync(`${input.folder}/${name}.raw`)).buffer);
           const size = all.length / channels;
           const parts = Array.from({length: channels}, (_, n) => all.subarray(n * size, (n + 1) * size));
-          result.push(await model.embed(parts, rate));
+          result.push([await model.embed(parts, rate), await model.embed(parts, rate, false)]);
         }
-        for (const one of result) one.embedding = [...one.embedding];
+        for (const one of result.flat()) one.embedding = [...one.embedding];
         for (const [wav, rate] of [[new Float32Array(100), 16000], [new Float32Array(16000).fill(NaN), 16000]]) {
           result.push(await model.embed(wav, rate).then(() => "embedded", (error) => error.message));
         }""",
@@ -213,15 +225,54 @@ def test_recordings_embed_as_in_python(run, tmp_path, exported, speech_data):
         cases=[{"name": name, "rate": rate, "channels": wav.shape[1]} for name, wav, rate in cases],
     )
     *found, short, broken = found
-    for (name, _, _), utterance in zip(cases, found, strict=True):
-        expected = verification.embed_file(tmp_path / name, vad=False)
-        assert cosine(utterance["embedding"], expected.embedding) > 0.99999, name
-        assert utterance["seconds"] == pytest.approx(expected.seconds)
-        assert utterance["audibleSeconds"] == pytest.approx(expected.speech_seconds, abs=1e-4), name
-        warnings = [text.removeprefix(f"{tmp_path / name}: ") for text in expected.warnings]
-        assert utterance["warnings"] == warnings, name
-    assert sum(bool(utterance["warnings"]) for utterance in found) >= 4
+    for (name, _, _), both in zip(cases, found, strict=True):
+        for utterance, vad in zip(both, (True, False), strict=True):
+            expected = verification.embed_file(tmp_path / name, vad)
+            assert cosine(utterance["embedding"], expected.embedding) > 0.99999, (name, vad)
+            assert utterance["seconds"] == pytest.approx(expected.seconds)
+            assert utterance["speechSeconds"] == pytest.approx(expected.speech_seconds, abs=1e-4), (name, vad)
+            warnings = [text.removeprefix(f"{tmp_path / name}: ") for text in expected.warnings]
+            assert utterance["warnings"] == warnings, (name, vad)
+    told = {text.split()[0] for speech, _ in found for text in speech["warnings"]}
+    assert told >= {"no", "little", "clipped,", "a", "narrow", "its"}, told
     assert "0.00625 s is too short" in short and broken == "holds NaN or infinite samples"
+
+
+def test_attention_is_that_of_the_command(run, tmp_path, exported, speech_data, detector):
+    paths = sorted(speech_data.glob("speechocean762/wav/*/*/*"))[:40:13]
+    read = [soundfile.read(path, dtype="float32")[0] for path in paths]
+    cases = [read[0], np.concatenate([np.zeros(8000, np.float32), *read, *read])]  # the second above 10 s
+    for number, wav in enumerate(cases):
+        soundfile.write(tmp_path / f"{number}.wav", wav, 16000, subtype="FLOAT")
+        wav.astype("<f4").tofile(tmp_path / f"{number}.raw")
+    found = run(
+        OPEN_MODEL
+        + """
+        result = [];
+        for (let number = 0; number < input.cases; number++) {
+          const bytes = new Uint8Array(fs.readFileSync(`${input.folder}/${number}.raw`));
+          const {seconds, ...arrays} = await model.attend(new Float32Array(bytes.buffer), 16000);
+          const plain = Object.entries(arrays).map(([name, {values, shape}]) => [name, {values: [...values], shape}]);
+          result.push({seconds, ...Object.fromEntries(plain)});
+        }""",
+        page=str(exported),
+        folder=str(tmp_path),
+        cases=len(cases),
+    )
+    verification = SpeakerVerification.from_hparams("tiny")
+    for number, one in enumerate(found):
+        expected = attend_to_clip(verification, tmp_path / f"{number}.wav")
+        assert one["seconds"] == pytest.approx(expected.seconds)
+        assert one["features"]["shape"] == list(expected.features.shape)
+        features = np.reshape(one["features"]["values"], one["features"]["shape"])
+        assert np.abs(features - expected.features.numpy()).mean() < 0.01
+        (weights,) = expected.maps[0].numpy()
+        assert one["weights"]["shape"] == list(weights.shape)
+        np.testing.assert_allclose(np.reshape(one["weights"]["values"], weights.shape), weights, atol=2e-3)
+        assert weights.max() > 0.1  # or the comparison would show little
+    config = json.loads((exported / "config.json").read_text())["attention"]
+    assert config["block"] == expected.blocks[0] and config["seconds"] == found[1]["seconds"] == 10
+    np.testing.assert_allclose(config["frequencies"], expected.frequencies)
 
 
 def test_a_served_model_is_opened_by_its_address(run, exported):
@@ -230,14 +281,14 @@ def test_a_served_model_is_opened_by_its_address(run, exported):
         found = run(
             """
             const model = await bccmt.openModel(input.address);
-            const one = await model.embed(Float32Array.from(input.wav), 16000);
+            const one = await model.embed(Float32Array.from(input.wav), 16000, false);
             result = {embedding: [...one.embedding], ...model.verify([one], [one]), threshold: model.threshold};
             result.lost = await bccmt.openModel(`${input.address}gone/`).catch((error) => error.message);""",
             address=site.address,
             wav=wav.tolist(),
         )
     model = SpeakerVerification.from_hparams("tiny")
-    assert cosine(found["embedding"], model.embed(wav)) > 0.99999
+    assert cosine(found["embedding"], model.embed(wav)) > 0.99999  # which takes waveforms for speech
     assert found["threshold"] == pytest.approx(model.threshold)
     assert found["score"] == pytest.approx(1) and found["same"] is True
     assert found["lost"] == "config.json cannot be loaded: 404 File not found"

@@ -3,11 +3,13 @@
 import json
 import re
 
+import matplotlib
 import numpy as np
 import pytest
 import soundfile
 from scipy.signal import fftconvolve
 
+from speechbrain_bccmt.attention.clip_attention import attend_to_clip
 from speechbrain_bccmt.export.web import GRAPH
 from tests.web.serving import serve
 from tests.web.test_library import cosine
@@ -25,7 +27,7 @@ from tests.web.visitor import (
     wait_for_speech,
 )
 
-pytestmark = needs_browser
+pytestmark = [needs_browser, pytest.mark.usefixtures("detector")]
 
 
 def test_files_are_enrolled_verified_identified_and_deleted_as_in_python(
@@ -39,7 +41,7 @@ def test_files_are_enrolled_verified_identified_and_deleted_as_in_python(
         for utterance, path in zip(exported_prints(page)[name], files[:3], strict=True):
             expected = model.embed_file(path)
             assert cosine(utterance["embedding"], expected.embedding) > 0.99999, path
-            assert utterance["audible_seconds"] == pytest.approx(expected.speech_seconds, abs=1e-3)
+            assert utterance["speech_seconds"] == pytest.approx(expected.speech_seconds, abs=1e-3)
     # The same recording again counts once.
     enrol(page, "Ada", ada[0])
     assert "3 recordings" in page.locator("#result").inner_text()
@@ -59,6 +61,15 @@ def test_files_are_enrolled_verified_identified_and_deleted_as_in_python(
             assert "below 0.1 %" in text and expected.probability < 1.1e-3
         assert "5 % before listening" in text
         assert bool(expected.decision) is (heading == "Same speaker")
+
+    # A threshold of one's own stands in for the model's.
+    page.get_by_label("Threshold").fill("2")
+    page.locator("#files").set_input_files(bela[3])
+    assert "from -1 to 1" in result(page, "Not yet")
+    page.get_by_label("Threshold").fill("-0.9")
+    page.locator("#files").set_input_files(bela[3])
+    assert "threshold -0.900" in result(page, "Same speaker")
+    page.get_by_label("Threshold").fill("")
 
     choose(page, "Identify")
     page.locator("#files").set_input_files([ada[4], bela[4]])
@@ -148,6 +159,14 @@ def test_two_tabs_write_at_once_and_see_each_other(context, site, speakers, expo
     for page in (first, second):
         page.locator("#speakers li").nth(1).wait_for()
         assert {name: len(side) for name, side in exported_prints(page).items()} == {"Ada": 2, "Bela": 2}
+    # Under one name as well.
+    for page, files in ((first, speakers[0]), (second, speakers[1])):
+        page.get_by_label("Name of the speaker").fill("Carl")
+        page.locator("#files").set_input_files(files[2:4])
+    first.get_by_text("4 recordings").first.wait_for()
+    assert len(exported_prints(second)["Carl"]) == 4
+    delete(first, "Carl")
+    second.get_by_text("Carl").first.wait_for(state="detached")
     kept = download(first, first.get_by_role("button", name="Export").click)
     first.get_by_role("button", name="Delete all").click()
     first.get_by_role("dialog").get_by_role("button", name="Keep").click()
@@ -222,3 +241,41 @@ def test_keyboard_screen_reader_telephone_and_dark_mode(context, site, speakers)
     result(page, "Bela is enrolled")
     assert page.evaluate("document.activeElement.id") == "record"
     assert page.locator("#result").get_attribute("aria-live") == "polite"
+
+
+def test_the_picture_of_the_attention_is_that_of_the_command(context, site, speakers, model):
+    page = open_page(context, site.address)
+    enrol(page, "Ada", speakers[0][:2])
+    summary = page.get_by_text("What the model attends to")
+    summary.focus()
+    page.keyboard.press("Enter")
+    canvas = page.get_by_role("img", name="the attention in it")
+    canvas.wait_for()
+    clip = attend_to_clip(model, speakers[0][1])  # the last recording
+    expected = clip.maps[0][0].mean(0).numpy()
+    assert f"Block {clip.blocks[0]}, the mean of its 4 heads" in page.locator("#attention").inner_text()
+    # In the middle of each weight's place: below the spectrogram, which is 110 high, between margins of 56 and 12.
+    found = canvas.evaluate(
+        """(canvas, [rows, columns]) => {
+          const scale = devicePixelRatio, width = canvas.width / scale - 68, height = 300;
+          const pixels = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+          return Array.from({length: rows * columns}, (_, index) => {
+            const [row, column] = [Math.floor(index / columns), index % columns];
+            const x = Math.floor(scale * (56 + width * (column + 0.5) / columns));
+            const y = Math.floor(scale * (132 + height * (row + 0.5) / rows));
+            const place = 4 * (y * pixels.width + x);
+            return [...pixels.data.slice(place, place + 3)];
+          });
+        }""",
+        list(expected.shape),
+    )
+    top = np.percentile(expected, 99.5)
+    colours = matplotlib.colormaps["magma"]((expected / top).ravel())[:, :3] * 255
+    assert np.abs(np.array(found) - colours).mean() < 3 < colours.std()
+    # Another recording has another one.
+    before = canvas.evaluate("(canvas) => canvas.toDataURL()")
+    page.locator("#files").set_input_files(speakers[0][2])
+    page.get_by_text("3 recordings").first.wait_for()
+    canvas.wait_for()
+    assert canvas.evaluate("(canvas) => canvas.toDataURL()") != before
+    assert not page.errors

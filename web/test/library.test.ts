@@ -5,6 +5,8 @@ import { readCalibration } from "../src/library/calibration.js";
 import { concatenate, resample, Resampler } from "../src/library/resample.js";
 import { identify, verify, type Utterance } from "../src/library/scoring.js";
 import { audibleSeconds, bandwidth, clippedShare } from "../src/library/levels.js";
+import { powerSpectra, transform } from "../src/library/fourier.js";
+import { speechStretches } from "../src/library/speech.js";
 import { cut, mixDown } from "../src/library/waveform.js";
 
 const PLAIN = { format: "speechbrain_bccmt calibration", version: 1, scale: 20, offset: -6, p_target: 0.5, c_miss: 1, c_fa: 1 };
@@ -21,7 +23,7 @@ const FUSION = {
 const utterance = (embedding: number[], seconds = 1): Utterance => ({
   embedding: Float32Array.from(embedding),
   seconds,
-  audibleSeconds: seconds,
+  speechSeconds: seconds,
   warnings: [],
 });
 
@@ -112,4 +114,33 @@ test("level is no measure of silence or clipping, and a band is measured", () =>
   }
   assert.equal(bandwidth(tone, 16_000), 500);
   assert.equal(bandwidth(new Float32Array(16_000), 16_000), 8000);
+});
+
+test("speech ends by a pause, begins with a margin, and neighbours share what is between them", () => {
+  const frames = (...parts: [number, number][]) => parts.flatMap(([probability, count]) => new Array<number>(count).fill(probability));
+  assert.deepEqual(speechStretches(frames([0, 40], [0.9, 20], [0.4, 60], [0, 30]), 76_800), [[14_080, 67_840]]);
+  const near = speechStretches(frames([0.9, 10], [0, 26], [0.9, 10]), 23_500);
+  assert.deepEqual(near, [[0, 11_520], [12_032, 23_500]]);
+  assert.deepEqual(speechStretches(frames([0, 10], [0.9, 3], [0, 40]), 27_136), []);
+  assert.deepEqual(speechStretches([], 0), []);
+});
+
+test("transforms of any length are Fourier's, and turn back", () => {
+  for (const size of [1, 7, 64, 60, 75]) {
+    const signal = (seed: number) => Float64Array.from({ length: size }, (_, index) => Math.sin(seed + index * index));
+    const [re, im] = [signal(1), signal(2)];
+    const found = transform({ re, im });
+    for (let bin = 0; bin < size; bin++) {
+      let sum = 0;
+      re.forEach((value, index) => {
+        const angle = (-2 * Math.PI * bin * index) / size;
+        sum += value * Math.cos(angle) - im[index]! * Math.sin(angle);
+      });
+      assert.ok(Math.abs(found.re[bin]! - sum) < 1e-9);
+    }
+    transform(found, true).im.forEach((value, index) => assert.ok(Math.abs(value - im[index]!) < 1e-12));
+    const [power] = powerSpectra(re, im);
+    const alone = transform({ re, im: new Float64Array(size) });
+    power.forEach((value, bin) => assert.ok(Math.abs(value - alone.re[bin]! ** 2 - alone.im[bin]! ** 2) < 1e-9));
+  }
 });

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { speechBounds } from "../src/page/listener.js";
+import { attentionMap, magma, spectrogram, tokenRows } from "../src/page/attention.js";
 import { checkName } from "../src/page/names.js";
 import { readExport } from "../src/page/prints.js";
 import { sampleRate, toWav } from "../src/page/recordings.js";
@@ -40,7 +40,7 @@ test("the sample rate is read from headers", async () => {
 });
 
 test("an exported file is read back, and a damaged one is refused whole", () => {
-  const row = { embedding: [1, 0], seconds: 2, audible_seconds: 2, speech_seconds: 1 };
+  const row = { embedding: [1, 0], seconds: 2, speech_seconds: 1 };
   const content = { format: "speechbrain_bccmt voiceprints", version: 1, model: "a", speakers: [{ name: "Ada", utterances: [row] }] };
   const read = (changed: object, speakers: object[] = content.speakers) =>
     readExport(JSON.stringify({ ...content, speakers, ...changed }), "a", 2);
@@ -56,15 +56,25 @@ test("an exported file is read back, and a damaged one is refused whole", () => 
   assert.throws(() => read({}, [{ name: "a\nb", utterances: [row] }]), /damaged/);
 });
 
-test("a recording is cut to its speech, with a margin where there is one", () => {
-  // Frames of 96 ms, at 1000 samples a second.
-  assert.deepEqual(speechBounds([0, 0, 0, 0.9, 0.1, 0.5, 0, 0, 0, 0], 1000, 960), [88, 776]);
-  assert.deepEqual(speechBounds([0.9, 0], 1000, 200), [0, 200]);
-  assert.equal(speechBounds([0.4, 0.1], 1000, 192), null);
-});
-
 test("a probability is never shown as a certainty", () => {
   assert.deepEqual([0.99999, 0.849, 0.05, 0.0001].map(percent), ["above 99.9 %", "84.9 %", "5 %", "below 0.1 %"]);
+});
+
+test("a map of attention is the mean of its heads, up to its brightest weights", () => {
+  const values = Float32Array.of(0.5, 0.5, 1, 0, 0.1, 0.9, 0.4, 0.6);
+  const { raster, top } = attentionMap({ values, shape: [2, 2, 2] });
+  const mean = [0.3, 0.7, 0.7, 0.3];
+  assert.ok(Math.abs(top - 0.7) < 1e-6);
+  raster.shares.forEach((share, index) => assert.ok(Math.abs(share - mean[index]! / 0.7) < 1e-6));
+  const rows = tokenRows({ values: Float32Array.from({ length: 20 }, (_, index) => index), shape: [2, 2, 5] }, 1);
+  assert.deepEqual(rows.map((row) => [...row]), [[7, 8, 9], [17, 18, 19]]);
+});
+
+test("a spectrogram has its low bands below, and the loudest is the brightest", () => {
+  const { rows, columns, shares } = spectrogram({ values: Float32Array.of(-9, 0, 1, -9, 2, 5), shape: [2, 3] });
+  assert.deepEqual([rows, columns], [3, 2]);
+  assert.equal(shares.indexOf(1), 1);
+  assert.deepEqual([magma(-1), magma(0.5), magma(2)], [[0, 0, 4], [183, 55, 121], [252, 253, 191]]);
 });
 
 function ascii(text: string): number[] {

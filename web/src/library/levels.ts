@@ -1,5 +1,7 @@
 /** What a recording has lost, measured against itself as the Python package does: what is audible, tops, its band. */
 
+import { hann, powerSpectra } from "./fourier.js";
+
 const FRAME_SECONDS = 0.02;
 /** A frame is audible down to this far below the loud ones (their 95th percentile). */
 const AUDIBLE_DB = 40;
@@ -52,12 +54,15 @@ export function bandwidth(wav: Float32Array, rate: number): number {
   const edges = Array.from({ length: bands }, (_, band) => roundHalfEven((band * BAND_HZ * BAND_FRAME) / rate));
   edges.push(BAND_FRAME / 2 + 1);
   const powers: number[][] = Array.from({ length: bands }, () => []);
-  for (let frame = 0; frame < count; frame++) {
-    const spectrum = powerSpectrum(wav.subarray(frame * BAND_FRAME, (frame + 1) * BAND_FRAME));
-    for (let band = 0; band < bands; band++) {
-      let sum = 0;
-      for (let bin = edges[band]!; bin < edges[band + 1]!; bin++) sum += spectrum[bin]!;
-      powers[band]!.push(sum);
+  const window = hann(BAND_FRAME);
+  const framed = (frame: number) => window.map((value, index) => value * (wav[frame * BAND_FRAME + index] ?? 0));
+  for (let frame = 0; frame < count; frame += 2) {
+    for (const spectrum of powerSpectra(framed(frame), framed(frame + 1)).slice(0, count - frame)) {
+      for (let band = 0; band < bands; band++) {
+        let sum = 0;
+        for (let bin = edges[band]!; bin < edges[band + 1]!; bin++) sum += spectrum[bin]!;
+        powers[band]!.push(sum);
+      }
     }
   }
   const loud = powers.map((band) => percentile(band.sort((one, other) => one - other), 95));
@@ -107,33 +112,4 @@ function stepsBelow(channel: Float32Array, extreme: number): number {
 function roundHalfEven(value: number): number {
   const rounded = Math.round(value);
   return value % 1 === 0.5 && rounded % 2 ? rounded - 1 : rounded;
-}
-
-/** Power of the Hann-windowed frame of `BAND_FRAME` samples in each bin up to half the rate, by a radix-2 transform. */
-function powerSpectrum(frame: Float32Array): Float64Array {
-  const size = BAND_FRAME;
-  const real = new Float64Array(size);
-  const imaginary = new Float64Array(size);
-  const bits = Math.log2(size);
-  for (let index = 0; index < size; index++) {
-    let reversed = 0;
-    for (let bit = 0; bit < bits; bit++) reversed |= ((index >> bit) & 1) << (bits - 1 - bit);
-    real[reversed] = frame[index]! * (0.5 - 0.5 * Math.cos((2 * Math.PI * index) / size));
-  }
-  for (let half = 1; half < size; half *= 2) {
-    for (let offset = 0; offset < half; offset++) {
-      const angle = (-Math.PI * offset) / half;
-      const [cosine, sine] = [Math.cos(angle), Math.sin(angle)];
-      for (let low = offset; low < size; low += 2 * half) {
-        const high = low + half;
-        const re = real[high]! * cosine - imaginary[high]! * sine;
-        const im = real[high]! * sine + imaginary[high]! * cosine;
-        real[high] = real[low]! - re;
-        imaginary[high] = imaginary[low]! - im;
-        real[low]! += re;
-        imaginary[low]! += im;
-      }
-    }
-  }
-  return Float64Array.from({ length: size / 2 + 1 }, (_, bin) => real[bin]! ** 2 + imaginary[bin]! ** 2);
 }

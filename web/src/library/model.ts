@@ -1,12 +1,14 @@
 /** A speaker model in the browser: its waveform graph on onnxruntime-web, with its calibration. */
 
-import { InferenceSession, Tensor, env } from "onnxruntime-web/wasm";
+import { InferenceSession, Tensor } from "onnxruntime-web/wasm";
 
 import { readCalibration, type QualityFusion } from "./calibration.js";
 import { audibleSeconds, bandwidth, clippedShare } from "./levels.js";
 import { resample } from "./resample.js";
+import { useRuntime } from "./runtime.js";
 import { identify, verify, type Identification, type Speaker, type Utterance, type Verification } from "./scoring.js";
-import { cut, mixDown, significant, warnings, type Measured } from "./waveform.js";
+import { keepSpeech, SpeechDetector, type KeptSpeech } from "./speech.js";
+import { cut, mixDown, significant, warnings, type Chunk, type Measured } from "./waveform.js";
 
 /** What a client of the graph has to know, as `bccmt export web` writes it to config.json. */
 export interface ModelConfig {
@@ -17,6 +19,38 @@ export interface ModelConfig {
   readonly max_chunk_seconds: number;
   /** Equal where embeddings are comparable; the one of the Python package. */
   readonly fingerprint: string;
+  /** What a picture of the attention needs; null or absent where the model has none. */
+  readonly attention?: AttentionConfig | null;
+}
+
+/** What the attention of a model looks like. */
+export interface AttentionConfig {
+  /** The longest stretch to attend to. */
+  readonly seconds: number;
+  /** Number of the block, from 1. */
+  readonly block: number;
+  /** Centre of each mel band in Hz. */
+  readonly frequencies: readonly number[];
+  /** Names of the tokens, which stand before the frames; empty for a map from frames to frames. */
+  readonly tokens: readonly string[];
+  /** Frames of the features for one of the map, where tokens attend to it. */
+  readonly time_stride: number;
+}
+
+/** An array of numbers with its shape. */
+export interface Numbers {
+  readonly values: Float32Array;
+  readonly shape: readonly number[];
+}
+
+/** Attention of a model in a recording. */
+export interface Attention {
+  /** Length of what was attended to: the speech of the recording, or its first `AttentionConfig.seconds`. */
+  readonly seconds: number;
+  /** (frames, mels), log-mel. */
+  readonly features: Numbers;
+  /** (heads, query frames, key frames), or (heads, tokens, tokens and frames); each row sums to one. */
+  readonly weights: Numbers;
 }
 
 /** What a model is made of. */
@@ -26,6 +60,8 @@ export interface ModelParts {
   readonly graph: Uint8Array;
   /** Content of a calibration.json; null or absent: scores without probabilities. */
   readonly calibration?: unknown;
+  /** Silero's network; absent: recordings are embedded whole. */
+  readonly speech?: Uint8Array;
   /** The runtime's .wasm file. Absent: onnxruntime-web finds it itself, see its `env.wasm.wasmPaths`. */
   readonly runtime?: Uint8Array;
 }
@@ -36,6 +72,7 @@ export class SpeakerModel {
     readonly config: ModelConfig,
     readonly calibration: QualityFusion | null,
     private readonly session: InferenceSession,
+    readonly detector: SpeechDetector | null = null,
   ) {}
 
   /** The score from which on two recordings of median quality are of one speaker; null without a calibration. */
@@ -44,37 +81,29 @@ export class SpeakerModel {
   }
 
   /**
-   * Embed a recording.
+   * Embed a recording: the speech of it alone, where the model came with a detector, or all of it.
    *
    * @param samples one channel, or several of one length; full scale is 1.
    * @param rate their sample rate in Hz.
+   * @param vad false: embed all of it; as `bccmt --no-vad`.
    */
-  async embed(samples: Float32Array | readonly Float32Array[], rate: number): Promise<Utterance> {
+  async embed(samples: Float32Array | readonly Float32Array[], rate: number, vad = this.detector !== null): Promise<Utterance> {
     const channels = samples instanceof Float32Array ? [samples] : samples;
     this.check(channels, rate);
-    const { sample_rate: wanted, max_chunk_seconds: longest, embedding_size: size } = this.config;
+    const { sample_rate: wanted, embedding_size: size } = this.config;
+    const { chunks, aboveNoise } = await this.read(channels, rate, vad);
     const total = new Float64Array(size);
     const measured: Measured[] = [];
     let weights = 0;
     let silent: Float32Array | undefined;
-    for (const part of cut(channels, Math.floor(longest * rate))) {
-      const { mono, cancelled } = mixDown(part);
-      const wav = resample(mono, rate, wanted);
-      const seconds = mono.length / rate;
-      const chunk = {
-        seconds,
-        audibleSeconds: audibleSeconds(wav, wanted),
-        clippedShare: clippedShare(part),
-        cancelled,
-        bandwidth: bandwidth(wav, wanted),
-      };
-      measured.push(chunk);
-      const vector = await this.run(wav);
+    for (const { wav, ...chunk } of chunks) {
+      measured.push({ ...chunk, bandwidth: bandwidth(wav, wanted) });
       if (chunk.audibleSeconds) {
-        vector.forEach((value, index) => (total[index]! += seconds * value));
-        weights += seconds;
+        const vector = await this.run(wav);
+        vector.forEach((value, index) => (total[index]! += wav.length * value));
+        weights += wav.length;
       } else {
-        silent ??= vector;
+        silent ??= await this.run(wav);
       }
     }
     const embedding = weights ? Float32Array.from(total, (value) => value / weights) : silent!;
@@ -82,7 +111,23 @@ export class SpeakerModel {
       throw new Error("its embedding is NaN or infinite: its samples are far beyond full scale, or the model is damaged");
     }
     const sum = (key: "seconds" | "audibleSeconds") => measured.reduce((value, chunk) => value + chunk[key], 0);
-    return { embedding, seconds: sum("seconds"), audibleSeconds: sum("audibleSeconds"), warnings: warnings(measured) };
+    const told = warnings(measured, vad);
+    return { embedding, seconds: sum("seconds"), speechSeconds: sum("audibleSeconds"), aboveNoise, warnings: told };
+  }
+
+  /** Give the attention of the model in the speech of a recording, or in all of it, as `bccmt attention` plots it. */
+  async attend(samples: Float32Array | readonly Float32Array[], rate: number, vad = this.detector !== null): Promise<Attention> {
+    const { attention, sample_rate: wanted } = this.config;
+    if (!attention) throw new Error("this model has no attention to show");
+    const channels = samples instanceof Float32Array ? [samples] : samples;
+    this.check(channels, rate);
+    const { chunks } = await this.read(channels, rate, vad);
+    const wav = chunks[0]!.wav.subarray(0, Math.round(attention.seconds * wanted));
+    const given = await this.session.run(waveform(wav), ["features", "attention"]);
+    const [features, weights] = [given.features!, given.attention!].map(({ data, dims }): Numbers => {
+      return { values: (data as Float32Array).slice(), shape: dims.slice(1) };
+    }) as [Numbers, Numbers];
+    return { seconds: wav.length / wanted, features, weights };
   }
 
   /** Verify that two groups of utterances are of one speaker. */
@@ -112,20 +157,40 @@ export class SpeakerModel {
     }
   }
 
+  /** Mix, resample and cut a recording, and keep its speech. */
+  private async read(channels: readonly Float32Array[], rate: number, vad: boolean): Promise<KeptSpeech> {
+    const { sample_rate: wanted, max_chunk_seconds: longest } = this.config;
+    const chunks = cut(channels, Math.floor(longest * rate)).map((part): Chunk => {
+      const { mono, cancelled } = mixDown(part);
+      const wav = resample(mono, rate, wanted);
+      const measures = { audibleSeconds: audibleSeconds(wav, wanted), clippedShare: clippedShare(part) };
+      return { wav, seconds: mono.length / rate, ...measures, cancelled, hum: 0 };
+    });
+    if (!vad) return { chunks, aboveNoise: null };
+    if (!this.detector) throw new Error("this model came without a detector of speech");
+    return keepSpeech(chunks, wanted, Math.floor(longest * wanted), this.detector);
+  }
+
   private async run(wav: Float32Array): Promise<Float32Array> {
-    const { embedding } = await this.session.run({ waveform: new Tensor("float32", wav, [1, wav.length]) });
+    const { embedding } = await this.session.run(waveform(wav), ["embedding"]);
     return (embedding!.data as Float32Array).slice();
   }
 }
 
+/** What the graph takes. */
+function waveform(wav: Float32Array): InferenceSession.FeedsType {
+  return { waveform: new Tensor("float32", wav, [1, wav.length]) };
+}
+
 /** Make a model of its parts. */
-export async function createModel({ config, graph, calibration, runtime }: ModelParts): Promise<SpeakerModel> {
+export async function createModel({ config, graph, calibration, speech, runtime }: ModelParts): Promise<SpeakerModel> {
   useRuntime(runtime);
   const session = await InferenceSession.create(graph, { executionProviders: ["wasm"] });
   if (!session.inputNames.includes("waveform") || !session.outputNames.includes("embedding")) {
     throw new Error("the model takes no waveform, or gives no embedding");
   }
-  return new SpeakerModel(config, calibration == null ? null : readCalibration(calibration), session);
+  const detector = speech ? await SpeechDetector.create(speech) : null;
+  return new SpeakerModel(config, calibration == null ? null : readCalibration(calibration), session, detector);
 }
 
 /**
@@ -141,17 +206,12 @@ export async function openModel(address: string | URL): Promise<SpeakerModel> {
     return response;
   };
   const config = await (await get("config.json")).json();
-  const [graph, calibration] = await Promise.all([
+  const [graph, speech, calibration] = await Promise.all([
     get(config.packed.model.file).then(unzip),
+    get(config.packed.speech.file).then(unzip),
     config.calibration ? get(config.calibration).then((response) => response.json()) : null,
   ]);
-  return createModel({ config, graph, calibration });
-}
-
-/** Hand the runtime to onnxruntime-web, before the first session; one thread needs no isolation of the page. */
-export function useRuntime(binary?: Uint8Array): void {
-  env.wasm.numThreads = 1;
-  if (binary) env.wasm.wasmBinary = binary;
+  return createModel({ config, graph, speech, calibration });
 }
 
 /** Read a gzip file, also where the server has unpacked it on the way. */

@@ -8,9 +8,11 @@ export interface Utterance {
   readonly embedding: Float32Array;
   /** Length of the recording. */
   readonly seconds: number;
-  /** How much of it is audible; 0 is silence. */
-  readonly audibleSeconds: number;
-  /** Of silence, clipping, a narrow band, and channels that cancel each other. */
+  /** How much of it is speech, or without voice activity detection audible; 0: it is nobody's voice. */
+  readonly speechSeconds: number;
+  /** By how many dB speech is above what else is in the recording; null where one is missing, or was not looked for. */
+  readonly aboveNoise?: number | null;
+  /** Of no or little speech, clipping, a narrow band, hum, and channels that cancel each other. */
   readonly warnings: readonly string[];
 }
 
@@ -52,7 +54,7 @@ export function verify(
   // What is silent has no part in a side that has more.
   [enrolment, test] = [audible(enrolment), audible(test)];
   const score = cosine(meanDirection(enrolment), meanDirection(test));
-  const heard = [enrolment, test].every(([first]) => first!.audibleSeconds > 0);
+  const heard = [enrolment, test].every(([first]) => first!.speechSeconds > 0);
   const fitted = heard ? calibration?.at(quality(enrolment), quality(test)) : calibration?.at();
   const limit = threshold ?? fitted?.threshold ?? null;
   const known = heard && fitted !== undefined;
@@ -77,19 +79,19 @@ export function identify(
     .sort((one, other) => other.score - one.score);
   const limit = threshold ?? calibration?.at().threshold ?? null;
   const best = candidates[0];
-  const known = best !== undefined && limit !== null && best.score >= limit && probe.audibleSeconds > 0;
+  const known = best !== undefined && limit !== null && best.score >= limit && probe.speechSeconds > 0;
   return { speaker: known ? best.name : null, threshold: limit, candidates };
 }
 
-/** What is audible of a side; all of a silent one. */
+/** What has speech of a side; all of one that has none. */
 function audible(side: readonly Utterance[]): readonly Utterance[] {
-  const heard = side.filter((utterance) => utterance.audibleSeconds > 0);
+  const heard = side.filter((utterance) => utterance.speechSeconds > 0);
   return heard.length ? heard : side;
 }
 
 /** The measures of a side that a calibration may ask for. */
 function quality(side: readonly Utterance[]): Quality {
-  const seconds = side.reduce((sum, utterance) => sum + utterance.audibleSeconds, 0);
+  const seconds = side.reduce((sum, utterance) => sum + utterance.speechSeconds, 0);
   return { log_duration: Math.log(seconds), log_utterances: Math.log(side.length) };
 }
 

@@ -1,56 +1,228 @@
-/** Voice activity: silero's network, which says for each frame how likely it holds speech. */
+/** Voice activity: what is speech in a recording, by silero's network and the rule of the Python package. */
 
 import { InferenceSession, Tensor } from "onnxruntime-web/wasm";
 
-import { useRuntime } from "./model.js";
+import { removeHum } from "./hum.js";
+import { concatenate, resample } from "./resample.js";
+import { useRuntime } from "./runtime.js";
+import { cut, type Chunk } from "./waveform.js";
 
-/** What the network takes: 96 ms at 16 kHz, one after the other. */
+/** What the network takes: frames of 32 ms at 16 kHz, each with the end of the one before. */
 export const SPEECH_RATE = 16_000;
-export const SPEECH_FRAME = 1536;
-/** From this probability on a frame counts as speech. */
-export const SPEECH_PROBABILITY = 0.5;
+export const SPEECH_FRAME = 512;
+const CONTEXT = 64;
+/** Frames of one call: 16 s. */
+const FRAMES = 512;
+const STATE = 128;
+/** The probability from which on speech begins, and below which it may end. */
+export const SPEECH_BEGINS = 0.5;
+const SPEECH_ENDS = 0.35;
+/** Less than this is no speech; pauses up to so long do not end it; and so much is kept before and after it. */
+const SHORTEST = 0.1;
+const PAUSE = 0.8;
+const PADDING = 0.4;
+/** The level, as a standard deviation, that the loudest 100 ms are brought to. */
+const LOUDEST = 0.1;
+const LEVEL_SECONDS = 0.1;
 
-const STATE = [2, 1, 64];
-
-/** Listens to a stream at 16 kHz. */
+/** The network. */
 export class SpeechDetector {
-  private readonly rate = new Tensor("int64", [BigInt(SPEECH_RATE)]);
-  private state: { h: Tensor; c: Tensor } = silence();
-  private rest = new Float32Array(0);
-
   private constructor(private readonly session: InferenceSession) {}
 
-  /** Make a detector of silero's ONNX file, version 4. */
+  /** Make a detector of silero's ONNX file for whole recordings, `silero_vad_16k_sequence.onnx`. */
   static async create(network: Uint8Array, runtime?: Uint8Array): Promise<SpeechDetector> {
     useRuntime(runtime);
     return new SpeechDetector(await InferenceSession.create(network, { executionProviders: ["wasm"] }));
   }
 
-  /** Begin another stream. */
-  reset(): void {
-    this.state = silence();
-    this.rest = new Float32Array(0);
+  /** Begin to listen to a stream at 16 kHz. */
+  listen(): SpeechStream {
+    return new SpeechStream(this.session);
   }
 
-  /** Take the next samples; give the probability of speech of each frame that they complete. */
-  async push(samples: Float32Array): Promise<number[]> {
-    const joined = new Float32Array(this.rest.length + samples.length);
-    joined.set(this.rest);
-    joined.set(samples, this.rest.length);
-    const probabilities = [];
-    let place = 0;
-    for (; place + SPEECH_FRAME <= joined.length; place += SPEECH_FRAME) {
-      const input = new Tensor("float32", joined.slice(place, place + SPEECH_FRAME), [1, SPEECH_FRAME]);
-      const { output, hn, cn } = await this.session.run({ input, sr: this.rate, ...this.state });
-      this.state = { h: hn as Tensor, c: cn as Tensor };
-      probabilities.push((output!.data as Float32Array)[0]!);
-    }
-    this.rest = joined.slice(place);
-    return probabilities;
+  /** Give the probability of speech in each frame of a waveform at 16 kHz, the last of them filled up with zeros. */
+  async probabilities(wav: Float32Array): Promise<number[]> {
+    const rest = (SPEECH_FRAME - (wav.length % SPEECH_FRAME)) % SPEECH_FRAME;
+    return this.listen().push(concatenate([wav, new Float32Array(rest)]));
   }
 }
 
-function silence(): { h: Tensor; c: Tensor } {
-  const zeros = () => new Tensor("float32", new Float32Array(128), STATE);
-  return { h: zeros(), c: zeros() };
+/** One stream, to which a detector listens. */
+export class SpeechStream {
+  private state = [new Float32Array(STATE), new Float32Array(STATE)] as const;
+  private rest = new Float32Array(CONTEXT);
+
+  constructor(private readonly session: InferenceSession) {}
+
+  /** Take the next samples; give the probability of speech in each frame that they complete. */
+  async push(samples: Float32Array): Promise<number[]> {
+    const joined = concatenate([this.rest, samples]);
+    const count = Math.floor((joined.length - CONTEXT) / SPEECH_FRAME);
+    const found: number[] = [];
+    for (let first = 0; first < count; first += FRAMES) {
+      const frames = Math.min(FRAMES, count - first);
+      const input = new Float32Array(frames * (CONTEXT + SPEECH_FRAME));
+      for (let frame = 0; frame < frames; frame++) {
+        const begin = (first + frame) * SPEECH_FRAME;
+        input.set(joined.subarray(begin, begin + CONTEXT + SPEECH_FRAME), frame * (CONTEXT + SPEECH_FRAME));
+      }
+      const [h, c] = this.state.map((values) => new Tensor("float32", values, [1, 1, STATE])) as [Tensor, Tensor];
+      const feed = { input: new Tensor("float32", input, [frames, CONTEXT + SPEECH_FRAME]), h, c };
+      const given = await this.session.run(feed);
+      const values = (name: string) => (given[name]!.data as Float32Array).slice();
+      found.push(...values("speech_probs"));
+      this.state = [values("hn"), values("cn")];
+    }
+    this.rest = joined.slice(count * SPEECH_FRAME);
+    return found;
+  }
+}
+
+/** The speech of a recording. */
+export interface KeptSpeech {
+  readonly chunks: readonly Chunk[];
+  /** By how many dB frames of speech are above the others; null where one of them is missing. */
+  readonly aboveNoise: number | null;
+}
+
+/**
+ * Join the speech of a recording, without hum, at one level, and cut it into chunks anew.
+ *
+ * Of a recording without any, its first chunk is given as it is, with `audibleSeconds` 0.
+ *
+ * @param recorded the recording's chunks.
+ * @param rate their sample rate in Hz.
+ * @param longest the longest chunk, in samples.
+ */
+export async function keepSpeech(
+  recorded: readonly Chunk[],
+  rate: number,
+  longest: number,
+  detector: SpeechDetector,
+): Promise<KeptSpeech> {
+  const kept: Chunk[] = [];
+  const noise = new NoiseLevel();
+  let [speech, first, seconds, clipped]: [Float32Array, Chunk, number, number] = [new Float32Array(0), recorded[0]!, 0, 0];
+  let [hum, cancelled] = [0, false];
+  const keep = (wav: Float32Array, share: number) => {
+    const gain = levelGain(wav, rate);
+    const whole = share * seconds;
+    kept.push({
+      wav: wav.map((value) => value * gain),
+      seconds: whole,
+      audibleSeconds: wav.length / rate,
+      clippedShare: whole ? (share * clipped) / whole : 0,
+      cancelled,
+      hum,
+    });
+  };
+  for (const chunk of recorded) {
+    const { wav, mains } = removeHum(chunk.wav, rate);
+    const stretches = await findSpeech(wav, rate, detector, noise);
+    speech = concatenate([speech, ...stretches.map(([begin, end]) => wav.subarray(begin, end))]);
+    hum ||= mains;
+    seconds += chunk.seconds;
+    cancelled ||= chunk.cancelled;
+    clipped += chunk.clippedShare * chunk.seconds;
+    while (speech.length >= 2 * longest) {
+      keep(speech.subarray(0, longest), 1);
+      [speech, first, seconds, clipped] = [speech.slice(longest), chunk, 0, 0];
+    }
+  }
+  if (speech.length) {
+    const parts = cut([speech], longest);
+    for (const [part] of parts) keep(part!, 1 / parts.length);
+  } else {
+    keep(first.wav, 1);
+    kept.push({ ...kept.pop()!, wav: first.wav, audibleSeconds: 0 });
+  }
+  return { chunks: kept, aboveNoise: noise.aboveNoise };
+}
+
+/** Find where speech begins and ends in a waveform, in samples, whatever its level. */
+export async function findSpeech(
+  wav: Float32Array,
+  rate: number,
+  detector: SpeechDetector,
+  noise?: NoiseLevel,
+): Promise<[number, number][]> {
+  const heard = resample(wav, rate, SPEECH_RATE);
+  const gain = levelGain(heard, SPEECH_RATE);
+  if (!gain) return [];
+  const probabilities = await detector.probabilities(heard.map((value) => value * gain));
+  noise?.add(heard, probabilities);
+  return speechStretches(probabilities, heard.length).map(([begin, end]) => [
+    Math.floor((begin * rate) / SPEECH_RATE),
+    Math.min(wav.length, Math.floor((end * rate) / SPEECH_RATE)),
+  ]);
+}
+
+/** Find the stretches of speech by the probabilities of frames, in samples at 16 kHz; where two are near, they meet in the middle. */
+export function speechStretches(probabilities: readonly number[], length: number): [number, number][] {
+  const [shortest, pause, padding] = [SHORTEST, PAUSE, PADDING].map((value) => Math.round(value * SPEECH_RATE)) as [number, number, number];
+  const found: [number, number][] = [];
+  let begin = -1;
+  let quiet = -1;
+  const end = (stop: number) => {
+    if (stop - begin * SPEECH_FRAME > shortest) found.push([begin * SPEECH_FRAME, stop]);
+    begin = quiet = -1;
+  };
+  probabilities.forEach((probability, frame) => {
+    if (probability >= SPEECH_BEGINS) {
+      if (begin < 0) begin = frame;
+      quiet = -1;
+    } else if (begin >= 0 && probability < SPEECH_ENDS) {
+      if (quiet < 0) quiet = frame;
+      if ((frame - quiet) * SPEECH_FRAME >= pause) end(quiet * SPEECH_FRAME);
+    }
+  });
+  if (begin >= 0) end(length);
+  found.forEach((stretch, index) => {
+    const after = found[index + 1];
+    if (!index) stretch[0] = Math.max(0, stretch[0] - padding);
+    if (!after) {
+      stretch[1] = Math.min(length, stretch[1] + padding);
+    } else {
+      const widened = Math.min(padding, (after[0] - stretch[1]) >> 1);
+      stretch[1] += widened;
+      after[0] -= widened;
+    }
+  });
+  return found;
+}
+
+/** What brings a waveform to the level that is worked at; 0 where it is silent. */
+export function levelGain(wav: Float32Array, rate: number): number {
+  const size = Math.min(wav.length, Math.round(LEVEL_SECONDS * rate));
+  let loudest = 0;
+  for (let begin = 0; size && begin + size <= wav.length; begin += size) {
+    const frame = wav.subarray(begin, begin + size);
+    let [sum, squares] = [0, 0];
+    for (const value of frame) sum += value;
+    for (const value of frame) squares += (value - sum / size) ** 2;
+    loudest = Math.max(loudest, Math.sqrt(squares / size));
+  }
+  return loudest ? LOUDEST / loudest : 0;
+}
+
+/** How far speech stands out of what else is in a recording. */
+class NoiseLevel {
+  private readonly speech = { power: 0, frames: 0 };
+  private readonly others = { power: 0, frames: 0 };
+
+  add(wav: Float32Array, probabilities: readonly number[]): void {
+    probabilities.forEach((probability, frame) => {
+      const samples = wav.subarray(frame * SPEECH_FRAME, (frame + 1) * SPEECH_FRAME);
+      const sum = probability >= SPEECH_BEGINS ? this.speech : this.others;
+      sum.power += samples.reduce((power, value) => power + value * value, 0) / samples.length;
+      sum.frames++;
+    });
+  }
+
+  get aboveNoise(): number | null {
+    const [speech, others] = [this.speech, this.others];
+    // Fewer than a tenth of a second say nothing of a background.
+    if (!speech.frames || others.frames < 3) return null;
+    return 10 * Math.log10((speech.power / speech.frames + 1e-10) / (others.power / others.frames + 1e-10));
+  }
 }

@@ -9,12 +9,20 @@ const MOSTLY_SILENT = 0.2;
 /** Up to here a band is as narrow as a telephone's. */
 const NARROW_HZ = 5000;
 
-/** A stretch of a recording, as `measure` sees it. */
-export interface Measured {
+/** A stretch of a recording, in one channel, or speech of it. */
+export interface Chunk {
+  readonly wav: Float32Array;
+  /** Length of the recording that it is of. */
   readonly seconds: number;
   readonly audibleSeconds: number;
   readonly clippedShare: number;
   readonly cancelled: boolean;
+  /** Of the mains, in Hz, that was filtered out; 0: none. */
+  readonly hum: number;
+}
+
+/** What was measured in a chunk. */
+export interface Measured extends Omit<Chunk, "wav"> {
   readonly bandwidth: number;
 }
 
@@ -39,15 +47,17 @@ export function cut(channels: readonly Float32Array[], longest: number): Float32
   });
 }
 
-/** Warn of what was measured in the chunks of a recording. */
-export function warnings(chunks: readonly Measured[]): string[] {
+/** Warn of what was measured in the chunks of a recording; `vad`: they are the speech of it alone. */
+export function warnings(chunks: readonly Measured[], vad: boolean): string[] {
   const sum = (value: (chunk: Measured) => number) => chunks.reduce((total, chunk) => total + value(chunk), 0);
   const seconds = sum((chunk) => chunk.seconds);
   const audible = sum((chunk) => chunk.audibleSeconds);
   const clipped = sum((chunk) => chunk.clippedShare * chunk.seconds) / seconds;
   const found = [];
   if (audible === 0) {
-    found.push("silent, nothing in it stands out of its noise");
+    found.push(vad ? `no speech in its ${significant(seconds, 4)} s` : "silent, nothing in it stands out of its noise");
+  } else if (audible < MOSTLY_SILENT * seconds && vad) {
+    found.push(`little speech, ${significant(audible, 3)} s of speech in ${significant(seconds, 4)} s`);
   } else if (audible < MOSTLY_SILENT * seconds) {
     const heard = `${significant(audible, 3)} of ${significant(seconds, 4)} s`;
     found.push(`mostly silent, ${heard} are audible: cut the silence off`);
@@ -59,6 +69,8 @@ export function warnings(chunks: readonly Measured[]): string[] {
   if (audible && band <= NARROW_HZ) {
     found.push(`narrow band (telephone), nothing above ${significant(band / 1000, 3)} kHz`);
   }
+  const hum = Math.max(...chunks.map((chunk) => chunk.hum));
+  if (hum) found.push(`a hum of ${hum} Hz was filtered out`);
   if (chunks.some((chunk) => chunk.cancelled)) {
     found.push("its channels cancel each other, as if one were inverted: one of them is used");
   }

@@ -2,12 +2,13 @@
 
 // Not from the library's face, which brings the runtime: that runs in the engine alone.
 import { readCalibration, type QualityFusion } from "../library/calibration.js";
-import { identify, verify, type Utterance } from "../library/scoring.js";
+import { identify, verify, type Speaker, type Utterance } from "../library/scoring.js";
+import { drawAttention } from "./attention.js";
 import { Engine, EngineError } from "./engine-client.js";
 import { MicrophoneError, openMicrophone, type Recording } from "./microphone.js";
 import { checkName } from "./names.js";
 import { People, speechOf, summary } from "./people.js";
-import { Prints, type EnrolledSpeaker } from "./prints.js";
+import { Prints } from "./prints.js";
 import type { Clip, PageConfig } from "./protocol.js";
 import { decode, toWav } from "./recordings.js";
 import { cautions, describeSoFar, describeVerification, element, identified, message, verified } from "./results.js";
@@ -28,6 +29,7 @@ const LONGEST = 60;
 
 const nameField = get<HTMLInputElement>("name");
 const whoField = get<HTMLSelectElement>("who");
+const thresholdField = get<HTMLInputElement>("threshold");
 const recordButton = get<HTMLButtonElement>("record");
 const status = get("status");
 
@@ -36,6 +38,8 @@ let config: PageConfig;
 let calibration: QualityFusion | null = null;
 let people: People;
 let recording: Recording | null = null;
+/** Samples of the last recording. */
+let heard: Float32Array | null = null;
 
 /** Load everything, and say so; on failure, say why, and offer to try again. */
 async function start(): Promise<void> {
@@ -109,7 +113,7 @@ function task(): Task {
 
 function showTask(): void {
   get("explanation").textContent = EXPLANATIONS[task()];
-  document.querySelectorAll<HTMLElement>("[data-task]").forEach((field) => (field.hidden = field.dataset.task !== task()));
+  document.querySelectorAll<HTMLElement>("[data-task]").forEach((field) => (field.hidden = !field.dataset.task!.split(" ").includes(task())));
 }
 
 /** What is said when the task fails. */
@@ -128,7 +132,16 @@ function obstacle(): string | null {
       return (error as Error).message;
     }
   }
+  if (!thresholdField.validity.valid) {
+    thresholdField.focus();
+    return "The threshold is a score, from -1 to 1. Leave it empty for the model's own.";
+  }
   return people.speakers.length ? null : "Nobody is enrolled yet. Enrol a speaker first.";
+}
+
+/** The person's own threshold, if they gave one. */
+function threshold(): number | undefined {
+  return thresholdField.value === "" ? undefined : thresholdField.valueAsNumber;
 }
 
 async function use(clips: readonly { clip: Clip; title: string }[]): Promise<void> {
@@ -137,24 +150,23 @@ async function use(clips: readonly { clip: Clip; title: string }[]): Promise<voi
   play(last.clip);
   if (task() === "enrol") return enrol(clips);
   if (task() === "identify") {
-    const found = clips.map(({ clip, title }) => identified(identify(people.speakers, clip.utterance, calibration), clip, title));
-    return show(...found);
+    const find = ({ utterance }: Clip) => identify(people.speakers, utterance, calibration, threshold());
+    return show(...clips.map(({ clip, title }) => identified(find(clip), clip, title)));
   }
   const { name, utterances } = chosen();
-  const outcome = verify(utterances, clips.map(({ clip }) => clip.utterance), calibration);
+  const outcome = verify(utterances, clips.map(({ clip }) => clip.utterance), calibration, threshold());
   show(verified(name, outcome, together(clips.map(({ clip }) => clip)), calibration?.calibration.pTarget));
 }
 
 async function enrol(clips: readonly { clip: Clip; title: string }[]): Promise<void> {
   const name = checkName(nameField.value);
-  const short = clips.find(({ clip }) => clip.speechSeconds < LEAST_SPEECH);
+  const short = clips.find(({ clip }) => clip.utterance.speechSeconds < LEAST_SPEECH);
   if (short) {
     const where = short.title ? `“${short.title}”` : "The recording";
-    const heard = `${where} has too little speech in it, ${short.clip.speechSeconds.toFixed(1)} s.`;
+    const heard = `${where} has too little speech in it, ${short.clip.utterance.speechSeconds.toFixed(1)} s.`;
     return show(message("Not enrolled", `${heard} Speak for some seconds. Nothing was stored.`, "bad"));
   }
-  const utterances = clips.map(({ clip }) => ({ ...clip.utterance, speechSeconds: clip.speechSeconds }));
-  const added = await people.prints.add([{ name, utterances }]);
+  const added = await people.prints.add([{ name, utterances: clips.map(({ clip }) => clip.utterance) }]);
   await people.refresh();
   const speaker = people.find(name)!;
   const again = clips.length > added ? " It was enrolled already, and counts once." : "";
@@ -180,13 +192,14 @@ function together(clips: readonly Clip[]): Clip {
   const utterance = {
     ...first.utterance,
     seconds: sum((clip) => clip.utterance.seconds),
-    audibleSeconds: sum((clip) => clip.utterance.audibleSeconds),
+    speechSeconds: sum((clip) => clip.utterance.speechSeconds),
+    aboveNoise: null,
     warnings: [...new Set(clips.flatMap((clip) => clip.utterance.warnings))],
   };
-  return { ...first, utterance, speechSeconds: sum((clip) => clip.speechSeconds), aboveNoise: null };
+  return { ...first, utterance };
 }
 
-function chosen(): EnrolledSpeaker {
+function chosen(): Speaker {
   return people.find(whoField.value) ?? people.speakers[0]!;
 }
 
@@ -209,20 +222,20 @@ async function record(): Promise<void> {
   }
   show();
   get("listening").hidden = false;
-  get("clip").hidden = true;
+  get("clip").hidden = get("attention").hidden = true;
   get("live").textContent = "";
   // A speaker's earlier recordings count towards enough.
   const before = asked === "enrol" ? speechOf(people.find(checkName(nameField.value))) : 0;
   const progress = get<HTMLProgressElement>("speech");
   progress.max = ENOUGH_SPEECH[asked];
-  const heard = (level: number, speech: number) => {
+  const meter = (level: number, speech: number) => {
     get<HTMLMeterElement>("level").value = level;
     progress.value = speech;
     get("seconds").textContent = `${speech.toFixed(1)} s`;
   };
-  heard(get<HTMLMeterElement>("level").min, before);
+  meter(get<HTMLMeterElement>("level").min, before);
   engine.onHeard = ({ seconds, speechSeconds, level }) => {
-    heard(level, before + speechSeconds);
+    meter(level, before + speechSeconds);
     if (seconds > LONGEST) void stop();
   };
   engine.onSoFar = (utterance) => (get("live").textContent = describeSoFar(utterance, guess(asked, utterance)));
@@ -236,11 +249,11 @@ async function record(): Promise<void> {
 /** What the recording so far says. */
 function guess(asked: Task, utterance: Utterance): string {
   if (asked === "identify") {
-    const { speaker, candidates } = identify(people.speakers, utterance, calibration);
+    const { speaker, candidates } = identify(people.speakers, utterance, calibration, threshold());
     return `${speaker ?? "unknown"}, nearest is ${candidates[0]!.name} with ${candidates[0]!.score.toFixed(3)}`;
   }
   const { name, utterances } = chosen();
-  return describeVerification(name, verify(utterances, [utterance], calibration), calibration?.calibration.pTarget);
+  return describeVerification(name, verify(utterances, [utterance], calibration, threshold()), calibration?.calibration.pTarget);
 }
 
 async function stop(): Promise<void> {
@@ -283,6 +296,25 @@ function play({ samples }: Clip): void {
   URL.revokeObjectURL(clip.src);
   clip.src = URL.createObjectURL(toWav(samples, config.sample_rate));
   clip.hidden = false;
+  heard = samples;
+  get("attention").hidden = !config.attention;
+  get("picture").replaceChildren();
+  if (get<HTMLDetailsElement>("attention").open) void picture();
+}
+
+/** Draw what the model attends to in the last recording, once. */
+async function picture(): Promise<void> {
+  const place = get("picture");
+  const samples = heard;
+  if (!samples || !config.attention || place.childElementCount) return;
+  place.replaceChildren(element("p", "Drawing …", "hint"));
+  try {
+    const attention = await engine.attend(samples);
+    // Another recording may have come in the meantime.
+    if (samples === heard) place.replaceChildren(...drawAttention(attention, config.attention, place.clientWidth));
+  } catch (error) {
+    place.replaceChildren(element("p", sentence(error)));
+  }
 }
 
 // Wiring
@@ -295,6 +327,11 @@ get("task").addEventListener("change", (event) => {
   }
 });
 get("task").addEventListener("submit", (event) => event.preventDefault());
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+  get("picture").replaceChildren();
+  if (get<HTMLDetailsElement>("attention").open) void picture();
+});
+get("attention").addEventListener("toggle", () => void picture());
 recordButton.addEventListener("click", () => void (recording ? stop() : record()));
 onFiles("files", takeFiles);
 

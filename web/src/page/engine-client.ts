@@ -1,6 +1,6 @@
 /** The page's side of the engine. */
 
-import type { Utterance } from "../library/index.js";
+import type { Attention, Utterance } from "../library/index.js";
 import type { Answer, Clip, Heard, Order, PageConfig } from "./protocol.js";
 
 /** An error that the engine reports; `kind` is "load", "damage", "no speech" or empty. */
@@ -18,6 +18,7 @@ export class Engine {
   private readonly worker = new Worker("engine.js", { type: "module" });
   private readonly waiting = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>();
   private count = 0;
+  private failed: Error | null = null;
 
   onProgress: (share: number) => void = () => undefined;
   onHeard: (heard: Heard) => void = () => undefined;
@@ -35,6 +36,11 @@ export class Engine {
   /** Embed a decoded file. */
   analyse(channels: readonly Float32Array[], rate: number): Promise<Clip> {
     return this.send({ order: "analyse", channels, rate });
+  }
+
+  /** Give the attention of the model in samples at its rate. */
+  attend(samples: Float32Array): Promise<Attention> {
+    return this.send({ order: "attend", samples });
   }
 
   /** Begin to listen to a stream; `live`: give the utterance so far again and again. */
@@ -57,6 +63,7 @@ export class Engine {
 
   private send<Result>(order: Order): Promise<Result> {
     const number = this.count++;
+    if (this.failed) return Promise.reject(this.failed);
     return new Promise<Result>((resolve, reject) => {
       this.waiting.set(number, { resolve, reject });
       this.worker.postMessage({ ...order, number });
@@ -74,6 +81,7 @@ export class Engine {
   }
 
   private fail(error: Error): void {
+    this.failed = error;
     for (const { reject } of this.waiting.values()) reject(error);
     this.waiting.clear();
   }

@@ -1,12 +1,12 @@
 /** The engine: a worker that holds the model and hears, so that the page stays quick while they work. */
 
-import { createModel, SpeechDetector, type SpeakerModel } from "../library/index.js";
+import { createModel, resample, type SpeakerModel } from "../library/index.js";
+import { mixDown } from "../library/waveform.js";
 import { Listener, NoSpeechError } from "./listener.js";
 import { DamageError, LoadError, loadPacked } from "./packed.js";
-import type { Answer, Numbered, Order } from "./protocol.js";
+import type { Answer, Clip, Numbered, Order } from "./protocol.js";
 
 let model: SpeakerModel;
-let detector: SpeechDetector;
 let listener: Listener;
 // Orders are carried out one after the other: the runtime takes one at a time, and blocks must keep their order.
 let queue: Promise<void> = Promise.resolve();
@@ -26,9 +26,11 @@ async function carryOut(order: Order): Promise<unknown> {
     case "load":
       return load(order);
     case "analyse":
-      return new Listener(model, detector, order.rate, false).analyse(order.channels, order.rate);
+      return analyse(order.channels, order.rate);
+    case "attend":
+      return model.attend(order.samples, model.config.sample_rate);
     case "listen":
-      listener = new Listener(model, detector, order.rate, order.live);
+      listener = new Listener(model, order.rate, order.live);
       return null;
     case "hear": {
       tell({ heard: await listener.hear(order.block) });
@@ -44,12 +46,18 @@ async function carryOut(order: Order): Promise<unknown> {
 async function load({ base, config, calibration }: Extract<Order, { order: "load" }>): Promise<null> {
   const files = await loadPacked(base, config.packed, (progress) => tell({ progress }));
   try {
-    model = await createModel({ config, calibration, graph: files.model, runtime: files.runtime });
-    detector = await SpeechDetector.create(files.speech, files.runtime);
+    const { model: graph, speech, runtime } = files;
+    model = await createModel({ config, calibration, graph, speech, runtime });
   } catch (error) {
     throw new DamageError(`The model cannot be used: ${(error as Error).message}`);
   }
   return null;
+}
+
+/** Embed a decoded file. */
+async function analyse(channels: readonly Float32Array[], rate: number): Promise<Clip> {
+  const utterance = await model.embed(channels, rate);
+  return { utterance, samples: resample(mixDown(channels).mono, rate, model.config.sample_rate) };
 }
 
 function kindOf(error: unknown): string {

@@ -1,12 +1,13 @@
 /** Who is enrolled: the list, what can be done with it, and the fields that offer its names. */
 
-import type { Prints, EnrolledSpeaker } from "./prints.js";
+import type { Speaker } from "../library/index.js";
+import type { Prints } from "./prints.js";
 import { element, message } from "./results.js";
 import { attempt, get, onFiles, show } from "./screen.js";
 
 /** The enrolled speakers, on the page and in the browser's storage. */
 export class People {
-  speakers: readonly EnrolledSpeaker[] = [];
+  speakers: readonly Speaker[] = [];
 
   constructor(readonly prints: Prints) {}
 
@@ -32,11 +33,11 @@ export class People {
     get("others").textContent = `${count(others, "recording")} enrolled with another model cannot be used with this one.`;
   }
 
-  find(name: string): EnrolledSpeaker | undefined {
+  find(name: string): Speaker | undefined {
     return this.speakers.find((speaker) => speaker.name === name);
   }
 
-  private row(speaker: EnrolledSpeaker): HTMLElement {
+  private row(speaker: Speaker): HTMLElement {
     const button = element("button", "Delete");
     button.type = "button";
     button.setAttribute("aria-label", `Delete ${speaker.name}`);
@@ -90,12 +91,12 @@ export class People {
 }
 
 /** How much of a speaker is enrolled, in words. */
-export function summary(speaker: EnrolledSpeaker): string {
+export function summary(speaker: Speaker): string {
   return `${count(speaker.utterances.length, "recording")}, ${speechOf(speaker).toFixed(1)} s of speech`;
 }
 
 /** Seconds of speech that a speaker has enrolled. */
-export function speechOf(speaker: EnrolledSpeaker | undefined): number {
+export function speechOf(speaker: Speaker | undefined): number {
   return speaker?.utterances.reduce((sum, { speechSeconds }) => sum + speechSeconds, 0) ?? 0;
 }
 

@@ -18,19 +18,8 @@ interface Row {
   readonly name: string;
   readonly embedding: Float32Array;
   readonly seconds: number;
-  readonly audibleSeconds: number;
   readonly speechSeconds: number;
   readonly enrolled: string;
-}
-
-/** An utterance to enrol. */
-export interface Enrolled extends Utterance {
-  readonly speechSeconds: number;
-}
-
-/** An enrolled speaker. */
-export interface EnrolledSpeaker extends Speaker {
-  readonly utterances: readonly Enrolled[];
 }
 
 /** Prints of one model; those of others are kept, and left alone. */
@@ -50,7 +39,12 @@ export class Prints {
    * @param onChange called when another tab has written.
    */
   static async open(model: string, size: number, onChange: () => void): Promise<Prints> {
-    const request = indexedDB.open(DATABASE, VERSION);
+    let request: IDBOpenDBRequest;
+    try {
+      request = indexedDB.open(DATABASE, VERSION);
+    } catch (error) {
+      throw explain(error as DOMException);
+    }
     request.onupgradeneeded = () => {
       const store = request.result.createObjectStore(STORE, { keyPath: "id", autoIncrement: true });
       store.createIndex("speaker", ["model", "name"]);
@@ -65,9 +59,9 @@ export class Prints {
   }
 
   /** All speakers of this model, by name. */
-  async speakers(): Promise<EnrolledSpeaker[]> {
+  async speakers(): Promise<Speaker[]> {
     const rows = await done<Row[]>(this.store("readonly").index("model").getAll(this.model));
-    const speakers = new Map<string, Enrolled[]>();
+    const speakers = new Map<string, Utterance[]>();
     for (const row of rows) {
       speakers.set(row.name, [...(speakers.get(row.name) ?? []), { ...row, warnings: [] }]);
     }
@@ -83,7 +77,7 @@ export class Prints {
   }
 
   /** Add utterances to speakers, all or none; one that a name has already does not count twice. Give how many are new. */
-  async add(speakers: readonly EnrolledSpeaker[]): Promise<number> {
+  async add(speakers: readonly Speaker[]): Promise<number> {
     // Who enrols a voice wants it kept; a browser may ask the person, or refuse, and deletes it only when the disk is full.
     navigator.storage?.persist?.().catch(() => undefined);
     const store = this.store("readwrite");
@@ -92,10 +86,10 @@ export class Prints {
     let added = 0;
     for (const { name, utterances } of speakers) {
       const have = await done<Row[]>(store.index("speaker").getAll([this.model, name]));
-      for (const { embedding, seconds, audibleSeconds, speechSeconds } of utterances) {
+      for (const { embedding, seconds, speechSeconds } of utterances) {
         if (have.some((row) => row.embedding.every((value, index) => value === embedding[index]))) continue;
         const enrolled = new Date().toISOString();
-        const row: Row = { model: this.model, name, embedding, seconds, audibleSeconds, speechSeconds, enrolled };
+        const row: Row = { model: this.model, name, embedding, seconds, speechSeconds, enrolled };
         have.push(row);
         store.add(row);
         added++;
@@ -124,10 +118,9 @@ export class Prints {
   async export(): Promise<string> {
     const speakers = (await this.speakers()).map(({ name, utterances }) => ({
       name,
-      utterances: utterances.map(({ embedding, seconds, audibleSeconds, speechSeconds }) => ({
+      utterances: utterances.map(({ embedding, seconds, speechSeconds }) => ({
         embedding: [...embedding],
         seconds,
-        audible_seconds: audibleSeconds,
         speech_seconds: speechSeconds,
       })),
     }));
@@ -149,7 +142,7 @@ export class Prints {
 }
 
 /** Read an exported file of voiceprints, or throw a PrintsError. */
-export function readExport(text: string, model: string, size: number): EnrolledSpeaker[] {
+export function readExport(text: string, model: string, size: number): Speaker[] {
   let content: { format?: unknown; version?: unknown; model?: unknown; speakers?: unknown };
   try {
     content = JSON.parse(text);
@@ -166,13 +159,13 @@ export function readExport(text: string, model: string, size: number): EnrolledS
   try {
     return content.speakers.map(({ name, utterances }) => ({
       name: checkName(name),
-      utterances: utterances.map((utterance: Record<string, unknown>): Enrolled => {
+      utterances: utterances.map((utterance: Record<string, unknown>): Utterance => {
         const embedding = Float32Array.from(utterance.embedding as number[]);
-        const numbers = [utterance.seconds, utterance.audible_seconds, utterance.speech_seconds] as number[];
+        const numbers = [utterance.seconds, utterance.speech_seconds] as number[];
         const usable = embedding.length === size && embedding.some(Boolean) && embedding.every(Number.isFinite);
         if (!usable || !numbers.every((value) => Number.isFinite(value) && value >= 0)) throw new Error();
-        const [seconds, audibleSeconds, speechSeconds] = numbers as [number, number, number];
-        return { embedding, seconds, audibleSeconds, speechSeconds, warnings: [] };
+        const [seconds, speechSeconds] = numbers as [number, number];
+        return { embedding, seconds, speechSeconds, warnings: [] };
       }),
     }));
   } catch {

@@ -10,12 +10,9 @@ export interface PageConfig extends ModelConfig {
   readonly calibration: string | null;
 }
 
-/** A recording that was listened to: its utterance, and what voice activity says of it. */
+/** A recording that was listened to. */
 export interface Clip {
   readonly utterance: Utterance;
-  readonly speechSeconds: number;
-  /** By how many dB the voice is above the background; null where one of them is missing. */
-  readonly aboveNoise: number | null;
   /** One channel, at the model's sample rate. */
   readonly samples: Float32Array;
 }
@@ -31,6 +28,7 @@ export interface Heard {
 export type Order =
   | { readonly order: "load"; readonly base: string; readonly config: PageConfig; readonly calibration: unknown }
   | { readonly order: "analyse"; readonly channels: readonly Float32Array[]; readonly rate: number }
+  | { readonly order: "attend"; readonly samples: Float32Array }
   | { readonly order: "listen"; readonly rate: number; readonly live: boolean }
   | { readonly order: "hear"; readonly block: Float32Array }
   | { readonly order: "finish" };

@@ -85,18 +85,19 @@ export function percent(share: number): string {
 
 /** What was heard, and what makes it unsure. */
 function notes(clip: Clip): HTMLElement[] {
-  const { utterance, speechSeconds, aboveNoise } = clip;
-  const heard = `${utterance.seconds.toFixed(1)} s, ${speechSeconds.toFixed(1)} s of it speech`;
-  const noise = aboveNoise === null ? "" : `, ${Math.round(aboveNoise)} dB above the background`;
+  const { seconds, speechSeconds, aboveNoise } = clip.utterance;
+  const heard = `${seconds.toFixed(1)} s, ${speechSeconds.toFixed(1)} s of it speech`;
+  const noise = aboveNoise == null ? "" : `, ${Math.round(aboveNoise)} dB above the background`;
   return [element("p", `${heard}${noise}.`, "hint"), ...cautions(clip).map((text) => element("p", `⚠ ${text}`))];
 }
 
 /** Sentences on what makes a clip unsure. */
-export function cautions({ utterance, speechSeconds, aboveNoise }: Clip): string[] {
-  const found = utterance.warnings.map((text) => `The recording is ${text}.`.replace("is its", "has a fault: its"));
-  if (speechSeconds < SHORT && utterance.audibleSeconds > 0) {
+export function cautions({ utterance }: Clip): string[] {
+  const { speechSeconds, aboveNoise } = utterance;
+  const found = utterance.warnings.map((text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
+  if (speechSeconds < SHORT && speechSeconds > 0) {
     found.push("There is hardly any speech in it: the decision is unsure.");
   }
-  if (aboveNoise !== null && aboveNoise < NOISY) found.push("It is noisy: a quieter place makes decisions surer.");
+  if (aboveNoise != null && aboveNoise < NOISY) found.push("It is noisy: a quieter place makes decisions surer.");
   return found;
 }

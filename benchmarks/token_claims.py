@@ -1,0 +1,310 @@
+#!/usr/bin/env python3
+"""Compares the readouts of a token block at convergence, on the feature maps of the shipped encoder.
+
+    python benchmarks/token_claims.py [--epochs 40] [--seeds 1 2 3] [--systems mean class ...]
+
+Text-dependent: 18 speakers of arabic_speech_commands (SPEECH_DATA) train, 12 others test, 40 one-second words. The
+encoder stays as it is, so that its maps are computed once and an epoch takes seconds. All systems have the same block,
+data, steps and seeds and learn pairs of speaker and word, "phrase" words alone; the last step is tested: nothing is
+selected. Prints EER by type of trial, of the token alone and beside the encoder's own embedding, and the differences
+that the paper claims, seed by seed; writes results.json and curve.png. What is finished is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from phrases import TYPES, spread
+from recipe_runs import ROOT, SPEECH, describe_machine, speech_corpus
+from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
+from torch import nn
+
+from speechbrain_bccmt import VoicePhraseEmbedder
+from speechbrain_bccmt.audio.recording import read_mono
+from speechbrain_bccmt.corpora.layout import find_utterances
+from speechbrain_bccmt.evaluation.trial_types import summarise_types
+from speechbrain_bccmt.figures import save_figure
+from speechbrain_bccmt.inference.model_folder import load_speaker_model
+from speechbrain_bccmt.losses import TokenDistillationLoss
+from speechbrain_bccmt.profiling import count_parameters
+from speechbrain_bccmt.scoring import cosine_scores
+from speechbrain_bccmt.training.augmentation import SpecAugment
+from speechbrain_bccmt.training.schedules import linear_margin, warmup_cosine
+from speechbrain_bccmt.trials.read import read_trials
+
+CORPUS = "arabic_speech_commands"
+BATCH, LR, MARGIN, SCALE = 128, 0.002, 0.2, 30
+BASE = {"embedding_size": 192, "dropout": 0.1}
+MEMORY = {"memory_keys": 64}
+# As many parameters as the memory layer has.
+FEED_FORWARD = {"feed_forward": 139}
+TOKENS = {"readout": "class+distillation"}
+# Options of the network, then of the training.
+SYSTEMS = {
+    "mean": ({"readout": "mean"}, {}),
+    "class": ({}, {}),
+    "phrase": ({}, {"learns": "phrase"}),
+    "sampled, R = 4": ({"class_tokens": 4}, {}),
+    "sampled, R = 16": ({"class_tokens": 16}, {}),
+    "sampled, R = 64": ({"class_tokens": 64}, {}),
+    "sampled, R = 16, a draw a batch": ({"class_tokens": 16}, {"draw": "batch"}),
+    "distillation, frozen teacher": (TOKENS, {"teacher": "frozen"}),
+    "distillation, frozen teacher, erasing": (TOKENS, {"teacher": "frozen", "erasing": True}),
+    "distillation, teacher alongside": (TOKENS, {"teacher": "alongside"}),
+    "distillation, teacher alongside, erasing": (TOKENS, {"teacher": "alongside", "erasing": True}),
+    "mean, memory": ({"readout": "mean"} | MEMORY, {}),
+    "class, memory": (MEMORY, {}),
+    "class, feed-forward": (FEED_FORWARD, {}),
+    "mean, no positions": ({"readout": "mean", "positions": "none"}, {}),
+    "class, no positions": ({"positions": "none"}, {}),
+}
+CLAIMS = [
+    ("class", "mean"),
+    ("phrase", "class"),
+    ("class, memory", "mean, memory"),
+    ("class, no positions", "mean, no positions"),
+    ("sampled, R = 4", "class"),
+    ("sampled, R = 16", "class"),
+    ("sampled, R = 64", "class"),
+    ("sampled, R = 16, a draw a batch", "class"),
+    ("distillation, frozen teacher", "class"),
+    ("distillation, teacher alongside", "class"),
+    ("distillation, frozen teacher, erasing", "class"),
+    ("distillation, teacher alongside, erasing", "class"),
+    ("class, memory", "class"),
+    ("class, memory", "class, feed-forward"),
+    ("class, no positions", "class"),
+]
+
+
+def feature_maps(folder: Path) -> tuple[list[str], torch.Tensor, np.ndarray]:
+    """Return all utterances' ids, and the shipped encoder's last feature maps (N, c, f, t) and embeddings (N, D)."""
+    files = find_utterances([str(speech_corpus(CORPUS))])
+    ids, kept = sorted(files), folder / "maps.npy"
+    model = load_speaker_model("tiny")
+    if not kept.is_file():
+        found = []
+        for start in range(0, len(ids), 64):
+            waves = [read_mono(files[name].path, model.sample_rate) for name in ids[start : start + 64]]
+            batch = torch.from_numpy(np.stack([np.resize(wave, model.sample_rate) for wave in waves]))
+            with torch.inference_mode():
+                features = model.mean_var_norm(model.compute_features(batch), torch.ones(len(batch)))
+                found.append(model.embedding_model.feature_map(features)[0].half().numpy())
+        np.save(kept, np.concatenate(found))
+    maps = torch.from_numpy(np.load(kept)).float()
+    with torch.inference_mode():
+        voices = [model.embedding_model.embed_map(part)[:, 0] for part in maps.split(512)]
+    return ids, maps, torch.cat(voices).numpy()
+
+
+class Student(nn.Module):
+    """The token block with its classifiers."""
+
+    def __init__(self, options: dict, n_classes: int):
+        super().__init__()
+        self.model = VoicePhraseEmbedder(**BASE | options)
+        tokens = 2 if options.get("readout") == TOKENS["readout"] else 1
+        self.centres = nn.ParameterList(nn.Parameter(torch.randn(n_classes, 192)) for _ in range(tokens))
+
+    def forward(self, maps: torch.Tensor, draw: str = "utterance") -> list[torch.Tensor]:
+        """Embed by each token: (batch, 1, 192)."""
+        tokens = self.model.tokens
+        if self.training and draw == "batch":
+            which = int(torch.randint(len(tokens.class_vectors), (1,)))
+            frames, keep = self.model.sequence.from_map(maps)
+            vector = tokens.class_vectors[which].expand(len(frames), 1, -1)
+            x = torch.cat([vector, frames], dim=1)
+            for block in self.model.blocks:
+                x = block(x)[0]
+            return [self.model.embedding_layers[0](self.model.norm(x[:, :1]))]
+        first, second, _ = self.model.read_sequence(*self.model.sequence.from_map(maps), [], False)
+        return [first] if second is None else [first, second]
+
+    def cosines(self, embeddings: list[torch.Tensor]) -> list[torch.Tensor]:
+        """Compare with the class centres: (batch, 1, classes) for each token."""
+        return [
+            nn.functional.normalize(one, dim=-1) @ nn.functional.normalize(centre, dim=-1).T
+            for one, centre in zip(embeddings, self.centres, strict=True)
+        ]
+
+    def parameters_trained(self) -> list[nn.Parameter]:
+        """Return what is trained: all but the encoder."""
+        encoder = {id(parameter) for parameter in self.model.encoder.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in encoder]
+
+    def embed(self, maps: torch.Tensor) -> np.ndarray:
+        """Embed at inference: the mean of the tokens' embeddings, (N, 192)."""
+        self.eval()
+        with torch.inference_mode():
+            parts = [torch.stack(self(part)).mean(0)[:, 0] for part in maps.split(512)]
+        return torch.cat(parts).numpy()
+
+
+def train(system: str, seed: int, data, epochs: int, teacher: Student | None) -> tuple[Student, list[float]]:
+    """Train one system; return it, and the mean loss of each epoch."""
+    options, how = SYSTEMS[system]
+    maps, labels = data
+    torch.manual_seed(seed)
+    student = Student(options, int(labels.max()) + 1)
+    trained = student.parameters_trained()
+    alongside = how.get("teacher") == "alongside"
+    if alongside:
+        teacher = Student({}, int(labels.max()) + 1)
+        trained = trained + teacher.parameters_trained()
+    optimizer = torch.optim.AdamW(trained, lr=LR, weight_decay=0.01)
+    mask = SpecAugment(time_masks=1, time_width=4, frequency_masks=2, frequency_width=20)
+    erase = SpecAugment(time_masks=2, time_width=4, frequency_masks=2, frequency_width=40)
+    imitate = TokenDistillationLoss(teacher_scale=SCALE, student_scale=SCALE)
+    steps, step, losses = epochs * (len(maps) // BATCH), 0, []
+    student.train()
+    for _ in range(epochs):
+        total, order = 0.0, torch.randperm(len(maps))
+        for start in range(0, len(maps) - BATCH + 1, BATCH):
+            rows = order[start : start + BATCH]
+            seen = _masked(maps[rows], mask)
+            for group in optimizer.param_groups:
+                group["lr"] = warmup_cosine(step, steps, 100, LR, 1e-5)
+            margin = linear_margin(step / steps, 0.0, 0.4, MARGIN)
+            cost = LogSoftmaxWrapper(AdditiveAngularMargin(margin, SCALE))
+            own = student(_masked(seen, erase) if how.get("erasing") else seen, how.get("draw", "utterance"))
+            cosines = student.cosines(own)
+            loss = cost(cosines[0], labels[rows, None])
+            total += loss.item()
+            if teacher is not None:
+                with torch.set_grad_enabled(alongside):
+                    (expected,) = teacher.train(alongside).cosines(teacher(seen))
+                loss = loss + imitate(cosines[1], expected.detach())
+                if alongside:
+                    loss = loss + cost(expected, labels[rows, None])
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            step += 1
+        losses.append(total / (len(maps) // BATCH))
+    return student, losses
+
+
+def _masked(maps: torch.Tensor, mask: SpecAugment) -> torch.Tensor:
+    flat = maps.flatten(1, 2).transpose(1, 2)
+    return mask.train()(flat).transpose(1, 2).unflatten(1, maps.shape[1:3])
+
+
+def trial_table(embeddings: np.ndarray, ids: list[str], trials) -> dict:
+    """Return the error rates by type of trial."""
+    place = {name: row for row, name in enumerate(ids)}
+    own = embeddings[[place[name] for name in trials.ids]]
+    scores = np.asarray(cosine_scores(own, trials.enrol, trials.test, trials.models))
+    return summarise_types(scores, trials.trial_type, trials.trial_types)
+
+
+def main() -> None:
+    """Train, verify, compare."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
+    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "token_claims")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(1)
+    ids, maps, voices = feature_maps(options.output)
+    meta = SPEECH / CORPUS / "meta"
+    trials = read_trials(meta / "trials.txt", enrolment=meta / "model_enrollment.txt")
+    tested = {name.split("/")[0] for name in trials.ids}
+    own = [row for row, name in enumerate(ids) if name.split("/")[0] not in tested]
+    said = {
+        "pair": [ids[row].rsplit("/", 1)[0] for row in own],
+        "phrase": [ids[row].split("/")[1] for row in own],
+    }
+    data = {kind: (maps[own], torch.tensor(np.unique(names, return_inverse=True)[1])) for kind, names in said.items()}
+    print("the encoder's own embedding:", _percent(trial_table(voices, ids, trials)))
+    kept = options.output / f"runs_{options.epochs}.json"
+    runs = json.loads(kept.read_text()) if kept.is_file() else {}
+    for seed in options.seeds:
+        teacher = None
+        for system in options.systems:
+            key = f"{system} / {seed}"
+            if key in runs:
+                continue
+            frozen = SYSTEMS[system][1].get("teacher") == "frozen"
+            if frozen and teacher is None:
+                teacher = train("class", seed, data["pair"], options.epochs, None)[0].eval()
+            started = time.monotonic()
+            learns = data[SYSTEMS[system][1].get("learns", "pair")]
+            student, losses = train(system, seed, learns, options.epochs, teacher if frozen else None)
+            tokens = student.embed(maps)
+            weight = student.model.phrase_weight**0.5
+            both = np.concatenate([_unit(voices), weight * _unit(tokens)], axis=1)
+            encoder = student.model.encoder
+            runs[key] = {
+                "seconds": round(time.monotonic() - started),
+                "losses": losses,
+                "parameters": count_parameters(student.model) - count_parameters(encoder),
+                "types": trial_table(tokens, ids, trials),
+                "with voice": trial_table(both, ids, trials),
+            }
+            kept.write_text(json.dumps(runs) + "\n")
+            print(f"{key}: {_percent(runs[key]['types'])}, with voice {_percent(runs[key]['with voice'])}", flush=True)
+    machine = describe_machine(threads=1)
+    (options.output / "results.json").write_text(json.dumps({"machine": machine, "runs": runs}, indent=2) + "\n")
+    print(f"\n{machine}\n")
+    print_tables(runs, options.seeds)
+    plot_losses(runs, options.seeds, options.output / "curve.png")
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+def _percent(types: dict) -> str:
+    return ", ".join(f"{name} {100 * types[kind]['eer']:.2f} %" for kind, name in TYPES.items())
+
+
+def print_tables(runs: dict, seeds: list[int]) -> None:
+    """Print error rates by system, and the differences of the claims."""
+    columns = [f"EER %, {name}" for name in TYPES.values()] + [f"with voice, {name}" for name in TYPES.values()]
+    print("| system | parameters | loss | " + " | ".join(columns) + " |")
+    print("|---" * (len(columns) + 3) + "|")
+    for system in SYSTEMS:
+        found = [runs[f"{system} / {seed}"] for seed in seeds if f"{system} / {seed}" in runs]
+        if found:
+            scored = itertools.product(("types", "with voice"), TYPES)
+            cells = [spread([100 * run[way][kind]["eer"] for run in found]) for way, kind in scored]
+            loss = spread([run["losses"][-1] for run in found])
+            print(f"| {system} | {found[0]['parameters']:,} | {loss} | {' | '.join(cells)} |")
+    print("\n| difference in EER, points | " + " | ".join(TYPES.values()) + " | better in, pooled |")
+    print("|---" * (len(TYPES) + 2) + "|")
+    for new, old in CLAIMS:
+        pairs = [(runs.get(f"{new} / {s}"), runs.get(f"{old} / {s}")) for s in seeds]
+        pairs = [(a["types"], b["types"]) for a, b in pairs if a and b]
+        if pairs:
+            differences = {kind: [100 * (a[kind]["eer"] - b[kind]["eer"]) for a, b in pairs] for kind in TYPES}
+            better = sum(value < 0 for value in differences["pooled"])
+            cells = " | ".join(spread(values) for values in differences.values())
+            print(f"| {new} over {old} | {cells} | {better} of {len(pairs)} |")
+
+
+def plot_losses(runs: dict, seeds: list[int], path: Path) -> None:
+    """Draw the training loss of each system by epoch."""
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for system in SYSTEMS:
+        found = [runs[f"{system} / {seed}"]["losses"] for seed in seeds if f"{system} / {seed}" in runs]
+        if found:
+            mean = np.mean(found, axis=0)
+            axes.plot(np.arange(1, len(mean) + 1), mean, label=system)
+    axes.set(xlabel="epoch", ylabel="classification loss", yscale="log")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=7)
+    save_figure(figure, path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Text-dependent verification: the same speaker saying the same phrase, and which of the two was wrong."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechbrain_bccmt.inference.model_files import PHRASE_FILE
+from speechbrain_bccmt.inference.results import EmbeddedUtterance
+from speechbrain_bccmt.inference.verifier import Verifier
+from speechbrain_bccmt.scoring.cosine import unit_length
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
+
+
+@dataclass(frozen=True)
+class PhraseVerification:
+    """Outcome of a text-dependent verification.
+
+    Attributes
+    ----------
+    decision : bool
+        Same speaker and same phrase, by both scores together.
+    voice_score, phrase_score : float
+        Cosines of the two sides.
+    voice_llr, phrase_llr : float
+        What each score says alone: natural logarithm of the likelihood ratio of the same and another.
+    probability : float
+        That speaker and phrase are the same, at the calibration's prior.
+    utterances : tuple of EmbeddedUtterance
+        Of both sides.
+    """
+
+    decision: bool
+    voice_score: float
+    phrase_score: float
+    voice_llr: float
+    phrase_llr: float
+    probability: float
+    utterances: tuple[EmbeddedUtterance, ...]
+
+    @property
+    def reason(self) -> str:
+        """What was right and what was wrong, such as "right voice, wrong phrase".
+
+        Where both rather speak for the same, yet not enough, the weaker of them is uncertain.
+        """
+        llrs = {"voice": self.voice_llr, "phrase": self.phrase_llr}
+        words = {part: "right" if self.decision or llr > 0 else "wrong" for part, llr in llrs.items()}
+        if not self.decision and "wrong" not in words.values():
+            words[min(llrs, key=llrs.get)] = "uncertain"
+        return ", ".join(f"{word} {part}" for part, word in words.items())
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What was found about the recordings."""
+        return tuple(dict.fromkeys(text for utterance in self.utterances for text in utterance.warnings))
+
+
+def check_phrases(verifier: Verifier) -> PhraseFusion:
+    """Return what decides about phrases, or raise a ValueError where the model knows none."""
+    if verifier.phrase_fusion is None:
+        raise ValueError(
+            f"{verifier.source or 'the model'} has no {PHRASE_FILE}, it knows voices alone: train one that knows "
+            "phrases as well by recipes/PhraseCorpus and hparams/voice_phrase.yaml"
+        )
+    return verifier.phrase_fusion
+
+
+def verify_phrase(
+    verifier: Verifier, enrolment: Sequence[EmbeddedUtterance], test: Sequence[EmbeddedUtterance]
+) -> PhraseVerification:
+    """Verify that embedded utterances are of one speaker saying one phrase.
+
+    Parameters
+    ----------
+    verifier : Verifier
+        With a model that was trained with `hparams/voice_phrase.yaml`.
+    enrolment, test : sequence of EmbeddedUtterance
+        The two sides, see `Verifier.embed_file`. Several utterances on a side count alike.
+
+    Returns
+    -------
+    PhraseVerification
+        A side without speech is nobody's voice and no phrase.
+
+    Raises
+    ------
+    ValueError
+        As `check_phrases`, or if a side has no utterance.
+    """
+    fusion = check_phrases(verifier)
+    if not enrolment or not test:
+        raise ValueError("a side of the verification has no recording")
+    utterances = (*enrolment, *test)
+    heard = [[one.embedding for one in side if one.speech_seconds] for side in (enrolment, test)]
+    if not all(heard):
+        return PhraseVerification(False, 0.0, 0.0, -math.inf, -math.inf, 0.0, utterances)
+    parts = slice(fusion.voice_size), slice(fusion.voice_size, None)
+    voice, phrase = (_cosine(*([vector[part] for vector in side] for side in heard)) for part in parts)
+    fused = fusion.fuse(voice, phrase)
+    return PhraseVerification(
+        bool(fusion.both.decide(fused)),
+        voice,
+        phrase,
+        float(fusion.voice.llr(voice)),
+        float(fusion.phrase.llr(phrase)),
+        float(fusion.both.probability(fused)),
+        utterances,
+    )
+
+
+def _cosine(first: list[np.ndarray], second: list[np.ndarray]) -> float:
+    means = (unit_length(np.stack(side)).mean(0) for side in (first, second))
+    return float(np.prod(unit_length(np.stack(list(means))).astype(np.float64), axis=0).sum())

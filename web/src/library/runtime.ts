@@ -1,0 +1,9 @@
+/** The runtime: onnxruntime-web, in one thread. */
+
+import { env } from "onnxruntime-web/wasm";
+
+/** Hand the runtime to onnxruntime-web, before the first session; one thread needs no isolation of the page. */
+export function useRuntime(binary?: Uint8Array): void {
+  env.wasm.numThreads = 1;
+  if (binary) env.wasm.wasmBinary = binary;
+}

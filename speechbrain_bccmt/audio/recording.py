@@ -138,7 +138,12 @@ class Recording:
         return self.frames / self.sample_rate
 
     def chunks(
-        self, rate: int, max_seconds: float | None = None, start: int = 0, stop: int | None = None
+        self,
+        rate: int,
+        max_seconds: float | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        equal: bool = True,
     ) -> Iterator[Chunk]:
         """Read the recording chunk by chunk, so that its length does not count in memory.
 
@@ -147,9 +152,12 @@ class Recording:
         rate : int
             The sample rate wanted in Hz.
         max_seconds : float or None
-            The longest chunk; None: `MAX_CHUNK_SECONDS`. All chunks are of one length, but for a sample.
+            The longest chunk; None: `MAX_CHUNK_SECONDS`.
         start, stop : int
             Of the part to read, in samples of the file.
+        equal : bool
+            All chunks are of one length, but for a sample; False: all but the last are the longest, as of a stream
+            whose end is not known.
 
         Yields
         ------
@@ -171,8 +179,12 @@ class Recording:
             with open_decoder(self.path) as file:
                 if start:
                     file.seek(start)
+                longest = total if n_chunks == 1 else math.ceil(max_seconds * self.sample_rate)
                 for number in range(n_chunks):
-                    begin, end = (total * (number + i) // n_chunks for i in (0, 1))
+                    begin, end = (
+                        total * edge // n_chunks if equal else min(total, longest * edge)
+                        for edge in (number, number + 1)
+                    )
                     yield self._read_chunk(file, end - begin, rate)
         except soundfile.SoundFileError as error:
             raise ValueError(f"{self.path}: cannot be decoded: {error}") from error

@@ -107,7 +107,8 @@ class Verifier:
 
     def read_chunks(self, recording: Recording, vad: bool) -> Iterator[Chunk]:
         """Yield the chunks that are embedded of a recording: its speech alone, or all of it."""
-        chunks = recording.chunks(self.sample_rate)
+        # Speech is joined and cut anew, so that borders count little: they lie where those of a stream do.
+        chunks = recording.chunks(self.sample_rate, equal=not vad)
         return keep_speech(chunks, self.sample_rate) if vad else chunks
 
     def embed_file(self, path: str | os.PathLike, vad: bool | None = None) -> EmbeddedUtterance:

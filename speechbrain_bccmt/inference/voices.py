@@ -87,7 +87,7 @@ def check_voices(verifier: Verifier, path: str | os.PathLike) -> VoiceCheck:
 def windows(recording: Recording, rate: int) -> Iterator[tuple[tuple[float, float], np.ndarray]]:
     """Yield where each window of speech lies in a recording, in seconds, and its samples at `rate`, at one level."""
     before = 0.0
-    for chunk in recording.chunks(rate):
+    for chunk in recording.chunks(rate, equal=False):
         wav, _ = remove_hum(chunk.wav, rate)
         for start, stop in speech.find_speech(wav, rate):
             if stop - start < LEAST_SECONDS * rate:

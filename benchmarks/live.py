@@ -16,11 +16,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+import soundfile
 from card_speech import RATE, held_out_set, read, trial_set, with_held_out
 from everybody import shipped_model
 from recipe_runs import ROOT, describe_machine
@@ -236,6 +240,23 @@ def cost(model, wav: np.ndarray) -> dict[str, float]:
     return found
 
 
+def an_hour(model, wav: np.ndarray) -> dict[str, float]:
+    """Return the memory of the process in MB after 10 and 60 minutes of speech, and the cosine with that of a file."""
+    wav, found = np.resize((wav * 32767).astype(np.int16), 3600 * RATE), {}
+    stream, size, started = model.stream(np.ones(192)), RATE // 10, time.process_time()
+    for start in range(0, len(wav), size):
+        stream.feed(wav[start : start + size])
+        if (minutes := (start + size) / RATE / 60) in (10, 60):
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            found[f"MB after {minutes:.0f} min"] = pages * os.sysconf("SC_PAGESIZE") / 2**20
+    found["ms for 100 ms"] = 1000 * (time.process_time() - started) / 36000
+    with tempfile.TemporaryDirectory() as folder:
+        soundfile.write(Path(folder) / "a.wav", wav, RATE)
+        sides = stream.finish().embedding, model.embed_file(Path(folder) / "a.wav").embedding
+    found["cosine"] = float(sides[0] @ sides[1] / np.linalg.norm(sides[0]) / np.linalg.norm(sides[1]))
+    return found
+
+
 def main() -> int:
     """Run from the command line; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
@@ -271,6 +292,7 @@ def main() -> int:
         "median_seconds_same": float(np.median([row[2] or np.inf for row in same])),
     }
     result["cost"] = cost(model, join(public.paths[:6], "whole"))
+    result["an hour"] = an_hour(model, join(public.paths[:300], "whole", 1000.0))
     (ROOT / "results" / "live.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(report(result))
     return 0
@@ -293,6 +315,7 @@ def report(result: dict) -> str:
                 cells += [f"{100 * found[f'undecided_{side}']:.0f} %", f"{found[f'seconds_{side}']:.1f}"]
             lines.append(f"| {key} | {name} | {' | '.join(cells)} |")
     lines += ["", f"SpeakerStream itself: {result['in earnest']}", f"ms: {result['cost']}"]
+    lines.append(f"An hour: {result['an hour']}")
     return "\n".join(lines)
 
 

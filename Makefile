@@ -10,6 +10,7 @@ READY := $(VENV)/.ready
 
 help:
 	@echo "make demo   the main job on a small synthetic corpus, under 15 minutes on 2 cores"
+	@echo "make demo PHRASES=1   pass-phrases: the same speaker saying the same phrase, under 10 minutes"
 	@echo "make test   lint and all tests, with the examples of the documentation"
 	@echo "make lint   ruff, and the import contract of docs/architecture.md"
 	@echo "make runtime  the wheel bccmt-runtime, which needs no PyTorch, in dist/"
@@ -19,7 +20,7 @@ help:
 	@echo "PYTHON=python3.12 chooses the interpreter (3.10 to 3.13)."
 
 demo: $(READY)
-	$(BIN)/python recipes/Demo/run_demo.py
+	$(BIN)/python recipes/Demo/$(if $(PHRASES),run_phrase_demo,run_demo).py
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from speechbrain_bccmt.demo_corpus.phrases import DemoPhraseSettings
 from speechbrain_bccmt.demo_corpus.sentences import DemoCorpusSettings
 
 pytest.importorskip("espeakng_loader", reason="the demo's synthesiser comes with the extra 'demo'")
@@ -14,17 +15,21 @@ DEMO = Path(__file__).resolve().parents[2] / "recipes" / "Demo"
 PICTURES = ["det.png", "attention_maps.png", "base/training_curves.png"]
 
 
-@pytest.fixture(scope="module")
-def run_demo():
-    """Return the module of the demo's script."""
-    sys.path.insert(0, str(DEMO))  # where it finds demo_report, as a script does
+def load_script(name):
+    """Return the module of a demo's script."""
+    sys.path.insert(0, str(DEMO))  # where it finds what lies beside it, as a script does
     try:
-        spec = importlib.util.spec_from_file_location("run_demo", DEMO / "run_demo.py")
+        spec = importlib.util.spec_from_file_location(name, DEMO / f"{name}.py")
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        yield module
+        return module
     finally:
         sys.path.remove(str(DEMO))
+
+
+@pytest.fixture(scope="module")
+def run_demo():
+    return load_script("run_demo")
 
 
 @pytest.fixture(scope="module")
@@ -80,3 +85,13 @@ def test_other_settings_do_not_mix_with_a_finished_run(run_demo, finished):
 def test_a_failing_step_names_its_log(run_demo, tmp_path):
     with pytest.raises(run_demo.StepFailed, match="console.txt"):
         run_demo.run_step("broken", ["no_such_script.py"], tmp_path)
+
+
+def test_pass_phrases(tmp_path, capsys):
+    settings = DemoPhraseSettings(speakers=16, phrases=3, takes=5, trials=80)
+    load_script("run_phrase_demo").run_demo(tmp_path, settings, epochs=2)
+    told = capsys.readouterr().out
+    assert "Both:" in told and "What is said, alone:" in told
+    decisions = [line.split("): ")[1] for line in told.splitlines() if line.startswith("  ") and "; voice" in line]
+    assert len(decisions) == 3 and all(line.startswith(("accepted", "rejected: ")) for line in decisions)
+    assert (tmp_path / "tokens.png").read_bytes().startswith(b"\x89PNG")

@@ -20,6 +20,7 @@ from speechbrain_bccmt.audio.containers import ENDINGS as ENDINGS_OF_CONTAINERS
 from speechbrain_bccmt.audio.containers import ContainerFile
 from speechbrain_bccmt.audio.headers import open_decoder, read_header
 from speechbrain_bccmt.audio.levels import audible_seconds, flat_tops
+from speechbrain_bccmt.audio.members import Member
 from speechbrain_bccmt.audio.resampling import ZERO_CROSSINGS, resample
 from speechbrain_bccmt.audio.waveforms import mix_down
 
@@ -55,6 +56,8 @@ class Chunk:
         Up to which frequency in Hz it holds sound, once that was measured; infinity before.
     hum : int
         Frequency in Hz of the hum that was filtered out; 0: none was.
+    level, noise_ratio : float
+        Of a chunk of speech alone, what `level_and_noise` measured in the recording that it comes from, in dB.
     """
 
     wav: np.ndarray
@@ -64,6 +67,8 @@ class Chunk:
     cancelled: bool = False
     bandwidth: float = math.inf
     hum: int = 0
+    level: float = math.nan
+    noise_ratio: float = math.nan
 
     @classmethod
     def from_waveform(cls, wav: np.ndarray, rate: int) -> Chunk:
@@ -134,7 +139,12 @@ class Recording:
         return self.frames / self.sample_rate
 
     def chunks(
-        self, rate: int, max_seconds: float | None = None, start: int = 0, stop: int | None = None
+        self,
+        rate: int,
+        max_seconds: float | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        equal: bool = True,
     ) -> Iterator[Chunk]:
         """Read the recording chunk by chunk, so that its length does not count in memory.
 
@@ -143,9 +153,12 @@ class Recording:
         rate : int
             The sample rate wanted in Hz.
         max_seconds : float or None
-            The longest chunk; None: `MAX_CHUNK_SECONDS`. All chunks are of one length, but for a sample.
+            The longest chunk; None: `MAX_CHUNK_SECONDS`.
         start, stop : int
             Of the part to read, in samples of the file.
+        equal : bool
+            All chunks are of one length, but for a sample; False: all but the last are the longest, as of a stream
+            whose end is not known.
 
         Yields
         ------
@@ -167,8 +180,12 @@ class Recording:
             with open_decoder(self.path) as file:
                 if start:
                     file.seek(start)
+                longest = total if n_chunks == 1 else math.ceil(max_seconds * self.sample_rate)
                 for number in range(n_chunks):
-                    begin, end = (total * (number + i) // n_chunks for i in (0, 1))
+                    begin, end = (
+                        total * edge // n_chunks if equal else min(total, longest * edge)
+                        for edge in (number, number + 1)
+                    )
                     yield self._read_chunk(file, end - begin, rate)
         except soundfile.SoundFileError as error:
             raise ValueError(f"{self.path}: cannot be decoded: {error}") from error
@@ -230,13 +247,15 @@ def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = No
     return next(Recording.open(path).chunks(rate, math.inf, start, stop)).wav
 
 
-def read_crop(path: str | Path, rate: int, start: int, stop: int, offset: int, n_samples: int) -> np.ndarray:
+def read_crop(
+    path: str | Path | Member, rate: int, start: int, stop: int, offset: int, n_samples: int
+) -> np.ndarray:
     """Read a stretch of an utterance by offset: the samples that `read_mono` gives there, without the rest.
 
     Parameters
     ----------
-    path : str or Path
-        The file.
+    path : str, Path or Member
+        The file, or a member of a tar file.
     rate : int
         The sample rate wanted in Hz.
     start, stop : int
@@ -262,6 +281,7 @@ def read_crop(path: str | Path, rate: int, start: int, stop: int, offset: int, n
     >>> np.allclose(crop, whole[5000:5800], atol=1e-6)
     True
     """
+    name = path.label if isinstance(path, Member) else path
     try:
         with open_decoder(path) as file:
             factor = math.gcd(file.samplerate, rate)
@@ -276,13 +296,13 @@ def read_crop(path: str | Path, rate: int, start: int, stop: int, offset: int, n
             samples = file.read(end - begin, dtype="float32", always_2d=True)
             file_rate = file.samplerate
     except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
-        raise ValueError(f"cannot read {path} from sample {start}: {error}") from None
+        raise ValueError(f"cannot read {name} from sample {start}: {error}") from None
     if not len(samples):
         raise ValueError(
-            f"no audio in {path} from sample {begin} on: remove the file or prepare the data again"
+            f"no audio in {name} from sample {begin} on: remove the file or prepare the data again"
         )
     if not np.isfinite(samples).all():
-        raise ValueError(f"{path} holds NaN or infinite samples: remove the file and prepare the data again")
+        raise ValueError(f"{name} holds NaN or infinite samples: remove the file and prepare the data again")
     wav = resample(mix_down(samples)[0], file_rate, rate)
     return wav[offset - first * up :][:n_samples]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict
-from pathlib import Path
 
 import click
 
@@ -27,9 +27,9 @@ from speechbrain_bccmt.commands import inputs
 def enroll(arguments, model, replace, listing, delete, as_json, vad, device, engine, quiet):
     """Enrol speakers by name.
 
-    STORE is the file of voiceprints, created if missing. FILES are recordings of the speaker NAME, folders with
-    recordings, or globs; - reads a list from standard input. They are added to those that NAME has; several make a
-    better voiceprint than one.
+    STORE is a file of voiceprints, created if missing, or postgresql://user@host/database. FILES are recordings of the
+    speaker NAME, folders with recordings, or globs; - reads a list from standard input. They are added to those that
+    NAME has; several make a better voiceprint than one.
 
     Either all FILES are enrolled or none: one that cannot be used, or has no speech, is reported, and the exit code is
     2. A store holds the voiceprints of one model, and refuses another.
@@ -71,7 +71,7 @@ def _enroll(
     name, paths = check_name(name), inputs.expand_inputs(files)
     verification = inputs.load_model(model, device, vad, engine)
     prints = Voiceprints(store, verification.fingerprint, model)
-    if Path(store).exists():
+    if prints.exists():
         prints.check()  # before the long work
     utterances = [
         utterance for _, utterance in inputs.run_each(verification.embed_file, paths, "Embedding", quiet)
@@ -84,7 +84,7 @@ def _enroll(
         name,
         [utterance.embedding for utterance in utterances],
         [utterance.speech_seconds for utterance in utterances],
-        paths,
+        [os.path.abspath(path) for path in paths],  # to be found again by another model
         replace,
     )
     seconds = round(sum(utterance.speech_seconds for utterance in utterances), 3)

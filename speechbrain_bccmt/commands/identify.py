@@ -25,8 +25,8 @@ from speechbrain_bccmt.commands import inputs
 def identify(model, store, files, n_best, threshold, as_json, vad, device, engine, quiet):
     """Identify an enrolled speaker in each recording.
 
-    STORE is the file that the speakers were enrolled in, MODEL the model that they were enrolled with. FILES are
-    recordings, folders with recordings, or globs; - reads a list from standard input.
+    STORE is the file or database that the speakers were enrolled in, MODEL the one that they were enrolled with. FILES
+    are recordings, folders with recordings, or globs; - reads a list from standard input.
 
     The model's own threshold is for comparing two recordings. The more speakers are enrolled, the more often a
     stranger passes it: use a higher one.

@@ -5,6 +5,6 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "store": ["Candidate", "EnrolledSpeaker", "Identification", "Voiceprints"],
+        "store": ["Candidate", "EnrolledSpeaker", "EnrolledUtterance", "Identification", "Reference", "Voiceprints"],
     },
 )

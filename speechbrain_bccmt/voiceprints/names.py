@@ -35,6 +35,24 @@ def check_name(name: str) -> str:
     >>> check_name(" Jose\u0301 ") == "José"
     True
     """
+    checked = _visible(name, "name for a voiceprint")
+    if checked.casefold() == UNKNOWN:
+        raise ValueError(f"{name!r} is what a stranger is called: give another name")
+    return checked
+
+
+def check_label(label: str) -> str:
+    """Return a label of an utterance, such as headset or phone, as it is stored; errors are those of `check_name`.
+
+    Examples
+    --------
+    >>> check_label(" headset ")
+    'headset'
+    """
+    return _visible(label, "label")
+
+
+def _visible(name: str, kind: str) -> str:
     checked = unicodedata.normalize("NFC", name).strip()
     hidden = ("Cc", "Cf", "Cs", "Zl", "Zp")
     wrong = [
@@ -42,9 +60,7 @@ def check_name(name: str) -> str:
     ]
     if not checked or wrong or len(checked) > LONGEST_NAME:
         raise ValueError(
-            f"{name[: LONGEST_NAME + 1]!r} is no name for a voiceprint: expected one line of visible text, of at most "
+            f"{name[: LONGEST_NAME + 1]!r} is no {kind}: expected one line of visible text, of at most "
             f"{LONGEST_NAME} characters"
         )
-    if checked.casefold() == UNKNOWN:
-        raise ValueError(f"{name!r} is what a stranger is called: give another name")
     return checked

@@ -15,7 +15,7 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PACKAGE = "speechbrain_bccmt"
-COMMANDS = ("embed", "enroll", "identify", "listen", "models", "verify")
+COMMANDS = ("embed", "enroll", "identify", "listen", "models", "verify", "voiceprints")
 ENTRIES = ["__main__", "cli", *(f"commands.{name}" for name in COMMANDS)]
 REQUIRED = ["click>=8.1", "lazy_loader", "numpy", "onnxruntime>=1.16.1", "soundfile", "tqdm"]
 IMPORTED = {re.match(r"\w+", name)[0] for name in REQUIRED} | set(sys.stdlib_module_names)

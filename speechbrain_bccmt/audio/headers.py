@@ -11,6 +11,7 @@ from typing import NamedTuple
 import soundfile
 
 from speechbrain_bccmt.audio.containers import ENDINGS, ContainerFile
+from speechbrain_bccmt.audio.members import Member
 from speechbrain_bccmt.audio.riff import HEAD, JoinedWav, WavFile, read_wav
 
 _CHUNK = 256  # files per task: handing over single files costs several times what reading their headers does
@@ -58,13 +59,15 @@ def _read_head(path: str | os.PathLike, size: int | None = None) -> tuple[bytes,
         os.close(descriptor)
 
 
-def open_decoder(path: str | os.PathLike, wav: WavFile | None = None) -> soundfile.SoundFile | ContainerFile:
+def open_decoder(
+    path: str | os.PathLike | Member, wav: WavFile | None = None
+) -> soundfile.SoundFile | ContainerFile:
     """Open a recording with the decoder that reads all of it.
 
     Parameters
     ----------
-    path : str or Path
-        The file.
+    path : str, Path or Member
+        The file; a member of a tar file must be one that libsndfile reads.
     wav : WavFile or None
         What is known of it already, if it is a wav file.
 
@@ -87,6 +90,8 @@ def open_decoder(path: str | os.PathLike, wav: WavFile | None = None) -> soundfi
     ...     type(file).__name__, len(file.read(10000))
     ('ContainerFile', 800)
     """
+    if isinstance(path, Member):
+        return soundfile.SoundFile(path.open())
     if os.fspath(path).lower().endswith(ENDINGS):
         return ContainerFile(path)
     wav = wav or read_wav(path, *_read_head(path))

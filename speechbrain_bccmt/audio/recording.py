@@ -20,6 +20,7 @@ from speechbrain_bccmt.audio.containers import ENDINGS as ENDINGS_OF_CONTAINERS
 from speechbrain_bccmt.audio.containers import ContainerFile
 from speechbrain_bccmt.audio.headers import open_decoder, read_header
 from speechbrain_bccmt.audio.levels import audible_seconds, flat_tops
+from speechbrain_bccmt.audio.members import Member
 from speechbrain_bccmt.audio.resampling import ZERO_CROSSINGS, resample
 from speechbrain_bccmt.audio.waveforms import mix_down
 
@@ -246,13 +247,15 @@ def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = No
     return next(Recording.open(path).chunks(rate, math.inf, start, stop)).wav
 
 
-def read_crop(path: str | Path, rate: int, start: int, stop: int, offset: int, n_samples: int) -> np.ndarray:
+def read_crop(
+    path: str | Path | Member, rate: int, start: int, stop: int, offset: int, n_samples: int
+) -> np.ndarray:
     """Read a stretch of an utterance by offset: the samples that `read_mono` gives there, without the rest.
 
     Parameters
     ----------
-    path : str or Path
-        The file.
+    path : str, Path or Member
+        The file, or a member of a tar file.
     rate : int
         The sample rate wanted in Hz.
     start, stop : int
@@ -278,6 +281,7 @@ def read_crop(path: str | Path, rate: int, start: int, stop: int, offset: int, n
     >>> np.allclose(crop, whole[5000:5800], atol=1e-6)
     True
     """
+    name = path.label if isinstance(path, Member) else path
     try:
         with open_decoder(path) as file:
             factor = math.gcd(file.samplerate, rate)
@@ -292,13 +296,13 @@ def read_crop(path: str | Path, rate: int, start: int, stop: int, offset: int, n
             samples = file.read(end - begin, dtype="float32", always_2d=True)
             file_rate = file.samplerate
     except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
-        raise ValueError(f"cannot read {path} from sample {start}: {error}") from None
+        raise ValueError(f"cannot read {name} from sample {start}: {error}") from None
     if not len(samples):
         raise ValueError(
-            f"no audio in {path} from sample {begin} on: remove the file or prepare the data again"
+            f"no audio in {name} from sample {begin} on: remove the file or prepare the data again"
         )
     if not np.isfinite(samples).all():
-        raise ValueError(f"{path} holds NaN or infinite samples: remove the file and prepare the data again")
+        raise ValueError(f"{name} holds NaN or infinite samples: remove the file and prepare the data again")
     wav = resample(mix_down(samples)[0], file_rate, rate)
     return wav[offset - first * up :][:n_samples]
 

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -57,13 +58,18 @@ def _read_shard(ctx, param, value: str | None) -> slice:
     help="Processes, of one thread each; with --archive.",
 )
 @click.option(
+    "--ray",
+    metavar="ADDRESS",
+    help="Let a Ray cluster do the work, in --jobs processes: auto, where this machine belongs to one, or host:port.",
+)
+@click.option(
     "--shard", callback=_read_shard, metavar="I/N", help="Embed the I-th of N parts of the recordings alone."
 )
 @inputs.vad_option
 @inputs.device_option
 @inputs.engine_option
 @inputs.quiet_option
-def embed(model, files, output, root, archive, jobs, shard, vad, device, engine, quiet):
+def embed(model, files, output, root, archive, jobs, ray, shard, vad, device, engine, quiet):
     """Embed recordings.
 
     FILES are recordings, folders with recordings, or globs; - reads a list from standard input.
@@ -73,20 +79,20 @@ def embed(model, files, output, root, archive, jobs, shard, vad, device, engine,
     used are reported on standard error, the others are written, and the exit code is 2.
 
     Of many recordings, --archive keeps the embeddings while the work goes on: with --jobs processes, and on several
-    machines with a --shard each. -o then writes all of them in the end, as .npz or .safetensors without speech_seconds.
+    machines with a --shard each. -o then writes all of them in the end, as .npz or .safetensors.
     """
     inputs.check_ending(output, FORMATS if archive is None else ARRAYS)
     if str(output).lower().endswith(".safetensors") and find_spec("safetensors") is None:
         raise click.UsageError(f"{output}: needs the package safetensors: pip install safetensors")
-    if jobs > 1 and archive is None:
-        raise click.UsageError("--jobs needs --archive, a folder to keep the embeddings in")
+    if (jobs > 1 or ray) and archive is None:
+        raise click.UsageError(f"--{'ray' if ray else 'jobs'} needs --archive, a folder to keep the embeddings in")
     paths = inputs.expand_inputs(files)[shard]
     names = {path: os.path.relpath(path, root).replace(os.sep, "/") if root else path for path in paths}
     if output is not None:
         with temporary_sibling(Path(output)) as temporary:
             temporary.touch()  # so that a folder that cannot be written to is reported before the work
     if archive is not None:
-        failed = _fill(archive, inputs.load_model(model, device, vad, engine), jobs, names, output, quiet)
+        failed = _fill(archive, inputs.load_model(model, device, vad, engine), jobs, ray, names, output, quiet)
         click.get_current_context().exit(2 if failed else 0)
     utterances, failed = [], 0
     embed_file = inputs.load_model(model, device, vad, engine).embed_file
@@ -104,14 +110,17 @@ def embed(model, files, output, root, archive, jobs, shard, vad, device, engine,
     click.get_current_context().exit(2 if failed else 0)
 
 
-def _fill(folder: str, model, jobs: int, names: dict[str, str], output: str | None, quiet: bool) -> int:
+def _fill(
+    folder: str, model, jobs: int, ray: str | None, names: dict[str, str], output: str | None, quiet: bool
+) -> int:
     """Embed what an archive lacks of the recordings, write all of them, and return how many could not be used."""
+    import numpy as np
     from tqdm import tqdm
 
     from speechbrain_bccmt.audio.recording import Recording
     from speechbrain_bccmt.inference.archive import Archive
 
-    archive = Archive(folder, model, jobs)
+    archive = Archive(folder, model, jobs, ray)
     missing = archive.missing(names)
     done, failed, seconds, begun = 0, 0, 0.0, time.monotonic()
     # By size, as the long ones come first.
@@ -136,10 +145,17 @@ def _fill(folder: str, model, jobs: int, names: dict[str, str], output: str | No
             err=True,
         )
     if output is not None:
-        kept, embeddings = archive.read(names)
+        kept, embeddings, lengths = archive.read(names)
+        for row in np.flatnonzero(np.isnan(lengths[:, 0])):
+            lengths[row, 0] = Recording.open(kept[row]).seconds
         if kept:
-            lengths = [Recording.open(path).seconds for path in kept]
-            _write_arrays(Path(output), [names[path] for path in kept], embeddings, seconds=lengths)
+            _write_arrays(
+                Path(output),
+                [names[path] for path in kept],
+                embeddings,
+                seconds=lengths[:, 0],
+                speech_seconds=lengths[:, 1],
+            )
     return failed
 
 
@@ -167,7 +183,7 @@ def _write(path: Path, utterances: list) -> None:
         os.replace(temporary, path)
 
 
-def _write_arrays(path: Path, ids: list[str], embeddings, **columns: list[float]) -> None:
+def _write_arrays(path: Path, ids: list[str], embeddings, **columns: Sequence[float]) -> None:
     import numpy as np
 
     arrays = {"embeddings": np.stack(embeddings)} | {name: np.array(column) for name, column in columns.items()}

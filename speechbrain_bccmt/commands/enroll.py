@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
@@ -37,10 +38,10 @@ def enroll(
 ):
     """Enrol speakers by name.
 
-    STORE is the file of voiceprints, created if missing. FILES are recordings of the speaker NAME, folders with
-    recordings, or globs; - reads a list from standard input. They are added to those that NAME has; several make a
-    better voiceprint than one. The command tells how much of the speech that a voiceprint needs is there, and what is
-    wrong with a recording.
+    STORE is a file of voiceprints, created if missing, or postgresql://user@host/database. FILES are recordings of the
+    speaker NAME, folders with recordings, or globs; - reads a list from standard input. They are added to those that
+    NAME has; several make a better voiceprint than one. The command tells how much of the speech that a voiceprint
+    needs is there, and what is wrong with a recording.
 
     Either all FILES are enrolled or none: one that cannot be used, has no speech, or is of another voice than those
     before is reported, and the exit code is 2. A store holds the voiceprints of one model, and refuses another.
@@ -88,7 +89,7 @@ def _enroll(
     paths = inputs.expand_inputs(files) if files else []
     verification = load()
     prints = Voiceprints(store, verification.fingerprint, model)
-    if Path(store).exists():
+    if prints.exists():
         prints.check()  # before the long work
         before = None if replace else prints.reference(name)
     enrolment = Enrolment(verification.calibration, before)
@@ -100,7 +101,8 @@ def _enroll(
         name,
         [utterance.embedding for utterance in takes],
         [utterance.speech_seconds for utterance in takes],
-        paths or ["microphone"] * len(takes),
+        # To be found again by another model.
+        [os.path.abspath(path) for path in paths] or ["microphone"] * len(takes),
         replace,
         label,
     )

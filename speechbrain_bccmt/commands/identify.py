@@ -39,8 +39,8 @@ from speechbrain_bccmt.commands import inputs
 def identify(model, store, files, n_best, threshold, error, as_json, vad, device, engine, quiet):
     """Identify an enrolled speaker in each recording.
 
-    STORE is the file that the speakers were enrolled in, MODEL the model that they were enrolled with. FILES are
-    recordings, folders with recordings, or globs; - reads a list from standard input.
+    STORE is the file or database that the speakers were enrolled in, MODEL the one that they were enrolled with. FILES
+    are recordings, folders with recordings, or globs; - reads a list from standard input.
 
     A speaker is unknown where the score is too low for the number of names, as among many the nearest to a stranger is
     near, or where the next name is as good.

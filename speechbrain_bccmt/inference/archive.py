@@ -22,6 +22,7 @@ from speechbrain_bccmt.inference.embedding_store import (
     utterance_key,
 )
 from speechbrain_bccmt.inference.loading import load_verifier
+from speechbrain_bccmt.inference.ray_workers import results_of_ray
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.inference.verifier import Verifier, measure_band
 
@@ -44,6 +45,8 @@ class Archive:
     jobs : int
         Number of processes that embed, of one thread each; 1 is this process, with the model's threads. Others load
         the model from where this one came from.
+    ray : str or None
+        Address of a Ray cluster whose machines do the work, see `results_of_ray`.
 
     Examples
     --------
@@ -58,11 +61,12 @@ class Archive:
     (0, [], (1, 192))
     """
 
-    def __init__(self, folder: str | Path, model: Verifier, jobs: int = 1):
-        self.jobs, self.options = jobs, (model.source, model.engine, str(model.device), model.vad)
+    def __init__(self, folder: str | Path, model: Verifier, jobs: int = 1, ray: str | None = None):
+        self.ray, self.jobs = ray, jobs
+        self.options = (model.source, model.engine, str(model.device), model.vad)
         # Embeddings of speech alone are others than those of whole recordings.
         self.store = EmbeddingStore(folder, model.fingerprint + ("-speech" if model.vad else ""))
-        self.embedder = Embedder(model) if jobs == 1 else None
+        self.embedder = Embedder(model) if jobs == 1 and ray is None else None
 
     def missing(self, paths: Mapping[str, str]) -> dict[str, int]:
         """Return the size in bytes of each recording that is not in the archive; 0 where there is no such file."""
@@ -103,15 +107,20 @@ class Archive:
         try:
             for path, result in self._results(order):
                 if isinstance(result, EmbeddedUtterance):
-                    writer.take([position[path]], result.embedding[None])
+                    lengths = [(result.seconds, result.speech_seconds)]
+                    writer.take([position[path]], result.embedding[None], lengths)
                 yield path, result
         finally:
             writer.write()
 
-    def read(self, paths: Mapping[str, str]) -> tuple[list[str], np.ndarray]:
-        """Return the paths of those that are in the archive, and their embeddings (N, D), float32."""
+    def read(self, paths: Mapping[str, str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Return the paths of those that are in the archive, embeddings (N, D), float32, and lengths (N, 2).
+
+        Lengths are seconds of a recording and of the speech in it; NaN where an earlier version kept none.
+        """
         kept = {path: key for path, key in _keys(paths)[0].items() if key in self.store}
-        return list(kept), self.store.read(list(kept.values()))
+        keys = list(kept.values())
+        return list(kept), self.store.read(keys), self.store.read_lengths(keys)
 
     def _results(self, paths: list[str]) -> Iterator[tuple[str, Result]]:
         tasks = [paths[start : start + TASK] for start in range(0, len(paths), TASK)]
@@ -121,6 +130,9 @@ class Archive:
             return
         workers = min(self.jobs, len(tasks))
         if not workers:
+            return
+        if self.ray is not None:
+            yield from results_of_ray(self.ray, paths, TASK, self.jobs, self.options)
             return
         pool = ProcessPoolExecutor(workers, _context(), _begin, self.options)
         pending = set()

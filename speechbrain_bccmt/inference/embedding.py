@@ -11,6 +11,7 @@ import torch
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
+from speechbrain_bccmt.audio import recording
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts, read_mono
 from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
@@ -287,13 +288,13 @@ def embed_waveforms(
     """
     modules = compute_features, mean_var_norm, embedding_model
     rate = sample_rate(compute_features)
-    parts = [equal_parts(wav.detach().numpy(), rate) for wav in wavs]
-    if all(len(row) == 1 for row in parts):
+    if all(len(wav) <= recording.MAX_CHUNK_SECONDS * rate for wav in wavs):
         return _embed_padded(wavs, *modules, device)
 
     def embed(wav: np.ndarray) -> torch.Tensor:
         return _embed_padded([torch.from_numpy(wav)], *modules, device)[0]
 
+    parts = (equal_parts(wav.detach().cpu().numpy(), rate) for wav in wavs)
     chunks = ((Chunk.from_waveform(part, rate) for part in row) for row in parts)
     return torch.stack([embed_chunks(row, embed, rate)[0] for row in chunks])
 

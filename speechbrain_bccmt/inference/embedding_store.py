@@ -17,6 +17,8 @@ from speechbrain_bccmt.files import temporary_sibling
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("ID", "wav", "start", "stop", "size", "mtime_ns")
+# Further columns, empty where they are not known. Shards of earlier versions lack them.
+LENGTHS = ("seconds", "speech_seconds")
 # What is computed goes to disk at least this often, in seconds: a kill loses no more than that.
 KEEP_EVERY = 60.0
 
@@ -25,9 +27,10 @@ class EmbeddingStore:
     """Embeddings of one model in a folder, which only ever gains files.
 
     `<folder>/<fingerprint>/<shard>.npy` holds embeddings, (N, D) float32, and `<shard>.csv` beside it says of each
-    row which stretch of which file it embeds, and that file's size and time of change. So neither a changed model
-    nor a changed recording finds an old embedding, and several models share a folder. Each shard appears whole or
-    not at all, the csv last; several runs may add to a folder at once. A shard that is damaged counts as absent.
+    row which stretch of which file it embeds, that file's size and time of change, and how long it is. So neither a
+    changed model nor a changed recording finds an old embedding, and several models share a folder. Each shard appears
+    whole or not at all, the csv last; several runs may add to a folder at once. A shard that is damaged counts as
+    absent.
 
     Parameters
     ----------
@@ -54,6 +57,7 @@ class EmbeddingStore:
         self._shards: list[Path] = []
         self._size = 0
         self._rows: dict[tuple, tuple[int, int]] = {}
+        self._lengths: list[np.ndarray] = []
         for index in sorted(self.folder.glob("[!.]*.csv")):
             try:
                 self._open_shard(index)
@@ -66,7 +70,13 @@ class EmbeddingStore:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def add(self, ids: Sequence[str], keys: Sequence[tuple], embeddings: np.ndarray) -> None:
+    def add(
+        self,
+        ids: Sequence[str],
+        keys: Sequence[tuple],
+        embeddings: np.ndarray,
+        lengths: Sequence[tuple[float, float]] | None = None,
+    ) -> None:
         """Keep embeddings, as one shard.
 
         Parameters
@@ -77,6 +87,8 @@ class EmbeddingStore:
             What each embedding is of, see `utterance_key`, taken before the audio was read.
         embeddings : numpy.ndarray
             (N, D).
+        lengths : sequence of tuple or None
+            Seconds of each recording and of the speech in it; None where they are not known.
 
         Raises
         ------
@@ -93,8 +105,9 @@ class EmbeddingStore:
         with temporary_sibling(index) as temporary:
             with open(temporary, "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
-                writer.writerow(COLUMNS)
-                writer.writerows((name, *key) for name, key in zip(ids, keys, strict=True))
+                writer.writerow(COLUMNS if lengths is None else COLUMNS + LENGTHS)
+                known = [()] * len(keys) if lengths is None else [map(_digits, pair) for pair in lengths]
+                writer.writerows((name, *key, *pair) for name, key, pair in zip(ids, keys, known, strict=True))
                 _flush(file)
             temporary.replace(index)
         self._open_shard(index)
@@ -125,12 +138,21 @@ class EmbeddingStore:
             embeddings[wanted] = np.load(self._shards[shard], mmap_mode="r")[places[wanted, 1]]
         return embeddings
 
+    def read_lengths(self, keys: Sequence[tuple]) -> np.ndarray:
+        """Read the seconds of recordings and of the speech in them, (N, 2); NaN where they were not kept."""
+        places = [self._rows[key] for key in keys]
+        return np.array([self._lengths[shard][row] for shard, row in places]).reshape(-1, 2)
+
     def _open_shard(self, index: Path) -> None:
         with open(index, newline="", encoding="utf-8") as file:
             reader = csv.reader(file)
-            if tuple(next(reader, ())) != COLUMNS:
-                raise ValueError(f"its columns are not {', '.join(COLUMNS)}")
-            keys = [_key(*fields) for _, *fields in reader]
+            if tuple(next(reader, ())) not in (COLUMNS, COLUMNS + LENGTHS):
+                raise ValueError(f"its columns are not {', '.join(COLUMNS + LENGTHS)}")
+            rows = list(reader)
+        keys = [_key(*row[1 : len(COLUMNS)]) for row in rows]
+        lengths = np.array(
+            [[float(value or "nan") for value in row[len(COLUMNS) :] or ("", "")] for row in rows]
+        ).reshape(len(keys), 2)
         path = index.with_suffix(".npy")
         embeddings = np.load(path, mmap_mode="r")
         size = self._size or (embeddings.shape[1] if embeddings.ndim == 2 else 0)
@@ -142,6 +164,7 @@ class EmbeddingStore:
         self._size = size
         self._rows.update((key, (len(self._shards), row)) for row, key in enumerate(keys))
         self._shards.append(path)
+        self._lengths.append(lengths)
 
 
 def utterance_key(row: dict) -> tuple[str, int, int, int, int]:
@@ -204,11 +227,17 @@ class ShardWriter:
         self._begin()
 
     def _begin(self) -> None:
-        self.taken, self.vectors, self.begun = [], [], time.monotonic()
+        self.taken, self.vectors, self.lengths, self.begun = [], [], [], time.monotonic()
 
-    def take(self, batch: list[int], vectors: np.ndarray) -> None:
-        """Take the embeddings (N, D) of the utterances at these positions; write a shard once a minute."""
+    def take(
+        self, batch: list[int], vectors: np.ndarray, lengths: Sequence[tuple[float, float]] | None = None
+    ) -> None:
+        """Take embeddings (N, D), and `lengths` as of `EmbeddingStore.add`, of the utterances at these positions.
+
+        A shard is written once a minute.
+        """
         self.taken += batch
+        self.lengths += lengths or [(np.nan, np.nan)] * len(batch)
         self.vectors.append(vectors)
         if time.monotonic() - self.begun > KEEP_EVERY:
             self.write()
@@ -217,12 +246,16 @@ class ShardWriter:
         """Write what has been taken since the last shard."""
         if self.taken:
             ids, keys = ([values[index] for index in self.taken] for values in (self.ids, self.keys))
-            self.store.add(ids, keys, np.concatenate(self.vectors))
+            self.store.add(ids, keys, np.concatenate(self.vectors), self.lengths)
         self._begin()
 
 
 def _key(path: str, start, stop, size, mtime_ns) -> tuple[str, int, int, int, int]:
     return path, int(start), int(stop), int(size), int(mtime_ns)
+
+
+def _digits(seconds: float) -> str:
+    return "" if np.isnan(seconds) else f"{seconds:.9g}"
 
 
 def _flush(file) -> None:

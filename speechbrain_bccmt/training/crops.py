@@ -20,6 +20,7 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process
 from tqdm import tqdm
 
+from speechbrain_bccmt.audio.members import Member
 from speechbrain_bccmt.audio.recording import read_crop, read_mono
 
 UNLABELLED = -1
@@ -67,8 +68,8 @@ class CropReader:
 
         Parameters
         ----------
-        path : str or Path
-            The audio file.
+        path : str, Path or Member
+            The audio file, or a member of a tar file.
         start, stop : int
             The utterance inside the file, in samples of the file.
         n_samples : int or None
@@ -87,14 +88,14 @@ class CropReader:
             If the file cannot be read; the message names it.
         """
         if self.cache is not None:
-            utterance = self.keep(path, start, stop)
+            utterance = self.keep(path, start, stop, file_rate)
             if n_samples is None:
                 return utterance.float() / 32768
             offset = self._draw(len(utterance), n_samples)
             return wrap(utterance[offset : offset + n_samples].float() / 32768, n_samples)
         if n_samples is None:
-            return torch.from_numpy(read_mono(path, self.sample_rate, start, stop))
-        length = -(-(stop - start) * self.sample_rate // file_rate)
+            return self._read_whole(path, start, stop, file_rate)
+        length = self._length(start, stop, file_rate)
         offset = self._draw(length, n_samples)
         crop = read_crop(path, self.sample_rate, start, stop, offset, n_samples)
         return wrap(torch.from_numpy(crop), n_samples)
@@ -103,11 +104,20 @@ class CropReader:
     def _draw(length: int, n_samples: int) -> int:
         return int(torch.randint(max(1, length - n_samples + 1), (1,)))
 
-    def keep(self, path, start: int, stop: int) -> torch.Tensor:
+    def _length(self, start: int, stop: int, file_rate: int) -> int:
+        return -(-(stop - start) * self.sample_rate // file_rate)
+
+    def _read_whole(self, path, start: int, stop: int, file_rate: int) -> torch.Tensor:
+        if isinstance(path, Member):
+            length = self._length(start, stop, file_rate)
+            return torch.from_numpy(read_crop(path, self.sample_rate, start, stop, 0, length))
+        return torch.from_numpy(read_mono(path, self.sample_rate, start, stop))
+
+    def keep(self, path, start: int, stop: int, file_rate: int) -> torch.Tensor:
         """Return an utterance from memory, as 16-bit samples (samples,), reading it the first time."""
         key = (path, start)
         if key not in self.cache:
-            wave = torch.from_numpy(read_mono(path, self.sample_rate, start, stop))
+            wave = self._read_whole(path, start, stop, file_rate)
             self.cache[key] = (wave * 32768).clamp(-32768, 32767).to(torch.int16)
         return self.cache[key]
 
@@ -204,7 +214,7 @@ class TrainingCrops(DynamicItemDataset):
 
     def _preload(self):
         def keep(row):
-            self.read_crop.keep(row["wav"], int(row["start"]), int(row["stop"]))
+            self.read_crop.keep(row["wav"], int(row["start"]), int(row["stop"]), int(row["sample_rate"]))
 
         # soundfile releases the interpreter lock while it decodes.
         with ThreadPoolExecutor() as pool:

@@ -26,6 +26,7 @@ from speechbrain.utils.distributed import (
 )
 from speechbrain.utils.logger import get_logger
 from speechbrain.utils.train_logger import TensorboardLogger
+from torch.utils.data import Sampler
 
 from speechbrain_bccmt.corpora.preparation import Preparation, prepare_from_hparams
 from speechbrain_bccmt.hparams import load_hparams
@@ -33,6 +34,8 @@ from speechbrain_bccmt.inference.parameters import load_parameters, read_labels
 from speechbrain_bccmt.training.crops import TrainingCrops
 from speechbrain_bccmt.training.curves import plot_training_curves
 from speechbrain_bccmt.training.distillation_brain import DistillationBrain
+from speechbrain_bccmt.training.distributed import process_count
+from speechbrain_bccmt.training.shards import ShardOrder, place_in_shards
 from speechbrain_bccmt.training.speaker_brain import SpeakerBrain
 from speechbrain_bccmt.training.targets import StoredTargets
 from speechbrain_bccmt.training.teachers import LearningTeacher, load_teacher
@@ -47,6 +50,8 @@ def build_training_set(hparams: dict) -> TrainingCrops:
     label_encoder_file = Path(hparams["save_folder"]) / "label_encoder.txt"
     crop_seconds = hparams["crop_seconds"]
     data = load_data_csv(Path(hparams["save_folder"]) / "train.csv")
+    if hparams.get("shards_folder"):
+        place_in_shards(data, hparams["shards_folder"])
     labels = _labels_to_keep(hparams, {row["spk_id"] for row in data.values()} - {""})
     if labels is not None:
         run_on_main(labels.save, [label_encoder_file])
@@ -63,9 +68,17 @@ def build_training_set(hparams: dict) -> TrainingCrops:
     )
 
 
-def build_sampler(hparams: dict, training_set: TrainingCrops) -> ReproducibleWeightedRandomSampler | None:
-    """Return a sampler that draws from each corpus by its weight, long utterances more often; None without weights."""
+def build_sampler(hparams: dict, training_set: TrainingCrops) -> Sampler | None:
+    """Return a sampler that draws from each corpus by its weight, long utterances more often, or one for shards.
+
+    None where there are neither weights nor shards.
+    """
     weights = hparams.get("corpus_weights")
+    if hparams.get("shards_folder"):
+        if weights is not None:
+            raise ValueError("corpus_weights draws utterances anywhere, shards_folder shard by shard: give one of them")
+        members = [training_set.data[name]["wav"] for name in training_set.data_ids]
+        return ShardOrder(members, hparams["shuffle_buffer"], hparams["seed"], process_count())
     if weights is None:
         return None
     folders = [

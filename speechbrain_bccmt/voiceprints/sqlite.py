@@ -1,12 +1,23 @@
-"""The SQLite file that voiceprints are kept in: whose it is, how it is opened, and what goes wrong with it."""
+"""Voiceprints in an SQLite file: whose it is, how it is opened, what goes wrong with it, and the search in memory."""
 
 from __future__ import annotations
 
 import contextlib
 import sqlite3
 import uuid
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
+
+import numpy as np
+
+from speechbrain_bccmt.voiceprints.database import (
+    refuse_newer,
+    refuse_other_model,
+    refuse_other_size,
+    sum_directions,
+    unit_directions,
+)
 
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION = 0x62636D74  # "bcmt", in the header of the file: whose it is
@@ -30,10 +41,13 @@ _LABELS = "ALTER TABLE utterance ADD COLUMN label TEXT NOT NULL DEFAULT ''"
 _WITHOUT_LABELS = "CREATE TEMP VIEW utterance AS SELECT *, '' AS label FROM main.utterance"
 # How long another writer is waited for, in seconds. A write takes milliseconds.
 WAIT_SECONDS = 30.0
+_ROWS_PER_READ = 16384
+# Scores held at once, 4 bytes each: 64 MB.
+_SCORES_PER_BLOCK = 16_000_000
 
 
 class VoicePrintFile:
-    """An SQLite file with the voiceprints of one model.
+    """An SQLite file with the voiceprints of one model; see `voiceprints.database.Database`.
 
     Parameters
     ----------
@@ -56,6 +70,13 @@ class VoicePrintFile:
 
     def __init__(self, path: str | Path, fingerprint: str | None = None, source: str = ""):
         self.path, self.fingerprint, self.source = Path(path), fingerprint, str(source)
+        self.place = str(path)
+        # Names, their unit directions (n, d), and the revision of the file that they are of.
+        self._cached: tuple[list[str], np.ndarray, str] | None = None
+
+    def exists(self) -> bool:
+        """Return whether there is such a file."""
+        return self.path.exists()
 
     @contextlib.contextmanager
     def reading(self, size: int | None = None) -> Iterator[sqlite3.Connection | None]:
@@ -177,30 +198,74 @@ class VoicePrintFile:
             return False
         if application != _APPLICATION:
             raise ValueError(f"{self.path}: is an SQLite file, but no store of voiceprints")
-        if (version := _version(connection)) > _VERSION:
-            raise ValueError(
-                f"{self.path}: is a store of version {version}, this package knows version {_VERSION}: update it"
-            )
+        refuse_newer(self.place, _version(connection), _VERSION)
         model = connection.execute("SELECT fingerprint, source FROM model").fetchone()
-        if model is None:  # nobody is enrolled
-            return True
-        if self.fingerprint not in (None, model[0]):
-            theirs, ours = (
-                f"{fingerprint}{f' ({source})' if source else ''}"
-                for fingerprint, source in (model, (self.fingerprint, self.source))
-            )
-            raise ValueError(
-                f"{self.path}: its voiceprints are of model {theirs}, and cannot be compared with those of model "
-                f"{ours}: use that model, or enrol all speakers anew in another store"
-            )
+        if model is not None:  # somebody is enrolled
+            refuse_other_model(self.place, model, (self.fingerprint, self.source))
         return True
 
     def _check_size(self, connection: sqlite3.Connection, size: int) -> bool:
         """Check the size of embeddings; False where the file has no model yet."""
         model = connection.execute("SELECT size FROM model").fetchone()
-        if model is not None and model[0] != size:
-            raise ValueError(f"{self.path}: its embeddings have size {model[0]}, these have size {size}")
+        if model is not None:
+            refuse_other_size(self.place, model[0], size)
         return model is not None
+
+    def keep_directions(self, connection: sqlite3.Connection, speakers, directions: np.ndarray) -> None:
+        """Keep nothing: the search makes the directions of the embeddings."""
+
+    def purge(self) -> None:
+        """Do nothing: what is deleted is overwritten at once."""
+
+    def build_index(self, memory_mb: int) -> None:
+        """Refuse: the search is one product with all prints in memory."""
+        raise ValueError(f"{self.place}: a file is searched without an index; PostgreSQL has one")
+
+    def search(self, probes: np.ndarray, n_best: int) -> list[list[tuple[str, float]]]:
+        """Return the best names and their cosines for each unit probe (p, d), by one exact product with all."""
+        size, found = probes.shape[1], []
+        with self.reading(size) as connection:
+            names, matrix = self._matrix(connection, size)
+        step = max(1, _SCORES_PER_BLOCK // max(1, len(names)))
+        for start in range(0, len(probes), step):
+            for scores in probes[start : start + step] @ matrix.T:
+                best = np.arange(len(names))
+                if n_best < len(names):
+                    best = np.argpartition(scores, len(names) - n_best)[-n_best:]
+                best = best[np.argsort(-scores[best], kind="stable")]
+                found.append([(names[i], float(scores[i])) for i in best])
+        return found
+
+    def _matrix(self, connection: sqlite3.Connection | None, size: int) -> tuple[list[str], np.ndarray]:
+        """Return all names and their unit directions (n, d), read anew where the file has changed."""
+        model = connection and connection.execute("SELECT revision FROM model").fetchone()
+        if model is None:
+            return [], np.empty((0, size), dtype=np.float32)
+        if self._cached is None or self._cached[2] != model[0]:
+            self._cached = None  # makes room
+            self._cached = (*self._read_matrix(connection, size), model[0])
+        return self._cached[:2]
+
+    def _read_matrix(self, connection: sqlite3.Connection, size: int) -> tuple[list[str], np.ndarray]:
+        numbers, names = array("q"), []
+        for number, name in connection.execute("SELECT id, name FROM speaker ORDER BY id"):
+            numbers.append(number)
+            names.append(name)
+        ids = np.frombuffer(numbers, dtype=np.int64)
+        sums = np.zeros((len(names), size), dtype=np.float32)
+        rows = connection.execute("SELECT speaker, embedding FROM utterance ORDER BY speaker")
+        while some := rows.fetchmany(_ROWS_PER_READ):
+            if any(len(blob) != 4 * size for _, blob in some):
+                raise ValueError(f"{self.path}: is damaged, an embedding has not the size {size}")
+            vectors = np.frombuffer(b"".join([blob for _, blob in some]), dtype="<f4").reshape(-1, size)
+            first, last = np.searchsorted(ids, [some[0][0], some[-1][0]])
+            try:
+                sums[first : last + 1] += sum_directions(
+                    ids[first : last + 1], [number for number, _ in some], vectors
+                )
+            except ValueError as error:
+                raise ValueError(f"{self.path}: is damaged: {error}") from error
+        return names, unit_directions(sums)
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -1,14 +1,12 @@
-"""Voiceprints: enrolled speakers by name in one SQLite file, and the search for who is talking.
+"""Voiceprints: enrolled speakers by name in a database, and the search for who is talking.
 
 Axes: n names, u utterances, d size of an embedding, p probes.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,17 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from speechbrain_bccmt.scoring.cosine import unit_length
+from speechbrain_bccmt.voiceprints.database import CHUNK, open_database, sum_directions, unit_directions
 from speechbrain_bccmt.voiceprints.names import check_label, check_name
-from speechbrain_bccmt.voiceprints.sqlite import VoicePrintFile
 
 _ROWS_PER_READ = 16384
-# Scores held at once, 4 bytes each: 64 MB.
-_SCORES_PER_BLOCK = 16_000_000
 
 
 @dataclass(frozen=True)
 class EnrolledSpeaker:
-    """A name in a store: its utterances, their seconds and labels, when the first and the last were enrolled (UTC)."""
+    """A name in a store: its utterances, their seconds, when the first and the last were enrolled (UTC), and labels."""
 
     name: str
     utterances: int
@@ -68,28 +64,41 @@ class Identification:
     threshold: float = math.nan
 
 
+@dataclass(frozen=True)
+class EnrolledUtterance:
+    """An utterance of a name: its embedding (d,), seconds of speech, file, time of enrolment (UTC), and label."""
+
+    name: str
+    embedding: np.ndarray
+    seconds: float
+    file: str = ""
+    enrolled: str = ""
+    label: str = ""
+
+
 class Voiceprints:
-    """Voiceprints of one model in one SQLite file.
+    """Voiceprints of one model in a database: an SQLite file, or PostgreSQL with pgvector.
 
     A name has one utterance or several; its score is the cosine of the probe with the mean of their embeddings, each
-    of unit length. Every write is one transaction: a kill, or a full disk, leaves the file as it was before. Several
-    processes may read and write it at once. The embeddings of all names are kept in memory after the first search,
-    4 n d bytes, until the file changes.
+    of unit length. Every write is one transaction: a kill, or a full disk, leaves the store as it was before. Several
+    processes may read and write it at once. Of a file, the embeddings of all names are kept in memory after the first
+    search, 4 n d bytes, until the file changes; a server searches by itself.
 
     Parameters
     ----------
-    path : str or Path
-        The file. It appears with the first enrolment.
+    place : str or Path
+        The file, which appears with the first enrolment, or `postgresql://user@host/database`, see
+        `voiceprints.postgres`.
     fingerprint : str or None
         Of the model, see `inference.fingerprint`. Prints of another model are refused. None: prints can be
-        listed and deleted, no more.
+        listed, exported and deleted, no more.
     source : str
         Where the model is, for messages.
 
     Raises
     ------
     OSError, ValueError
-        By every method: if the file cannot be read, is no store, is damaged, or holds prints of another model. It is
+        By every method: if the store cannot be read, is no store, is damaged, or holds prints of another model. It is
         left as it is.
 
     Examples
@@ -108,15 +117,17 @@ class Voiceprints:
     (1, ['Ada'])
     """
 
-    def __init__(self, path: str | Path, fingerprint: str | None = None, source: str = ""):
+    def __init__(self, place: str | Path, fingerprint: str | None = None, source: str = ""):
         self.fingerprint = fingerprint
-        self._file = VoicePrintFile(path, fingerprint, source)
-        # Names, their unit embeddings (n, d), and the revision of the file that they are of.
-        self._cached: tuple[list[str], np.ndarray, str] | None = None
+        self._database = open_database(place, fingerprint, source)
+
+    def exists(self) -> bool:
+        """Return whether anybody has been enrolled there yet."""
+        return self._database.exists()
 
     def check(self) -> None:
-        """Raise what any other method would: the file is missing, damaged, no store or of another model."""
-        with self._file.reading():
+        """Raise what any other method would: the store is missing, damaged, no store or of another model."""
+        with self._database.reading():
             pass
 
     def enroll(
@@ -172,19 +183,51 @@ class Voiceprints:
         if self.fingerprint is None:
             raise ValueError("to enrol speakers, the fingerprint of the model is needed")
         label = check_label(label) if label else ""
-        # All is checked before the file is opened: nobody waits for a slow caller, and mistakes begin no file.
-        checked = [_check_enrolment(*speaker) for speaker in speakers]
-        sizes = sorted({vectors.shape[1] for _, vectors, _, _ in checked})
+        return self.add(
+            (
+                EnrolledUtterance(checked, vector, length, file, label=label)
+                for name, embeddings, seconds, files in speakers
+                for checked, vector, length, file in _check_enrolment(name, embeddings, seconds, files)
+            ),
+            replace,
+        )
+
+    def add(self, utterances: Iterable[EnrolledUtterance], replace: bool = False) -> int:
+        """Add utterances, such as those of another store, in one transaction: all, or none where one is refused.
+
+        Parameters
+        ----------
+        utterances : iterable of EnrolledUtterance
+            Without a time of enrolment, they are enrolled now.
+        replace : bool
+            Forget the utterances that these names have so far.
+
+        Returns
+        -------
+        int
+            How many were added: one that the name has already, to the bit, does not count twice.
+        """
+        if self.fingerprint is None:
+            raise ValueError("to enrol speakers, the fingerprint of the model is needed")
+        # All is checked before the store is opened: nobody waits for a slow caller, and mistakes begin no store.
+        speakers: dict[str, list[EnrolledUtterance]] = {}
+        for utterance in utterances:
+            speakers.setdefault(check_name(utterance.name), []).append(utterance)
+        sizes = sorted({len(one.embedding) for several in speakers.values() for one in several})
         if len(sizes) != 1:
             raise ValueError(
                 f"embeddings have sizes {sizes}, expected one" if sizes else "there is nobody to enrol"
             )
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        with self._file.writing(sizes[0], create=True) as connection:
-            return sum(_add(connection, *speaker, now, replace, label) for speaker in checked)
+        names = list(speakers)
+        with self._database.writing(sizes[0], create=True) as connection:
+            chunks = (names[start : start + CHUNK] for start in range(0, len(names), CHUNK))
+            return sum(
+                self._add(connection, {name: speakers[name] for name in chunk}, now, replace) for chunk in chunks
+            )
 
     def delete(self, name: str) -> int:
-        """Delete a speaker; the embeddings are overwritten in the file.
+        """Delete a speaker. In a file the embeddings are overwritten at once; for a server, see `purge`.
 
         Parameters
         ----------
@@ -202,33 +245,56 @@ class Voiceprints:
             If nobody of that name is enrolled.
         """
         name = check_name(name)
-        with self._file.writing() as connection:
+        with self._database.writing() as connection:
             speaker = connection.execute("SELECT id FROM speaker WHERE name = ?", (name,)).fetchone()
             if speaker is None:
-                raise ValueError(f"{self._file.path}: no speaker '{name}' is enrolled")
+                raise ValueError(f"{self._database.place}: no speaker '{name}' is enrolled")
+            number = connection.execute("DELETE FROM utterance WHERE speaker = ?", speaker).rowcount
             connection.execute("DELETE FROM speaker WHERE id = ?", speaker)
-            return connection.execute("DELETE FROM utterance WHERE speaker = ?", speaker).rowcount
+            return number
+
+    def purge(self) -> None:
+        """Rewrite what may still hold traces of deleted embeddings: the tables of a server, nothing of a file."""
+        self._database.purge()
+
+    def build_index(self, memory_mb: int = 1024) -> None:
+        """Build an index of near prints, which makes the searches of a server faster and no longer exhaustive.
+
+        Parameters
+        ----------
+        memory_mb : int
+            What the server may use: some 1.5 GB for a million prints of 192 dimensions; with less it takes much longer.
+
+        Raises
+        ------
+        ValueError
+            If the store is a file, whose search is one product with all prints in memory.
+        """
+        self._database.build_index(memory_mb)
 
     def count(self) -> int:
         """Count the names."""
-        with self._file.reading() as connection:
+        with self._database.reading() as connection:
             return (
                 0 if connection is None else connection.execute("SELECT count(*) FROM speaker").fetchone()[0]
             )
 
     def speakers(self) -> list[EnrolledSpeaker]:
         """List who is enrolled, by name."""
-        with self._file.reading() as connection:
+        with self._database.reading() as connection:
             if connection is None:
                 return []
             rows = connection.execute(
-                "SELECT name, count(*), sum(seconds), min(enrolled), max(enrolled), json_group_array(DISTINCT label) "
-                "FROM speaker JOIN utterance ON speaker = speaker.id GROUP BY speaker.id ORDER BY name"
+                "SELECT name, count(*), sum(seconds), min(enrolled), max(enrolled) "
+                "FROM speaker JOIN utterance ON speaker = speaker.id GROUP BY speaker.id, name ORDER BY name"
+            ).fetchall()
+            labels = connection.execute(
+                "SELECT DISTINCT name, label FROM speaker JOIN utterance ON speaker = speaker.id WHERE label <> ''"
             )
-            return [
-                EnrolledSpeaker(*row, tuple(sorted(label for label in json.loads(labels) if label)))
-                for *row, labels in rows
-            ]
+            labelled: dict[str, list[str]] = {}
+            for name, label in labels:
+                labelled.setdefault(name, []).append(label)
+            return [EnrolledSpeaker(*row, tuple(sorted(labelled.get(row[0], ())))) for row in rows]
 
     def reference(self, name: str) -> Reference | None:
         """Return what is enrolled of a name, None where nothing is.
@@ -241,7 +307,7 @@ class Voiceprints:
         if self.fingerprint is None:
             raise ValueError("to compare voiceprints, the fingerprint of the model is needed")
         name = check_name(name)
-        with self._file.reading() as connection:
+        with self._database.reading() as connection:
             if connection is None:
                 return None
             rows = connection.execute(
@@ -254,9 +320,31 @@ class Voiceprints:
             (size,) = connection.execute("SELECT size FROM model").fetchone()
         blobs, seconds, labels = zip(*rows, strict=True)
         if any(len(blob) != 4 * size for blob in blobs):
-            raise ValueError(f"{self._file.path}: is damaged, an embedding has not the size {size}")
+            raise ValueError(f"{self._database.place}: is damaged, an embedding has not the size {size}")
         vectors = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(-1, size)
         return Reference(name, vectors, np.array(seconds), labels)
+
+    def utterances(self) -> Iterator[EnrolledUtterance]:
+        """Yield all utterances, those of a speaker together, as one state of the store."""
+        query = (
+            "SELECT speaker, utterance.id, name, embedding, seconds, file, enrolled, label "
+            "FROM utterance JOIN speaker ON speaker.id = speaker "
+            "WHERE (speaker, utterance.id) > (?, ?) ORDER BY speaker, utterance.id LIMIT ?"
+        )
+        with self._database.reading() as connection:
+            last = (0, 0)
+            while connection is not None:
+                rows = connection.execute(query, (*last, _ROWS_PER_READ)).fetchall()
+                if not rows:
+                    return
+                for _, _, name, embedding, *rest in rows:
+                    yield EnrolledUtterance(name, np.frombuffer(embedding, dtype="<f4"), *rest)
+                last = rows[-1][:2]
+
+    def model(self) -> tuple[str, str] | None:
+        """Return fingerprint and source of the model whose prints these are; None where nobody is enrolled."""
+        with self._database.reading() as connection:
+            return connection and connection.execute("SELECT fingerprint, source FROM model").fetchone()
 
     def identify(self, embeddings, threshold: float, n_best: int = 5) -> list[Identification]:
         """Identify the enrolled speaker of each probe, or none of them.
@@ -280,64 +368,69 @@ class Voiceprints:
             raise ValueError(f"n_best is {n_best}, expected at least 1")
         if not np.isfinite(threshold):
             raise ValueError(f"threshold is {threshold}, expected a finite number")
-        probes = unit_length(embeddings)
-        names, matrix = self._matrix(probes.shape[1])
-        if not names:
-            return [Identification(None, ()) for _ in probes]
-        found = []
-        step = max(1, _SCORES_PER_BLOCK // len(names))
-        for start in range(0, len(probes), step):
-            for scores in probes[start : start + step] @ matrix.T:
-                best, wanted = np.arange(len(names)), max(2, n_best)
-                if wanted < len(names):
-                    best = np.argpartition(scores, len(names) - wanted)[-wanted:]
-                best = best[np.argsort(-scores[best], kind="stable")]
-                margin = float(scores[best[0]] - scores[best[1]]) if len(best) > 1 else math.inf
-                # Rounding may leave [-1, 1] by an ulp or two.
-                candidates = tuple(
-                    Candidate(names[i], min(1.0, max(-1.0, float(scores[i])))) for i in best[:n_best]
-                )
-                known = candidates[0].score >= threshold
-                speaker = candidates[0].name if known else None
-                found.append(Identification(speaker, candidates, margin, threshold))
-        return found
-
-    def _matrix(self, size: int) -> tuple[list[str], np.ndarray]:
-        """Return all names and their unit embeddings (n, d), read anew where the file has changed."""
         if self.fingerprint is None:
             raise ValueError("to identify speakers, the fingerprint of the model is needed")
-        with self._file.reading(size) as connection:
-            model = connection and connection.execute("SELECT revision FROM model").fetchone()
-            if not model:
-                return [], np.empty((0, size), dtype=np.float32)
-            if self._cached is None or self._cached[2] != model[0]:
-                self._cached = None  # makes room
-                self._cached = (*self._read_matrix(connection, size), model[0])
-            return self._cached[:2]
+        identified = []
+        for best in self._database.search(unit_length(embeddings), max(2, n_best)):
+            # Rounding may leave [-1, 1] by an ulp or two.
+            candidates = tuple(Candidate(name, min(1.0, max(-1.0, score))) for name, score in best)
+            speaker = candidates[0].name if candidates and candidates[0].score >= threshold else None
+            margin = candidates[0].score - candidates[1].score if len(candidates) > 1 else math.inf
+            identified.append(Identification(speaker, candidates[:n_best], margin, threshold))
+        return identified
 
-    def _read_matrix(self, connection: sqlite3.Connection, size: int) -> tuple[list[str], np.ndarray]:
-        speakers = connection.execute("SELECT id, name FROM speaker ORDER BY id").fetchall()
-        ids = np.array([number for number, _ in speakers], dtype=np.int64)
-        sums = np.zeros((len(speakers), size), dtype=np.float32)
-        rows = connection.execute("SELECT speaker, embedding FROM utterance ORDER BY speaker")
-        while some := rows.fetchmany(_ROWS_PER_READ):
-            if any(len(blob) != 4 * size for _, blob in some):
-                raise ValueError(f"{self._file.path}: is damaged, an embedding has not the size {size}")
-            vectors = np.frombuffer(b"".join([blob for _, blob in some]), dtype="<f4").reshape(-1, size)
-            places, starts = np.unique(
-                np.searchsorted(ids, [number for number, _ in some]), return_index=True
-            )
-            try:
-                sums[places] += np.add.reduceat(unit_length(vectors), starts, axis=0)
-            except ValueError as error:
-                raise ValueError(f"{self._file.path}: is damaged: {error}") from error
-        norms = np.sqrt(np.einsum("nd,nd->n", sums, sums))[:, None]
-        # Utterances that cancel out point nowhere, and score 0.
-        sums /= np.where(norms > 1e-6, norms, 1)
-        return [name for _, name in speakers], sums
+    def _add(
+        self, connection, speakers: dict[str, list[EnrolledUtterance]], now: str, replace: bool
+    ) -> int:
+        """Add utterances to a chunk of speakers, by name; return how many are new."""
+        ids = _ids(connection, list(speakers))
+        if replace:
+            connection.execute(f"DELETE FROM utterance WHERE speaker IN ({_marks(ids)})", list(ids.values()))
+        connection.executemany(
+            "INSERT INTO speaker (name) VALUES (?)", [(name,) for name in speakers if name not in ids]
+        )
+        ids = _ids(connection, list(speakers))
+        have: dict[int, set[bytes]] = {number: set() for number in ids.values()}
+        rows = f"SELECT speaker, embedding FROM utterance WHERE speaker IN ({_marks(ids)})"
+        for number, blob in connection.execute(rows, list(ids.values())):
+            have[number].add(bytes(blob))
+        new = []
+        for name, utterances in speakers.items():
+            number = ids[name]
+            for one in utterances:
+                blob = np.asarray(one.embedding, dtype="<f4").tobytes()
+                if blob not in have[number]:
+                    have[number].add(blob)
+                    row = (number, blob, float(one.seconds), _as_text(one.file), one.enrolled or now, one.label)
+                    new.append(row)
+        connection.executemany(
+            "INSERT INTO utterance (speaker, embedding, seconds, file, enrolled, label) VALUES (?, ?, ?, ?, ?, ?)",
+            new,
+        )
+        self._database.keep_directions(connection, *_directions(have))
+        return len(new)
 
 
-def _check_enrolment(name: str, embeddings, seconds: Sequence[float], files: Sequence[str] | None) -> tuple:
+def _directions(embeddings: dict[int, set[bytes]]) -> tuple[list[int], np.ndarray]:
+    """Return ids and mean directions (n, d) of speakers from all their embeddings."""
+    ids = sorted(embeddings)
+    owners = [number for number in ids for _ in embeddings[number]]
+    vectors = np.frombuffer(b"".join(blob for number in ids for blob in sorted(embeddings[number])), dtype="<f4")
+    return ids, unit_directions(sum_directions(np.array(ids), owners, vectors.reshape(len(owners), -1)))
+
+
+def _ids(connection, names: list[str]) -> dict[str, int]:
+    rows = connection.execute(f"SELECT name, id FROM speaker WHERE name IN ({_marks(names)})", names)
+    return dict(rows.fetchall())
+
+
+def _marks(values) -> str:
+    return ", ".join("?" * len(values)) or "NULL"
+
+
+def _check_enrolment(
+    name: str, embeddings, seconds: Sequence[float], files: Sequence[str] | None
+) -> list[tuple]:
     name, vectors = check_name(name), np.asarray(embeddings, dtype=np.float32)
     unit_length(vectors)  # refuses what has no direction
     seconds, files = list(seconds), [""] * len(vectors) if files is None else list(map(str, files))
@@ -346,32 +439,7 @@ def _check_enrolment(name: str, embeddings, seconds: Sequence[float], files: Seq
             f"'{name}' has {len(vectors)} embeddings, {len(seconds)} lengths and {len(files)} files: expected as many "
             "of each, at least one"
         )
-    return name, vectors, seconds, files
-
-
-def _add(
-    connection: sqlite3.Connection, name: str, vectors, seconds, files, now: str, replace: bool, label: str
-) -> int:
-    have: set[bytes] = set()
-    inserted = connection.execute("INSERT OR IGNORE INTO speaker (name) VALUES (?)", (name,))
-    if inserted.rowcount:
-        speaker = inserted.lastrowid
-    else:
-        (speaker,) = connection.execute("SELECT id FROM speaker WHERE name = ?", (name,)).fetchone()
-        if replace:
-            connection.execute("DELETE FROM utterance WHERE speaker = ?", (speaker,))
-        rows = connection.execute("SELECT embedding FROM utterance WHERE speaker = ?", (speaker,))
-        have = {blob for (blob,) in rows}
-    added = {}
-    for vector, length, file in zip(vectors, seconds, files, strict=True):
-        blob = vector.astype("<f4").tobytes()
-        if blob not in have:
-            added.setdefault(blob, (speaker, blob, float(length), _as_text(file), now, label))
-    connection.executemany(
-        "INSERT INTO utterance (speaker, embedding, seconds, file, enrolled, label) VALUES (?, ?, ?, ?, ?, ?)",
-        added.values(),
-    )
-    return len(added)
+    return [(name, *one) for one in zip(vectors, seconds, files, strict=True)]
 
 
 def _as_text(path: str) -> str:

@@ -169,17 +169,31 @@ def test_names_that_are_no_text_are_told_in_json(folder, files):
     assert json.loads(done.stdout)["id"] == path
 
 
-def test_shards_of_an_archive_are_parts_of_one(folder, files, expected, tmp_path):
+def test_shards_of_an_archive_are_parts_of_one(folder, files, expected, tmp_path, monkeypatch):
     kept = tmp_path / "kept"
     for shard, count in (("1/2", 2), ("2/2", 1)):
         result = run(folder, *files, "--archive", kept, "--shard", shard)
         assert result.exit_code == 0 and result.stdout == ""
         assert result.stderr.startswith(f"{count} recordings of 0.00 h embedded")
+    monkeypatch.setattr("speechbrain_bccmt.audio.recording.Recording.open", None)  # lengths are kept
     result = run(folder, *files, "--archive", kept, "-o", tmp_path / "all.npz")
     assert result.exit_code == 0 and "0 recordings" in result.stderr and "3 were there" in result.stderr
     stored = read_embeddings(tmp_path / "all.npz")
     assert stored.ids == files and np.allclose(stored.seconds, [0.5, 0.6, 0.7])
     assert np.allclose(stored.vectors, expected, rtol=1e-4, atol=1e-5)
+    assert np.allclose(np.load(tmp_path / "all.npz")["speech_seconds"], [0.5, 0.6, 0.7])
+
+
+def test_lengths_that_an_earlier_version_did_not_keep_are_measured(folder, files, tmp_path):
+    run(folder, *files, "--archive", tmp_path / "kept")
+    (index,) = (tmp_path / "kept").rglob("*.csv")
+    lines = index.read_text().splitlines()
+    assert lines[0].endswith(",seconds,speech_seconds")
+    index.write_text("".join(line.rsplit(",", 2)[0] + "\n" for line in lines))
+    result = run(folder, *files, "--archive", tmp_path / "kept", "-o", tmp_path / "all.npz")
+    assert "3 were there" in result.stderr
+    stored = np.load(tmp_path / "all.npz")
+    assert np.allclose(stored["seconds"], [0.5, 0.6, 0.7]) and np.isnan(stored["speech_seconds"]).all()
 
 
 def test_recordings_of_an_archive_that_cannot_be_used_are_reported(folder, files, tmp_path):

@@ -15,6 +15,7 @@ COMMANDS = {
     "enroll": "voices.db ada a.wav",
     "identify": "voices.db a.wav",
     "listen": "voices.db ada",
+    "voiceprints reenroll": "voices.db new.db",
     "embed": "a.wav",
     "attention": "a.wav",
     "calibrate": ".",

@@ -199,8 +199,7 @@ def test_enrolment_asks_until_there_is_enough(model, store, microphone):
     assert told[0] == "taken, 5.0 s of speech" and told[2] == "taken, 5.0 s of speech"
     assert told[1].startswith("not taken, 5.0 s of speech; another voice than before")
     assert "100 % of the speech that a voiceprint needs" in result.stdout
-    reference = Voiceprints(store, Voiceprints(store).fingerprint)._file
-    with reference.reading() as connection:
+    with Voiceprints(store)._database.reading() as connection:
         rows = connection.execute("SELECT label, file FROM utterance ORDER BY id DESC LIMIT 2").fetchall()
     assert rows == [("headset", "microphone")] * 2
 

@@ -89,11 +89,12 @@ def test_results_are_those_of_the_recordings_one_by_one(hub, recordings, tmp_pat
         expected = model.embed_file(path)
         assert (result.seconds, result.warnings) == (expected.seconds, expected.warnings)
         assert np.allclose(result.embedding, expected.embedding, atol=1e-4 * np.abs(expected.embedding).max())
-    kept, embeddings = Archive(tmp_path / "kept", load(source)).read(ids)
+    kept, embeddings, lengths = Archive(tmp_path / "kept", load(source)).read(ids)
     assert [ids[path] for path in kept] == ["one.wav", "two.flac", "three.ogg", "long.wav", "silent.wav"]
     assert all(
         np.array_equal(vector, results[path].embedding) for path, vector in zip(kept, embeddings, strict=True)
     )
+    assert lengths.tolist() == [[results[path].seconds, results[path].speech_seconds] for path in kept]
 
 
 def test_networks_embed_in_batches(hub, recordings, tmp_path, monkeypatch):

@@ -1,0 +1,56 @@
+#!/usr/bin/env python3
+"""Train Tiny from files and from shards: dev EER of the last epoch, for several seeds.
+
+    python benchmarks/shards.py [--corpus an4] [--seeds 1 2] [--epochs 6]
+
+Both read the same crops, in another order. Prints a table and writes results/shards/shards.json; trainings that are
+there are not run again. `benchmarks/loader.py --parts cold` compares the time of an epoch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+from pathlib import Path
+
+from recipe_runs import ROOT, describe_machine, short_budget, speech_corpus, train
+
+from speechbrain_bccmt.corpora.shards import write_shards
+from speechbrain_bccmt.training.curves import read_train_log
+
+
+def main() -> None:
+    """Run the trainings and print their EER."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--corpus", default="an4", help="in SPEECH_DATA")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--output", type=Path, default=ROOT / "results" / "shards")
+    options = parser.parse_args()
+    print(f"{describe_machine(1)}; load {os.getloadavg()[0]:.1f} at the start\n")
+    print("| seed | dev EER %, files | shards |\n|---|---|---|", flush=True)
+    rows = []
+    for seed in options.seeds:
+        row = {"seed": seed}
+        for source in ("files", "shards"):
+            folder = options.output / f"{source}-{seed}"
+            budget = short_budget(options.epochs) | {"data_folder": str(speech_corpus(options.corpus)), "seed": seed}
+            budget |= {"dev_speakers": 16, "crop_seconds": 1.0, "cache_audio": False, "valid_interval": options.epochs}
+            if source == "shards":
+                with open(options.output / f"files-{seed}" / "save" / "train.csv", encoding="utf-8") as file:
+                    write_shards(list(csv.DictReader(file)), options.output / f"packed-{seed}", 2e6, progress=False)
+                budget |= {"shards_folder": str(options.output / f"packed-{seed}"), "shuffle_buffer": 200}
+            train("bccmt", budget, folder)
+            row[source] = read_train_log(folder / "train_log.txt")[-1]["valid eer"]
+        rows.append(row)
+        print(f"| {seed} | {row['files']:.2f} | {row['shards']:.2f} |", flush=True)
+    report = {"machine": describe_machine(1), "corpus": options.corpus, "epochs": options.epochs, "rows": rows}
+    (options.output / "shards.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

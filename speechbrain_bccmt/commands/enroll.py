@@ -101,7 +101,7 @@ def _enroll(
         name,
         [utterance.embedding for utterance in takes],
         [utterance.speech_seconds for utterance in takes],
-        # Absolute, to be found again by another model.
+        # To be found again by another model.
         [os.path.abspath(path) for path in paths] or ["microphone"] * len(takes),
         replace,
         label,

@@ -217,7 +217,7 @@ def test_commands_take_an_engine(published, tmp_path, command):
         "embed": [clip],
         "verify": [clip, clip],
         "enroll": [store, "ada", clip],
-        "identify": [store, clip],
+        "identify": [store, clip, "--threshold", "0.5"],
     }
     if command == "identify":
         assert (

@@ -250,10 +250,7 @@ class Verifier:
     def open_set(self) -> OpenSet:
         """What the best of many names must reach: fitted with the model, or a bound from the number of names."""
         path = Path(resolve_model(self.source or ".")) / OPEN_SET_FILE
-        if self.source and path.is_file():
-            return OpenSet.load(path)
-        point = self.calibration.at()
-        return OpenSet.bound(point.llr_threshold, point.p_target)
+        return OpenSet.load(path) if self.source and path.is_file() else OpenSet.bound()
 
     def _claim(self, enrolled) -> Claim:
         if hasattr(enrolled, "embeddings"):

@@ -71,10 +71,17 @@ class OpenSet:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def bound(cls, llr_threshold: float, p_target: float) -> OpenSet:
-        """Return what holds without a fit, by each name's share of the prior (Bonferroni): more than is needed."""
-        row = (llr_threshold, llr_threshold + math.log(1000))
-        return cls((max(1e-4, min(0.5, p_target)),), (1, 1000), (row,), 0.0, "a bound, not fitted")
+    def bound(cls) -> OpenSet:
+        """Return what holds without a fit, and is more than needed: exact ratios reach x in a share of 1 / x at most.
+
+        Examples
+        --------
+        >>> round(OpenSet.bound().threshold(100, 0.01), 2)  # ln(100 / 0.01)
+        9.21
+        """
+        errors, names = (0.5, 0.001), (1, 1000)
+        rows = tuple(tuple(math.log(count / error) for count in names) for error in errors)
+        return cls(errors, names, rows, 0.0, "a bound, not fitted")
 
     @classmethod
     def fit(cls, best: dict[int, np.ndarray], errors, margin: float = 0.0, fitted_on: str = "") -> OpenSet:

@@ -91,7 +91,8 @@ def test_the_threshold_shipped_with_the_model(tmp_path, speech, store):
     model = write_hub_folder(tmp_path / "calibrated", calibration)
     assert run("enroll", "-m", model, store, "ada", speech / "ada").exit_code == 0
     (found,) = candidates(run("identify", "-m", model, store, speech / "ada" / "0.wav", "--json"))
-    assert found["threshold"] == pytest.approx(calibration.threshold, abs=1e-6)
+    needed = max(calibration.llr_threshold, np.log(1 / 0.01))  # one name, 1 % of the strangers
+    assert found["threshold"] == pytest.approx((needed - calibration.offset) / calibration.scale, abs=1e-6)
 
 
 def test_without_any_threshold(model, enrolled, speech):

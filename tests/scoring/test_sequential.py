@@ -103,6 +103,13 @@ def test_open_set_keeps_its_rate_in_every_corpus():
     assert known.threshold(10**6, 0.01) > known.threshold(100, 0.01)
 
 
+@pytest.mark.parametrize(("names", "error"), [(1, 0.01), (10, 0.05), (1000, 0.001)])
+def test_the_bound_holds_for_exact_ratios(names, error):
+    """Of scores that are normal with d' = 2, the best of so many strangers."""
+    best = 2 * np.random.default_rng(0).normal(0, 1, (20000, names)).max(axis=1) - 2
+    assert (best >= OpenSet.bound().threshold(names, error)).mean() <= error
+
+
 @pytest.mark.parametrize(
     "values",
     [

@@ -45,6 +45,7 @@ setup(
     entry_points={"console_scripts": ["bccmt=speechbrain_bccmt.cli:main"]},
     extras_require={
         "demo": ["espeakng-loader>=0.2.4", "rich"],
+        "live": ["sounddevice"],
         "onnx": ["onnx"],
         "postgres": ["pgvector", "psycopg[binary]>=3.1"],
         "ray": ["ray[data]"],

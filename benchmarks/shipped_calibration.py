@@ -51,13 +51,17 @@ class DrawnTrials:
         )
 
 
-def draw(data: TrialSet, embed: Callable) -> DrawnTrials:
-    """Draw trials of a corpus; `embed` returns embeddings (N, size) and seconds (N,) under a condition."""
+def draw(data: TrialSet, embed: Callable, more: Callable | None = None) -> DrawnTrials:
+    """Draw trials of a corpus; `embed` returns embeddings (N, size) and seconds (N,) under a condition.
+
+    `more` returns further measures of quality under a condition, (N,) each by name; of an enrolment their mean counts.
+    """
     generator = np.random.default_rng(0)
     vectors, seconds = zip(*(embed(data, condition) for condition in CONDITIONS), strict=True)
     members = {speaker: np.flatnonzero(data.speakers == speaker) for speaker in np.unique(data.speakers)}
     able = [speaker for speaker, rows in members.items() if len(rows) > 1]
-    scores, lengths, counts = [], [], []
+    scores, lengths, counts, rows = [], [], [], []
+    others_of = [more(data, condition) if more else {} for condition in CONDITIONS]
     target = np.repeat([True, False], TRIALS)
     for same in target:
         speaker = able[generator.integers(len(able))]
@@ -71,13 +75,23 @@ def draw(data: TrialSet, embed: Callable) -> DrawnTrials:
         scores.append(side[0] @ probe / (np.linalg.norm(side[0]) * np.linalg.norm(probe)))
         lengths.append((seconds[kinds[0]][enrol].sum(), seconds[kinds[1]][test]))
         counts.append(len(enrol))
+        rows.append(
+            [
+                {name: values[side].mean() for name, values in others_of[kind].items()}
+                for kind, side in zip(kinds, (enrol, test), strict=True)
+            ]
+        )
     lengths = np.array(lengths)
     return DrawnTrials(
         np.array(scores, dtype=np.float64),
         target,
-        quality_measures(lengths[:, 0], counts=counts),
-        quality_measures(lengths[:, 1], counts=np.ones(len(counts))),
+        quality_measures(lengths[:, 0], counts=counts) | _columns(rows, 0),
+        quality_measures(lengths[:, 1], counts=np.ones(len(counts))) | _columns(rows, 1),
     )
+
+
+def _columns(rows: list, side: int) -> dict[str, np.ndarray]:
+    return {name: np.array([row[side][name] for row in rows]) for name in rows[0][side]}
 
 
 def fit(drawn: dict[str, DrawnTrials], p_target: float) -> QualityFusion:

@@ -27,6 +27,7 @@ COMMANDS = {
     "verify": "Verify that two recordings are of the same speaker.",
     "enroll": "Enrol speakers by name.",
     "identify": "Identify an enrolled speaker.",
+    "listen": "Verify somebody while they speak.",
     "voiceprints": "Move, re-enrol, index and purge stores of voiceprints.",
     "embed": "Embed recordings.",
     "shards": "Pack a corpus into tar files to train from.",

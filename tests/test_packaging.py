@@ -75,7 +75,7 @@ def test_the_runtime_requires_what_the_package_requires(setup_arguments):
     (required,) = (
         ast.literal_eval(node.value)
         for node in ast.walk(tree)
-        if isinstance(node, ast.Assign) and node.targets[0].id == "REQUIRED"
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "REQUIRED"
     )
     assert set(required) < set(setup_arguments["install_requires"])
 

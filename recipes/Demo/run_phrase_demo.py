@@ -3,8 +3,8 @@
 
 Makes a corpus of pass-phrases; trains a class token for what is said on the model that comes with the package, which
 knows who speaks; verifies a trial list; then enrols one speaker with three takes of a phrase, and verifies the same
-phrase, another phrase, and an impostor. Draws what the token attends to. A repeated run skips finished steps. The corpus
-is synthetic: the figures show that the pipeline works, not how good the models can be.
+phrase, another phrase, and an impostor. Draws what the token attends to. A repeated run skips finished steps. The
+corpus is synthetic: the figures show that the pipeline works, not how good the models can be.
 
     python run_phrase_demo.py [--output_folder=results/phrase_demo] [--epochs 6]
 """

@@ -51,9 +51,7 @@ def audible_seconds(wav: np.ndarray, rate: int) -> float:
     >>> round(audible_seconds(np.concatenate([np.zeros(16000), tone]), 16000), 2)
     1.0
     """
-    size = max(1, min(round(rate * _FRAME_SECONDS), len(wav)))
-    frames = wav[: len(wav) // size * size].reshape(-1, size)
-    levels = frames.std(axis=1, dtype=np.float64)
+    levels = _frame_levels(wav, rate)
     heard = levels[levels > _ROUNDING * np.abs(wav).max()]
     if not len(heard):
         return 0.0
@@ -61,6 +59,41 @@ def audible_seconds(wav: np.ndarray, rate: int) -> float:
     if len(heard) >= _STEADY_FRAMES and loud < quiet * 10 ** (STEADY_DB / 20):
         return 0.0
     return float((heard > loud * 10 ** (-AUDIBLE_DB / 20)).sum() / len(levels)) * len(wav) / rate
+
+
+def level_and_noise(wav: np.ndarray, rate: int) -> tuple[float, float]:
+    """Measure how loud a recording is, and how far its loud frames (95th percentile) stand above its quiet ones (5th).
+
+    Parameters
+    ----------
+    wav : numpy.ndarray
+        (samples,), with pauses: noise shows in them.
+    rate : int
+        Sample rate in Hz.
+
+    Returns
+    -------
+    level : float
+        In dBFS; minus infinity for silence.
+    ratio : float
+        In dB; infinity where pauses are digital silence. Of speech in noise about its signal-to-noise ratio plus 6 dB.
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(0).normal(0, 0.001, 32000)
+    >>> level, ratio = level_and_noise(noise + np.repeat([0.1, 0.0], 16000) * np.sin(np.arange(32000)), 16000)
+    >>> round(level), round(ratio)
+    (-23, 37)
+    """
+    quiet, loud = np.percentile(_frame_levels(wav, rate), [5, 95])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        level, noise = 20 * np.log10([loud, quiet])
+    return float(level), float(level - noise) if loud else 0.0
+
+
+def _frame_levels(wav: np.ndarray, rate: int) -> np.ndarray:
+    size = max(1, min(round(rate * _FRAME_SECONDS), len(wav)))
+    return wav[: len(wav) // size * size].reshape(-1, size).std(axis=1, dtype=np.float64)
 
 
 def flat_tops(samples: np.ndarray) -> int:

@@ -56,6 +56,8 @@ class Chunk:
         Up to which frequency in Hz it holds sound, once that was measured; infinity before.
     hum : int
         Frequency in Hz of the hum that was filtered out; 0: none was.
+    level, noise_ratio : float
+        Of a chunk of speech alone, what `level_and_noise` measured in the recording that it comes from, in dB.
     """
 
     wav: np.ndarray
@@ -65,6 +67,8 @@ class Chunk:
     cancelled: bool = False
     bandwidth: float = math.inf
     hum: int = 0
+    level: float = math.nan
+    noise_ratio: float = math.nan
 
     @classmethod
     def from_waveform(cls, wav: np.ndarray, rate: int) -> Chunk:
@@ -135,7 +139,12 @@ class Recording:
         return self.frames / self.sample_rate
 
     def chunks(
-        self, rate: int, max_seconds: float | None = None, start: int = 0, stop: int | None = None
+        self,
+        rate: int,
+        max_seconds: float | None = None,
+        start: int = 0,
+        stop: int | None = None,
+        equal: bool = True,
     ) -> Iterator[Chunk]:
         """Read the recording chunk by chunk, so that its length does not count in memory.
 
@@ -144,9 +153,12 @@ class Recording:
         rate : int
             The sample rate wanted in Hz.
         max_seconds : float or None
-            The longest chunk; None: `MAX_CHUNK_SECONDS`. All chunks are of one length, but for a sample.
+            The longest chunk; None: `MAX_CHUNK_SECONDS`.
         start, stop : int
             Of the part to read, in samples of the file.
+        equal : bool
+            All chunks are of one length, but for a sample; False: all but the last are the longest, as of a stream
+            whose end is not known.
 
         Yields
         ------
@@ -168,8 +180,12 @@ class Recording:
             with open_decoder(self.path) as file:
                 if start:
                     file.seek(start)
+                longest = total if n_chunks == 1 else math.ceil(max_seconds * self.sample_rate)
                 for number in range(n_chunks):
-                    begin, end = (total * (number + i) // n_chunks for i in (0, 1))
+                    begin, end = (
+                        total * edge // n_chunks if equal else min(total, longest * edge)
+                        for edge in (number, number + 1)
+                    )
                     yield self._read_chunk(file, end - begin, rate)
         except soundfile.SoundFileError as error:
             raise ValueError(f"{self.path}: cannot be decoded: {error}") from error

@@ -82,3 +82,44 @@ def _resample(wav: np.ndarray, up: int, down: int) -> np.ndarray:
             block = np.ascontiguousarray(windows[row : min(row + rows, len(result))])
             np.matmul(block, weights, out=result[row : row + rows, start : start + size])
     return result.reshape(-1)[:n_samples]
+
+
+class StreamResampler:
+    """`resample` of a waveform that comes in parts, of any size.
+
+    Parameters
+    ----------
+    rate, wanted : int
+        Sample rates in Hz, before and after.
+
+    Examples
+    --------
+    >>> wav = np.random.default_rng(0).random(48000, np.float32)
+    >>> resampler = StreamResampler(44100, 16000)
+    >>> parts = [resampler.feed(part) for part in np.split(wav, [5, 10000])] + [resampler.finish()]
+    >>> np.allclose(np.concatenate(parts), resample(wav, 44100, 16000), atol=1e-6)
+    True
+    """
+
+    def __init__(self, rate: int, wanted: int):
+        self._rates, factor = (rate, wanted), math.gcd(rate, wanted)
+        self._up, self._down = wanted // factor, rate // factor
+        # Counted in periods of both rates, as the filter reaches to each side.
+        reach = ZERO_CROSSINGS * max(self._up, self._down) / (self._up * self._down)
+        self._context = 0 if self._up == self._down else math.ceil(reach) + 1
+        self._held, self._before = np.zeros(0, np.float32), 0  # periods at the beginning that were given already
+
+    def feed(self, wav: np.ndarray) -> np.ndarray:
+        """Return the samples that `wav` (samples,), float32, completes."""
+        self._held = np.concatenate([self._held, wav])
+        ready = len(self._held) // self._down - self._context
+        if ready <= self._before:
+            return np.zeros(0, np.float32)
+        found = resample(self._held, *self._rates)[self._before * self._up : ready * self._up]
+        kept = max(0, ready - self._context)
+        self._held, self._before = self._held[kept * self._down :].copy(), ready - kept
+        return found
+
+    def finish(self) -> np.ndarray:
+        """Return the samples that are left at the end."""
+        return resample(self._held, *self._rates)[self._before * self._up :]

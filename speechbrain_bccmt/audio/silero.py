@@ -66,19 +66,41 @@ def speech_probabilities(wav: np.ndarray) -> np.ndarray:
     >>> speech_probabilities(np.zeros(1000, np.float32)).round(1).tolist()
     [0.0, 0.0]
     """
-    n_frames = -(-len(wav) // FRAME)
-    padded = np.zeros(_CONTEXT + n_frames * FRAME, np.float32)
-    padded[_CONTEXT : _CONTEXT + len(wav)] = wav
-    frames = np.lib.stride_tricks.sliding_window_view(padded, _CONTEXT + FRAME)[::FRAME]
-    state, cell = np.zeros((2, 1, 1, 128), np.float32)
-    found = []
-    for start in range(0, n_frames, _FRAMES):
-        block = np.ascontiguousarray(frames[start : start + _FRAMES])
-        values, state, cell = _session().run(
-            ["speech_probs", "hn", "cn"], {"input": block, "h": state, "c": cell}
-        )
-        found.append(values.reshape(-1))
-    return np.concatenate(found) if found else np.zeros(0, np.float32)
+    return SpeechDetector().feed(np.pad(wav, (0, -len(wav) % FRAME)))
+
+
+class SpeechDetector:
+    """The network over a waveform that comes in parts, at 16 kHz.
+
+    Examples
+    --------
+    >>> detector, wav = SpeechDetector(), np.random.default_rng(0).random(4096, np.float32)
+    >>> parts = [detector.feed(wav[:700]), detector.feed(wav[700:])]
+    >>> np.allclose(np.concatenate(parts), speech_probabilities(wav), atol=1e-5)
+    True
+    """
+
+    def __init__(self):
+        self._held = np.zeros(_CONTEXT, np.float32)  # the end of the last frame, and samples that fill none yet
+        self._state, self._cell = np.zeros((2, 1, 1, 128), np.float32)
+
+    def feed(self, wav: np.ndarray) -> np.ndarray:
+        """Return the probability of speech in each frame that `wav` (samples,), float32, completes, (frames,)."""
+        self._held = np.concatenate([self._held, wav])
+        n_frames, found = (len(self._held) - _CONTEXT) // FRAME, []
+        for start in range(0, n_frames, _FRAMES):
+            frames = np.lib.stride_tricks.sliding_window_view(self._held, _CONTEXT + FRAME)[::FRAME]
+            values, self._state, self._cell = _session().run(
+                ["speech_probs", "hn", "cn"],
+                {
+                    "input": np.ascontiguousarray(frames[start : min(start + _FRAMES, n_frames)]),
+                    "h": self._state,
+                    "c": self._cell,
+                },
+            )
+            found.append(values.reshape(-1))
+        self._held = self._held[n_frames * FRAME :].copy()
+        return np.concatenate(found) if found else np.zeros(0, np.float32)
 
 
 def speech_stretches(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from speechbrain_bccmt.audio import recording
 from speechbrain_bccmt.audio.hum import remove_hum
+from speechbrain_bccmt.audio.levels import level_and_noise
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts
 from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.audio.silero import RATE, speech_probabilities, speech_stretches
@@ -45,18 +47,22 @@ def find_speech(wav: np.ndarray, rate: int) -> list[tuple[int, int]]:
     ([], [])
     """
     heard = resample(wav, rate, RATE)
-    gain = _gain(heard, RATE)
+    gain = level_gain(heard, RATE)
     if not gain:
         return []
+    return stretches_of(speech_probabilities(heard * gain), len(wav), rate)
+
+
+def stretches_of(probabilities: np.ndarray, n_samples: int, rate: int) -> list[tuple[int, int]]:
+    """Find the stretches of speech of so many samples at `rate` in Hz, as `find_speech`, by their probabilities."""
     seconds = (MIN_SPEECH_SECONDS, PAUSE_SECONDS, PAD_SECONDS)
-    found = speech_stretches(
-        speech_probabilities(heard * gain), len(heard), *(round(RATE * value) for value in seconds)
-    )
+    heard = -(-n_samples * RATE // rate)
+    found = speech_stretches(probabilities, heard, *(round(RATE * value) for value in seconds))
     stretches = ((start * rate // RATE, stop * rate // RATE) for start, stop in found)
-    return [(start, min(stop, len(wav))) for start, stop in stretches]
+    return [(start, min(stop, n_samples)) for start, stop in stretches]
 
 
-def _gain(wav: np.ndarray, rate: int) -> float:
+def level_gain(wav: np.ndarray, rate: int) -> float:
     """Return what brings a waveform to the level that is worked at; 0 where it is silent."""
     size = min(len(wav), round(_LEVEL_SECONDS * rate))
     loudest = wav[: len(wav) // size * size].reshape(-1, size).std(axis=1, dtype=np.float64).max()
@@ -86,29 +92,74 @@ def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
     >>> [(chunk.seconds, chunk.audible_seconds) for chunk in keep_speech(chunks, 16000)]
     [(3.0, 0.0)]
     """
-    longest = int(recording.MAX_CHUNK_SECONDS * rate)
-    speech, first, seconds, clipped, cancelled, hum = np.zeros(0, np.float32), None, 0.0, 0.0, False, 0
-
-    def cut(wav: np.ndarray, share: float) -> Chunk:
-        whole = share * seconds
-        clipped_share = share * clipped / whole if whole else 0.0
-        return Chunk(wav * _gain(wav, rate), whole, len(wav) / rate, clipped_share, cancelled, hum=hum)
-
+    joiner = SpeechJoiner(rate)
     for chunk in chunks:
-        first = chunk if first is None else first
-        wav, mains = remove_hum(chunk.wav, rate)
-        speech, hum = (
-            np.concatenate([speech, *(wav[slice(*part)] for part in find_speech(wav, rate))]),
-            hum or mains,
-        )
-        seconds, cancelled = seconds + chunk.seconds, cancelled or chunk.cancelled
-        clipped += chunk.clipped_share * chunk.seconds
-        while len(speech) >= 2 * longest:
-            yield cut(speech[:longest], 1.0)
+        yield from joiner.add(chunk)
+    yield from joiner.finish()
+
+
+class SpeechJoiner:
+    """`keep_speech` of a recording whose chunks come one after another.
+
+    Parameters
+    ----------
+    rate : int
+        Their sample rate in Hz.
+    """
+
+    def __init__(self, rate: int):
+        self._rate = rate
+        self._speech, self._first = np.zeros(0, np.float32), None
+        self._seconds, self._clipped, self._cancelled, self._hum = 0.0, 0.0, False, 0
+        self._level, self._noise_ratio = -math.inf, math.inf
+
+    def add(self, chunk: Chunk) -> Iterator[Chunk]:
+        """Take a chunk, and yield the chunks of speech that it fills."""
+        longest = int(recording.MAX_CHUNK_SECONDS * self._rate)
+        self._first = chunk if self._first is None else self._first
+        wav, mains = remove_hum(chunk.wav, self._rate)
+        stretches = find_speech(wav, self._rate)
+        if stretches:
+            level, ratio = level_and_noise(wav, self._rate)
+            self._level, self._noise_ratio = max(self._level, level), min(self._noise_ratio, ratio)
+        self._speech = np.concatenate([self._speech, *(wav[slice(*part)] for part in stretches)])
+        self._hum, self._cancelled = self._hum or mains, self._cancelled or chunk.cancelled
+        self._seconds += chunk.seconds
+        self._clipped += chunk.clipped_share * chunk.seconds
+        while len(self._speech) >= 2 * longest:
+            yield self._cut(self._speech[:longest], 1.0)
             # A copy, so that what was given away can be freed.
-            speech, seconds, clipped, first = speech[longest:].copy(), 0.0, 0.0, chunk
-    if len(speech):
-        parts = equal_parts(speech, rate)
-        yield from (cut(part, 1 / len(parts)) for part in parts)
-    elif first is not None:
-        yield replace(cut(first.wav, 1.0), wav=first.wav, audible_seconds=0.0)
+            self._speech, self._first = self._speech[longest:].copy(), chunk
+            self._seconds = self._clipped = 0.0
+
+    @property
+    def pending_seconds(self) -> float:
+        """Length of the speech that fills no chunk yet."""
+        return len(self._speech) / self._rate
+
+    def pending(self, *more: np.ndarray) -> list[Chunk]:
+        """Return the chunks of speech that would be left if the recording ended with `more` speech, (samples,) each."""
+        speech = np.concatenate([self._speech, *more])
+        parts = equal_parts(speech, self._rate) if len(speech) else ()
+        return [self._cut(part, 1 / len(parts)) for part in parts]
+
+    def finish(self) -> Iterator[Chunk]:
+        """Yield the chunks that are left, where there was any chunk."""
+        parts = self.pending()
+        if not parts and self._first is not None:
+            parts = [replace(self._cut(self._first.wav, 1.0), wav=self._first.wav, audible_seconds=0.0)]
+        yield from parts
+
+    def _cut(self, wav: np.ndarray, share: float) -> Chunk:
+        whole = share * self._seconds
+        clipped_share = share * self._clipped / whole if whole else 0.0
+        return Chunk(
+            wav * level_gain(wav, self._rate),
+            whole,
+            len(wav) / self._rate,
+            clipped_share,
+            self._cancelled,
+            hum=self._hum,
+            level=self._level,
+            noise_ratio=self._noise_ratio,
+        )

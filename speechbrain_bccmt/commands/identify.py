@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from dataclasses import replace
 
 import click
 
@@ -16,29 +18,45 @@ from speechbrain_bccmt.commands import inputs
 @click.option(
     "--n-best", type=click.IntRange(min=1), default=5, show_default=True, help="How many candidates to show."
 )
-@inputs.threshold_option
+@click.option(
+    "--threshold",
+    type=float,
+    callback=inputs.check_threshold,
+    help="Lowest score of a speaker, whatever the number of names. Default: for that number, with a margin.",
+)
+@click.option(
+    "--error",
+    type=float,
+    default=0.01,
+    show_default=True,
+    help="Share of strangers that may be taken for one of the names, where no --threshold is given.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each recording.")
 @inputs.vad_option
 @inputs.device_option
 @inputs.engine_option
 @inputs.quiet_option
-def identify(model, store, files, n_best, threshold, as_json, vad, device, engine, quiet):
+def identify(model, store, files, n_best, threshold, error, as_json, vad, device, engine, quiet):
     """Identify an enrolled speaker in each recording.
 
     STORE is the file or database that the speakers were enrolled in, MODEL the one that they were enrolled with. FILES
     are recordings, folders with recordings, or globs; - reads a list from standard input.
 
-    The model's own threshold is for comparing two recordings. The more speakers are enrolled, the more often a
-    stranger passes it: use a higher one.
+    A speaker is unknown where the score is too low for the number of names, as among many the nearest to a stranger is
+    near, or where the next name is as good.
 
     Exit code 0: all speakers identified, 1: some unknown, 2: misuse, or a recording that cannot be used.
     """
     paths = inputs.expand_inputs(files)
 
-    from speechbrain_bccmt.voiceprints.store import Identification, Voiceprints
+    from speechbrain_bccmt.voiceprints.open_set import identify_open_set
+    from speechbrain_bccmt.voiceprints.store import Voiceprints
 
     verification = inputs.load_model(model, device, vad, engine)
-    threshold = verification.resolve_threshold(threshold)
+    verification.resolve_threshold(threshold)  # raises before the long work
+    if threshold is None:
+        open_set, calibration = verification.open_set, verification.calibration
+        open_set.threshold(1, error)
     prints = Voiceprints(store, verification.fingerprint, model)
     prints.check()
     unknown = failed = 0
@@ -49,19 +67,25 @@ def identify(model, store, files, n_best, threshold, as_json, vad, device, engin
             failed += 1
             continue
         inputs.print_warnings(utterance.warnings)
-        found = prints.identify(utterance.embedding[None], threshold, n_best)[0]
+        if threshold is None:
+            found = identify_open_set(
+                prints, utterance.embedding, utterance.speech_seconds, calibration, open_set, error, n_best
+            )
+        else:
+            found = prints.identify(utterance.embedding[None], threshold, n_best)[0]
         if utterance.speech_seconds == 0:  # no speaker, whatever the score
-            found = Identification(None, found.candidates)
+            found = replace(found, speaker=None)
         unknown += found.speaker is None
-        click.echo(_as_json(utterance, found, threshold) if as_json else _table(path, found, threshold))
+        click.echo(_as_json(utterance, found) if as_json else _table(path, found))
     click.get_current_context().exit(2 if failed else int(unknown > 0))
 
 
-def _as_json(utterance, found, threshold: float) -> str:
+def _as_json(utterance, found) -> str:
     result = {
         "file": utterance.path,
         "speaker": found.speaker,
-        "threshold": round(threshold, 6),
+        "threshold": _rounded(found.threshold),
+        "margin": _rounded(found.margin),
         "candidates": [{"name": c.name, "score": round(c.score, 6)} for c in found.candidates],
         "seconds": round(utterance.seconds, 3),
         "speech_seconds": round(utterance.speech_seconds, 3),
@@ -70,12 +94,22 @@ def _as_json(utterance, found, threshold: float) -> str:
     return json.dumps(result, ensure_ascii=False)
 
 
-def _table(path: str, found, threshold: float) -> str:
+def _table(path: str, found) -> str:
     from speechbrain_bccmt.voiceprints.names import UNKNOWN
 
-    lines = [f"{path}: {found.speaker or UNKNOWN} (threshold {threshold:.4f})"]
+    lines = [f"{path}: {found.speaker or UNKNOWN} {_limits(found)}".rstrip()]
     if not found.candidates:
         lines.append("  nobody is enrolled")
     width = max((len(candidate.name) for candidate in found.candidates), default=0)
     lines += [f"  {candidate.name:<{width}}  {candidate.score:7.4f}" for candidate in found.candidates]
     return "\n".join(lines)
+
+
+def _rounded(value: float) -> float | None:
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def _limits(found) -> str:
+    limits = [] if math.isnan(found.threshold) else [f"threshold {found.threshold:.4f}"]
+    limits += [f"margin {found.margin:.4f}"] if math.isfinite(found.margin) else []
+    return f"({', '.join(limits)})" if limits else ""

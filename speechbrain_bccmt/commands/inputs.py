@@ -48,7 +48,8 @@ vad_option = click.option(
 )
 
 
-def _check_threshold(ctx, param, value: float | None) -> float | None:
+def check_threshold(ctx, param, value: float | None) -> float | None:
+    """Refuse a threshold that is no finite number."""
     if value is not None and not math.isfinite(value):
         raise click.UsageError(f"--threshold is {value}, expected a finite number")
     return value
@@ -57,7 +58,7 @@ def _check_threshold(ctx, param, value: float | None) -> float | None:
 threshold_option = click.option(
     "--threshold",
     type=float,
-    callback=_check_threshold,
+    callback=check_threshold,
     help="Lowest score that counts as the same speaker. Default: the model's own.",
 )
 

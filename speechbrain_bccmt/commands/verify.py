@@ -27,11 +27,12 @@ from speechbrain_bccmt.commands import inputs
     "trained on phrases.",
 )
 @inputs.threshold_option
+@click.option("--check-voices", is_flag=True, help="Warn about a second voice; it takes as long again.")
 @inputs.json_option
 @inputs.vad_option
 @inputs.device_option
 @inputs.engine_option
-def verify(model, recordings, enrolment, phrase, threshold, as_json, vad, device, engine):
+def verify(model, recordings, enrolment, phrase, threshold, check_voices, as_json, vad, device, engine):
     """Verify that two recordings are of the same speaker.
 
     A and B are recordings; a folder or a quoted glob stands for several of one speaker.
@@ -65,7 +66,8 @@ def verify(model, recordings, enrolment, phrase, threshold, as_json, vad, device
     else:
         verdict = verification.verify_utterances(*utterances, threshold)
         result = _result(verdict)
-    inputs.print_warnings(verdict.warnings)
+    warnings = [*verdict.warnings, *(_second_voices(verification, embedded.values()) if check_voices else ())]
+    inputs.print_warnings(warnings)
     result |= {
         "enrolment": enrolment,
         "test": test,
@@ -73,10 +75,21 @@ def verify(model, recordings, enrolment, phrase, threshold, as_json, vad, device
         "speech_seconds": {
             utterance.path: round(utterance.speech_seconds, 3) for utterance in verdict.utterances
         },
-        "warnings": list(verdict.warnings),
+        "warnings": warnings,
     }
     click.echo(json.dumps(result, ensure_ascii=False) if as_json else _table(result))
     click.get_current_context().exit(0 if verdict.decision else 1)
+
+
+def _second_voices(verification, utterances) -> list[str]:
+    from speechbrain_bccmt.inference.voices import check_voices
+
+    found = [
+        (utterance.path, check_voices(verification, utterance.path))
+        for utterance in utterances
+        if utterance.speech_seconds
+    ]
+    return [f"{path}: maybe two voices, the second at {check.places}" for path, check in found if check.times]
 
 
 def _result(verdict) -> dict:

@@ -73,6 +73,7 @@ class Experiment:
             device=self.device,
             batch_seconds=self.hparams["batch_seconds"],
             progress=self.progress,
+            vad=self.hparams.get("vad", False),
         )[1]
 
     def embed_trials(self, rows: list[dict], trials: Trials) -> np.ndarray:

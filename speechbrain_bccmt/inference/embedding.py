@@ -11,7 +11,9 @@ import torch
 from speechbrain.utils.logger import get_logger
 from tqdm import tqdm
 
+from speechbrain_bccmt.audio import recording
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts, read_mono
+from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
 from speechbrain_bccmt.inference.embedding_store import (
     EmbeddingStore,
@@ -37,6 +39,7 @@ def embed_utterances(
     batch_seconds: float = 80.0,
     progress: bool = True,
     on_batch: Callable[[list[int], np.ndarray], None] | None = None,
+    vad: bool = False,
 ) -> tuple[list[str], np.ndarray]:
     """Embed utterances, each once, as a whole or, above 30 s (`audio.MAX_CHUNK_SECONDS`), in chunks.
 
@@ -63,6 +66,8 @@ def embed_utterances(
         Show a progress bar.
     on_batch : callable or None
         Called after each batch with the positions of its rows and their embeddings, so that they can be kept.
+    vad : bool
+        Embed the speech of each alone, as `SpeakerVerification.embed_file` does; else whole, as trial lists want it.
 
     Returns
     -------
@@ -109,7 +114,7 @@ def embed_utterances(
         embeddings = None
         batches = batches_by_length(rows, batch_seconds)
         with tqdm(total=len(rows), desc="Embedding", unit="utt", disable=not progress) as bar:
-            for batch, wavs in _read_ahead(rows, batches, compute_features):
+            for batch, wavs in _read_ahead(rows, batches, compute_features, vad):
                 vectors = _embed_batch(wavs, modules, device)
                 _check_finite(vectors, [ids[index] for index in batch])
                 if embeddings is None:
@@ -133,6 +138,7 @@ def embed_with_store(
     device: str | torch.device = "cpu",
     batch_seconds: float = 80.0,
     progress: bool = True,
+    vad: bool = False,
 ) -> tuple[list[str], np.ndarray]:
     """Embed utterances as `embed_utterances` does, but only those that are not yet stored; store them.
 
@@ -141,7 +147,7 @@ def embed_with_store(
 
     Parameters
     ----------
-    rows, compute_features, mean_var_norm, embedding_model, device, batch_seconds, progress
+    rows, compute_features, mean_var_norm, embedding_model, device, batch_seconds, progress, vad
         As for `embed_utterances`.
     folder : str or Path
         Of the store, see `EmbeddingStore`.
@@ -166,7 +172,8 @@ def embed_with_store(
         "mean_var_norm": mean_var_norm,
         "embedding_model": embedding_model,
     }
-    store = EmbeddingStore(folder, fingerprint(modules))
+    # Those of speech alone are others than those of whole utterances.
+    store = EmbeddingStore(folder, fingerprint(modules) + ("-speech" if vad else ""))
     keys = [utterance_key(row) for row in rows]  # before the audio is read: it may change meanwhile
     missing = [index for index, key in enumerate(keys) if key not in store]
     logger.info(f"{len(rows) - len(missing)} of {len(rows)} embeddings are in {store.folder}")
@@ -182,14 +189,15 @@ def embed_with_store(
                 batch_seconds=batch_seconds,
                 progress=progress,
                 on_batch=shard.take,
+                vad=vad,
             )
         finally:
             shard.write()
     return ids, store.read(keys)
 
 
-def read_utterance(row: dict, rate: int) -> torch.Tensor:
-    """Read the audio of one row of a CSV of utterances.
+def read_utterance(row: dict, rate: int, vad: bool = False) -> torch.Tensor:
+    """Read the audio of one row of a CSV of utterances; with `vad` its speech alone, where it has some.
 
     Parameters
     ----------
@@ -197,6 +205,8 @@ def read_utterance(row: dict, rate: int) -> torch.Tensor:
         `ID` and `wav`, optionally `start` and `stop` in samples of the file.
     rate : int
         The sample rate wanted in Hz; a file of another rate is resampled.
+    vad : bool
+        Join its speech, see `keep_speech`.
 
     Returns
     -------
@@ -213,18 +223,22 @@ def read_utterance(row: dict, rate: int) -> torch.Tensor:
     start = int(row.get("start") or 0)
     stop = int(row["stop"]) if row.get("stop") else None
     try:
-        return torch.from_numpy(read_mono(row["wav"], rate, start, stop))
+        wav = read_mono(row["wav"], rate, start, stop)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"utterance '{row['ID']}': there is no file {row['wav']}") from error
     except (OSError, ValueError) as error:
         raise ValueError(f"utterance '{row['ID']}': {error}") from error
+    if vad:
+        chunks = keep_speech((Chunk.from_waveform(part, rate) for part in equal_parts(wav, rate)), rate)
+        wav = np.concatenate([chunk.wav for chunk in chunks])
+    return torch.from_numpy(wav)
 
 
-def _read_ahead(rows: list[dict], batches: list[list[int]], front_end: torch.nn.Module):
+def _read_ahead(rows: list[dict], batches: list[list[int]], front_end: torch.nn.Module, vad: bool):
     rate = sample_rate(front_end)
 
     def read(row: dict) -> torch.Tensor:
-        wav = read_utterance(row, rate)
+        wav = read_utterance(row, rate, vad)
         if frame_count(front_end, len(wav)) == 0:
             raise ValueError(
                 f"utterance '{row['ID']}': {row['wav']} has {len(wav)} samples at {rate} Hz, "
@@ -274,13 +288,13 @@ def embed_waveforms(
     """
     modules = compute_features, mean_var_norm, embedding_model
     rate = sample_rate(compute_features)
-    parts = [equal_parts(wav.detach().numpy(), rate) for wav in wavs]
-    if all(len(row) == 1 for row in parts):
+    if all(len(wav) <= recording.MAX_CHUNK_SECONDS * rate for wav in wavs):
         return _embed_padded(wavs, *modules, device)
 
     def embed(wav: np.ndarray) -> torch.Tensor:
         return _embed_padded([torch.from_numpy(wav)], *modules, device)[0]
 
+    parts = (equal_parts(wav.detach().cpu().numpy(), rate) for wav in wavs)
     chunks = ((Chunk.from_waveform(part, rate) for part in row) for row in parts)
     return torch.stack([embed_chunks(row, embed, rate)[0] for row in chunks])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -37,6 +38,8 @@ class EmbeddedUtterance:
     warnings : tuple of str
         Of no or little speech, a narrow band, clipping, hum, and channels that cancel each other; each begins with the
         path.
+    clipped_share, bandwidth, level, noise_ratio : float
+        See `audio.recording.Chunk`; the last two are known where speech alone was embedded, else NaN.
     """
 
     path: str
@@ -44,6 +47,10 @@ class EmbeddedUtterance:
     seconds: float
     speech_seconds: float
     warnings: tuple[str, ...] = ()
+    clipped_share: float = 0.0
+    bandwidth: float = math.inf
+    level: float = math.nan
+    noise_ratio: float = math.nan
 
     @classmethod
     def from_chunks(
@@ -91,7 +98,9 @@ class EmbeddedUtterance:
             warnings.append(
                 f"{path}: its channels cancel each other, as if one were inverted: one of them is used"
             )
-        return cls(str(path), embedding, seconds, audible, tuple(warnings))
+        level = max(chunk.level for chunk in chunks)
+        ratio = min(chunk.noise_ratio for chunk in chunks)
+        return cls(str(path), embedding, seconds, audible, tuple(warnings), clipped, band, level, ratio)
 
 
 @dataclass(frozen=True)

@@ -277,7 +277,12 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
     def _utterances(self, wavs, wav_lens=None, rate: int | None = None) -> list[torch.Tensor]:
         rate = self.sample_rate if rate is None else rate
         utterances = split_batch(wavs, wav_lens, rate, self.min_seconds)
+        if isinstance(wavs, torch.Tensor) and wavs.dim() < 3 and rate == self.sample_rate:
+            # Themselves, on their device and with their gradients.
+            rows = torch.atleast_2d(wavs.float())
+            return [row[: len(wav)] for row, wav in zip(rows, utterances, strict=True)]
         return [torch.from_numpy(resample(wav, rate, self.sample_rate)) for wav in utterances]
 
     def _audible(self, wavs, wav_lens) -> list[float]:
-        return [audible_seconds(wav.numpy(), self.sample_rate) for wav in self._utterances(wavs, wav_lens)]
+        utterances = split_batch(wavs, wav_lens, self.sample_rate, self.min_seconds)
+        return [audible_seconds(wav, self.sample_rate) for wav in utterances]

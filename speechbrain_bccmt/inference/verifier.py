@@ -6,20 +6,27 @@ import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
+from speechbrain_bccmt.arrays import as_array
 from speechbrain_bccmt.audio.levels import bandwidth
 from speechbrain_bccmt.audio.recording import Chunk, Recording
 from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
+from speechbrain_bccmt.inference.stream import Claim, SpeakerStream
+from speechbrain_bccmt.models import resolve_model
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.open_set import OpenSet
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
+from speechbrain_bccmt.scoring.sequential import SequentialTest
 
 # Ten frames. Too short to verify anyone, but less holds no syllable.
 MIN_SECONDS = 0.1
+SEQUENTIAL_FILE, OPEN_SET_FILE = "sequential.json", "open_set.json"
 
 
 class Verifier:
@@ -100,7 +107,8 @@ class Verifier:
 
     def read_chunks(self, recording: Recording, vad: bool) -> Iterator[Chunk]:
         """Yield the chunks that are embedded of a recording: its speech alone, or all of it."""
-        chunks = recording.chunks(self.sample_rate)
+        # Speech is joined and cut anew, so that borders count little: they lie where those of a stream do.
+        chunks = recording.chunks(self.sample_rate, equal=not vad)
         return keep_speech(chunks, self.sample_rate) if vad else chunks
 
     def embed_file(self, path: str | os.PathLike, vad: bool | None = None) -> EmbeddedUtterance:
@@ -202,6 +210,63 @@ class Verifier:
         decision = np.bool_(score >= threshold and heard)
         return Verification(score, decision, probability, llr, threshold, (*enrolment, *test))
 
+    def stream(self, enrolled, sample_rate: int | None = None, error: float = 0.01) -> SpeakerStream:
+        """Verify somebody who is speaking: audio goes in as it comes, a decision comes out as soon as it can be made.
+
+        Parameters
+        ----------
+        enrolled : str, Path, EmbeddedUtterance, voiceprints.Reference, or array_like, or a sequence of one kind
+            Whom it is to be: recordings, embedded ones, what a store has of a name, or embeddings (D,) or (u, D).
+        sample_rate : int or None
+            Of what will come, in Hz; None: the model's.
+        error : float
+            Share of streams of the same speaker that may be rejected, and of others that may be accepted.
+
+        Returns
+        -------
+        SpeakerStream
+            `stream.feed(chunk)` takes chunks of any size, and `stream.finish()` ends it.
+
+        Raises
+        ------
+        OSError, ValueError
+            If the model ships no calibration, recordings cannot be used or have no speech, or the error rate or the
+            sample rate is out of range.
+        """
+        rate = self.sample_rate if sample_rate is None else sample_rate
+        return SpeakerStream(self, self._claim(enrolled), rate, error)
+
+    def chunk_mean(self) -> ChunkMean:
+        """Begin the embedding of a recording whose chunks come one after another."""
+        return ChunkMean(self.embed_waveform, self.sample_rate)
+
+    @property
+    def sequential(self) -> SequentialTest:
+        """Thresholds of sequential decisions: those that came with the model, or Wald's, which keep no promise."""
+        path = Path(resolve_model(self.source or ".")) / SEQUENTIAL_FILE
+        return SequentialTest.load(path) if self.source and path.is_file() else SequentialTest.wald()
+
+    @property
+    def open_set(self) -> OpenSet:
+        """What the best of many names must reach: fitted with the model, or a bound from the number of names."""
+        path = Path(resolve_model(self.source or ".")) / OPEN_SET_FILE
+        if self.source and path.is_file():
+            return OpenSet.load(path)
+        point = self.calibration.at()
+        return OpenSet.bound(point.llr_threshold, point.p_target)
+
+    def _claim(self, enrolled) -> Claim:
+        if hasattr(enrolled, "embeddings"):
+            return Claim(enrolled.embeddings, enrolled.seconds)
+        some = [enrolled] if isinstance(enrolled, str | os.PathLike | EmbeddedUtterance) else enrolled
+        if isinstance(some, Sequence) and some and isinstance(some[0], str | os.PathLike | EmbeddedUtterance):
+            utterances = [one if isinstance(one, EmbeddedUtterance) else self.embed_file(one) for one in some]
+            for utterance in utterances:
+                if not utterance.speech_seconds:
+                    raise ValueError(f"{utterance.path}: has no speech to compare with")
+            return Claim([one.embedding for one in utterances], [one.speech_seconds for one in utterances])
+        return Claim(as_array(enrolled))
+
     def resolve_threshold(self, threshold: float | None = None) -> float:
         """Return the score to decide at: `threshold`, or the one shipped with the model.
 
@@ -243,16 +308,43 @@ def embed_chunks(
     chunks : list of Chunk
         What was embedded, without samples, their bandwidth measured.
     """
-    total, weights, seen, silent = 0, 0, [], None
+    mean = ChunkMean(embed, rate)
     for chunk in chunks:
-        if chunk.audible_seconds or silent is None:
-            vector = embed(chunk.wav)
+        mean.add(chunk)
+    return mean.embedding(), mean.seen
+
+
+class ChunkMean:
+    """The embedding of a recording whose chunks come one after another; see `embed_chunks`.
+
+    Attributes
+    ----------
+    seen : list of Chunk
+        What was embedded, without samples.
+    """
+
+    def __init__(self, embed: Callable[[np.ndarray], np.ndarray], rate: int):
+        self._embed, self._rate, self.seen = embed, rate, []
+        self._total, self._weight, self._silent = 0, 0, None
+
+    def add(self, chunk: Chunk) -> None:
+        """Embed a chunk."""
         if chunk.audible_seconds:
-            total, weights = total + len(chunk.wav) * vector, weights + len(chunk.wav)
-        elif silent is None:
-            silent = vector
-        seen.append(measure_band(chunk, rate))
-    return total / weights if weights else silent, seen
+            self._total, self._weight = self._with([chunk])
+        elif self._silent is None:
+            self._silent = self._embed(chunk.wav)
+        self.seen.append(measure_band(chunk, self._rate))
+
+    def embedding(self, also: Sequence[Chunk] = ()):
+        """Return the embedding (D,) of all chunks, and of others, with speech, which are not kept."""
+        total, weight = self._with(also)
+        return total / weight if weight else self._silent
+
+    def _with(self, chunks: Sequence[Chunk]):
+        total, weight = self._total, self._weight
+        for chunk in chunks:
+            total, weight = total + len(chunk.wav) * self._embed(chunk.wav), weight + len(chunk.wav)
+        return total, weight
 
 
 def measure_band(chunk: Chunk, rate: int) -> Chunk:

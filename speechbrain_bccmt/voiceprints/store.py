@@ -5,6 +5,7 @@ Axes: n names, u utterances, d size of an embedding, p probes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -21,7 +22,7 @@ _ROWS_PER_READ = 16384
 
 @dataclass(frozen=True)
 class EnrolledSpeaker:
-    """A name in a store: its utterances, their seconds, when the first and the last were enrolled (UTC), and labels."""
+    """A name in a store: its utterances, their seconds and labels, when the first and the last were enrolled (UTC)."""
 
     name: str
     utterances: int
@@ -51,10 +52,16 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Identification:
-    """Who is talking: `speaker`, None if unknown, and the best `candidates`, the highest score first."""
+    """Who is talking: `speaker`, None if unknown, and the best `candidates`, the highest score first.
+
+    `margin` is how far the first one's score is above the next one's, infinite where there is no other name, and
+    `threshold` what the first had to reach.
+    """
 
     speaker: str | None
     candidates: tuple[Candidate, ...]
+    margin: float = math.inf
+    threshold: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -265,6 +272,13 @@ class Voiceprints:
         """
         self._database.build_index(memory_mb)
 
+    def count(self) -> int:
+        """Count the names."""
+        with self._database.reading() as connection:
+            return (
+                0 if connection is None else connection.execute("SELECT count(*) FROM speaker").fetchone()[0]
+            )
+
     def speakers(self) -> list[EnrolledSpeaker]:
         """List who is enrolled, by name."""
         with self._database.reading() as connection:
@@ -341,7 +355,7 @@ class Voiceprints:
             One for each probe, (p, d).
         threshold : float
             The least cosine at which the best candidate is taken for the speaker. One that was calibrated on pairs
-            of recordings lets a stranger pass the more often, the more names there are.
+            of recordings lets a stranger pass the more often, the more names there are: see `identify_open_set`.
         n_best : int
             How many candidates to give.
 
@@ -357,11 +371,14 @@ class Voiceprints:
         if self.fingerprint is None:
             raise ValueError("to identify speakers, the fingerprint of the model is needed")
         identified = []
-        for best in self._database.search(unit_length(embeddings), n_best):
+        for best in self._database.search(unit_length(embeddings), max(2, n_best)):
+            margin = best[0][1] - best[1][1] if len(best) > 1 else math.inf
             # Rounding may leave [-1, 1] by an ulp or two.
-            candidates = tuple(Candidate(name, min(1.0, max(-1.0, score))) for name, score in best)
+            candidates = tuple(Candidate(name, min(1.0, max(-1.0, score))) for name, score in best[:n_best])
             known = bool(candidates) and candidates[0].score >= threshold
-            identified.append(Identification(candidates[0].name if known else None, candidates))
+            identified.append(
+                Identification(candidates[0].name if known else None, candidates, margin, threshold)
+            )
         return identified
 
     def _add(

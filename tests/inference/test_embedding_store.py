@@ -259,3 +259,23 @@ def test_shards_are_written_while_it_runs(rows, tmp_path, monkeypatch):
     embed_with_store(rows, **parts(Encoder()), folder=tmp_path / "store", batch_seconds=0, progress=False)
     assert len(list((tmp_path / "store").glob("*/*.csv"))) == 12
     assert embed(rows, tmp_path / "store")[1] == 0
+
+
+def test_speech_alone_is_stored_beside_whole_utterances(rows, tmp_path, monkeypatch):
+    """Here the second half of each utterance is its speech."""
+    encoder = Encoder()
+    _, whole = embed_with_store(rows, **parts(encoder), folder=tmp_path / "store", progress=False)
+    monkeypatch.setattr(
+        "speechbrain_bccmt.audio.speech.find_speech", lambda wav, rate: [(len(wav) // 2, len(wav))]
+    )
+    _, speech = embed_with_store(rows, **parts(encoder), folder=tmp_path / "store", progress=False, vad=True)
+    halves = [row | {"ID": f"half {row['ID']}", "start": str(n // 2), "stop": str(n)} for row, n in (
+        (row, soundfile.info(row["wav"]).frames) for row in rows
+    )]
+    _, expected = embed_utterances(halves, **parts(encoder), progress=False)
+    cosines = (speech * expected).sum(1) / np.linalg.norm(speech, axis=1) / np.linalg.norm(expected, axis=1)
+    assert cosines.min() > 0.9999 and not np.allclose(speech, whole, rtol=0.01)
+    count = encoder._embedded
+    for vad, vectors in ((False, whole), (True, speech)):
+        _, again = embed_with_store(rows, **parts(encoder), folder=tmp_path / "store", progress=False, vad=vad)
+        assert encoder._embedded == count and np.array_equal(again, vectors)

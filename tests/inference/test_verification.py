@@ -100,6 +100,15 @@ def test_batch_with_lengths_equals_one_by_one(model, front_end):
     assert torch.equal(decision, score >= 0.3)
 
 
+def test_gradients_reach_the_waveform(hub_folder):
+    """As with SpeechBrain's own interface."""
+    model = SpeakerVerification.from_hparams(hub_folder, run_opts={"device": "cpu"}, freeze_params=False)
+    wavs = torch.randn(2, 16000, requires_grad=True)
+    model.eval().encode_batch(wavs, torch.tensor([1.0, 0.5])).square().sum().backward()
+    assert wavs.grad[0].abs().sum() > 0 and wavs.grad[1, :8000].abs().sum() > 0
+    assert not wavs.grad[1, 8000:].any()
+
+
 @pytest.mark.parametrize("rate", [8000, 11025, 22050, 44100, 48000, 96000, 192000])
 def test_any_rate_and_channel_count(model, write, rate):
     """The same sound, which 8 kHz can hold: only the resampling differs."""

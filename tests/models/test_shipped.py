@@ -30,6 +30,8 @@ FILES = {
     "calibration.json",
     "config.json",
     "embedding_model.safetensors",
+    "open_set.json",
+    "sequential.json",
     "waveform.onnx",
 }
 

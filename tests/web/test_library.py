@@ -187,6 +187,7 @@ def test_recordings_embed_as_in_python(run, tmp_path, exported, speech_data, det
     )
     quiet = np.zeros((20000, 1), np.float32)
     pauses = np.concatenate([quiet, one, quiet, other, quiet])
+    noisy = pauses + np.random.default_rng(1).normal(0, one.std() / 10**0.5, pauses.shape)  # at some 10 dB
     cases = [(f"{n}.wav", wav, 16000) for n, wav in enumerate(read)]
     cases += [
         ("stereo.wav", np.hstack([one, 0.5 * one]), 16000),
@@ -201,6 +202,7 @@ def test_recordings_embed_as_in_python(run, tmp_path, exported, speech_data, det
         ("noise.wav", np.random.default_rng(0).normal(0, 0.1, (32000, 1)), 16000),
         ("hum.wav", pauses + 0.05 * np.sin(2 * np.pi * 50 * np.arange(len(pauses))[:, None] / 16000), 16000),
         ("pauses.wav", resample_poly(pauses, 441, 160), 44100),
+        ("noisy.wav", noisy, 16000),
     ]
     verification = SpeakerVerification.from_hparams("tiny")
     for name, wav, rate in cases:
@@ -233,6 +235,8 @@ def test_recordings_embed_as_in_python(run, tmp_path, exported, speech_data, det
             assert utterance["speechSeconds"] == pytest.approx(expected.speech_seconds, abs=1e-4), (name, vad)
             warnings = [text.removeprefix(f"{tmp_path / name}: ") for text in expected.warnings]
             assert utterance["warnings"] == warnings, (name, vad)
+    above = {name: both[0]["aboveNoise"] for (name, _, _), both in zip(cases, found, strict=True)}
+    assert 6 < above["noisy.wav"] < 14 and above["pauses.wav"] > 25 and above["noise.wav"] is None
     told = {text.split()[0] for speech, _ in found for text in speech["warnings"]}
     assert told >= {"no", "little", "clipped,", "a", "narrow", "its"}, told
     assert "0.00625 s is too short" in short and broken == "holds NaN or infinite samples"

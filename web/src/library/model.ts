@@ -160,7 +160,7 @@ export class SpeakerModel {
   /** Mix, resample and cut a recording, and keep its speech. */
   private async read(channels: readonly Float32Array[], rate: number, vad: boolean): Promise<KeptSpeech> {
     const { sample_rate: wanted, max_chunk_seconds: longest } = this.config;
-    const chunks = cut(channels, Math.floor(longest * rate)).map((part): Chunk => {
+    const chunks = cut(channels, Math.floor(longest * rate), !vad).map((part): Chunk => {
       const { mono, cancelled } = mixDown(part);
       const wav = resample(mono, rate, wanted);
       const measures = { audibleSeconds: audibleSeconds(wav, wanted), clippedShare: clippedShare(part) };

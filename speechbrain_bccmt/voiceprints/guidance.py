@@ -1,0 +1,140 @@
+"""Enrolment that guides: what a recording adds to a voiceprint, and what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.quality import quality_measures
+from speechbrain_bccmt.voiceprints.store import Reference
+
+# Speech that a voiceprint needs: what more adds is little (docs/live.md).
+NEEDED_SECONDS = 10.0
+LITTLE_SECONDS = 1.0
+# dBFS of the loud parts, below which 16 bits begin to round; dB between loud and quiet parts: docs/live.md.
+QUIET_LEVEL, NOISY_RATIO = -45.0, 15.0
+CLIPPED_SHARE, NARROW_HZ = 1e-3, 5000.0
+# Log-likelihood ratio with what was enrolled before, from which on a recording is of the same voice: people who enrol
+# somebody say that it is, so that either mistake counts alike.
+MATCHES = 0.0
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to say of a recording.
+
+    Attributes
+    ----------
+    accepted : bool
+        Whether it becomes part of the voiceprint.
+    percent : int
+        How much of the speech that a voiceprint needs is there now, 0 to 100.
+    reasons : tuple of str
+        What is wrong: why it is not accepted, or what would be better.
+    """
+
+    accepted: bool
+    percent: int
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass
+class Enrolment:
+    """Recordings of a name that are taken one after another.
+
+    Parameters
+    ----------
+    calibration : Calibration, QualityFusion or None
+        Of the model; None: voices are not compared.
+    before : Reference or None
+        What is enrolled of the name.
+
+    Attributes
+    ----------
+    taken : list
+        The utterances that were accepted and are new.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> from speechbrain_bccmt.scoring.calibration import Calibration
+    >>> def utterance(x, y):
+    ...     return SimpleNamespace(
+    ...         embedding=np.array([x, y]), speech_seconds=4.0, level=-20.0, noise_ratio=40.0, clipped_share=0.0,
+    ...         bandwidth=8000.0)
+    >>> enrolment = Enrolment(Calibration(20.0, -6.0))
+    >>> enrolment.add(utterance(1, 0)).percent, enrolment.add(utterance(0, 1)), enrolment.add(utterance(1, 0.1)).percent
+    (40, Advice(accepted=False, percent=40, reasons=('another voice than before',)), 80)
+    """
+
+    calibration: object = None
+    before: Reference | None = None
+    taken: list = field(default_factory=list)
+
+    @property
+    def percent(self) -> int:
+        """How much of the speech that is needed is there, 0 to 100."""
+        return int(min(100.0, 100.0 * sum(self._seconds()) / NEEDED_SECONDS))
+
+    def add(self, utterance, second_voice: str | None = None, force: bool = False) -> Advice:
+        """Take a recording, or say why not.
+
+        Parameters
+        ----------
+        utterance : EmbeddedUtterance
+            The recording.
+        second_voice : str or None
+            Where another voice was heard in it.
+        force : bool
+            Take it although it is of another voice, or of two.
+
+        Returns
+        -------
+        Advice
+            What to do. What has no speech is never taken.
+        """
+        refused, better = [], []
+        if not utterance.speech_seconds:
+            return Advice(False, self.percent, ("no speech",))
+        if not self.matches(utterance):
+            refused.append("another voice than before")
+        if second_voice:
+            refused.append(f"two voices: {second_voice}")
+        if utterance.speech_seconds < LITTLE_SECONDS:
+            better.append(f"too little speech, {utterance.speech_seconds:.1f} s")
+        if utterance.level < QUIET_LEVEL:
+            better.append(f"too quiet, {utterance.level:.0f} dBFS")
+        if utterance.clipped_share > CLIPPED_SHARE:
+            better.append(f"clipped, {100 * utterance.clipped_share:.2g} % of it")
+        if utterance.noise_ratio < NOISY_RATIO:
+            better.append(f"too noisy, speech only {utterance.noise_ratio:.0f} dB above its pauses")
+        if utterance.bandwidth <= NARROW_HZ:
+            better.append(f"narrow band (telephone), nothing above {utterance.bandwidth / 1000:.3g} kHz")
+        accepted = force or not refused
+        if accepted and not any(np.array_equal(utterance.embedding, vector) for vector in self._vectors()):
+            self.taken.append(utterance)  # the same recording again adds nothing
+        return Advice(accepted, self.percent, (*refused, *better))
+
+    def matches(self, utterance) -> bool:
+        """Say whether an utterance may be of the voice that was enrolled before; True where there is none."""
+        vectors = self._vectors()
+        if self.calibration is None or not vectors:
+            return True
+        mean = speaker_means(np.stack(vectors), [""] * len(vectors))[0].astype(np.float64)
+        vector = np.asarray(utterance.embedding, dtype=np.float64)
+        score = mean @ vector / (np.linalg.norm(mean) * np.linalg.norm(vector))
+        sides = (
+            {name: value[0] for name, value in quality_measures([seconds], counts=[count]).items()}
+            for seconds, count in ((sum(self._seconds()), len(vectors)), (utterance.speech_seconds, 1))
+        )
+        return float(self.calibration.at(*sides).llr(score)) >= MATCHES
+
+    def _vectors(self) -> list[np.ndarray]:
+        before = [] if self.before is None else list(self.before.embeddings)
+        return [*before, *(one.embedding for one in self.taken)]
+
+    def _seconds(self) -> list[float]:
+        before = [] if self.before is None else list(self.before.seconds)
+        return [*before, *(one.speech_seconds for one in self.taken)]

@@ -1,0 +1,87 @@
+"""Who is talking, or nobody who is enrolled: decided for the number of names, by score and margin."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from speechbrain_bccmt.scoring.open_set import OpenSet
+from speechbrain_bccmt.scoring.quality import quality_measures
+from speechbrain_bccmt.voiceprints.store import Identification, Voiceprints
+
+
+def identify_open_set(
+    prints: Voiceprints,
+    embedding,
+    speech_seconds: float,
+    calibration,
+    open_set: OpenSet,
+    error: float = 0.01,
+    n_best: int = 5,
+) -> Identification:
+    """Identify the speaker of one recording, or nobody where the score or the margin to the next name is too low.
+
+    Parameters
+    ----------
+    prints : Voiceprints
+        Who is enrolled.
+    embedding : array_like
+        Of the recording, (D,).
+    speech_seconds : float
+        Speech in it; 0: nobody's.
+    calibration : Calibration or QualityFusion
+        Of the model: ratios allow for the speech of either side.
+    open_set : OpenSet
+        The ratio that the best name must reach among so many.
+    error : float
+        Share of strangers that may get a name.
+    n_best : int
+        How many candidates to give.
+
+    Returns
+    -------
+    Identification
+        With `threshold`, in cosine, for the best candidate.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `Voiceprints.identify`, or if the error rate is out of range.
+
+    Examples
+    --------
+    >>> from speechbrain_bccmt.scoring.calibration import Calibration
+    >>> prints = Voiceprints(getfixture("tmp_path") / "store", "0123456789abcdef")
+    >>> prints.enroll("Ada", [[1.0, 0.0]], [3.0]), prints.enroll("Grace", [[0.0, 1.0]], [3.0])
+    (1, 1)
+    >>> known, calibration = OpenSet((0.01,), (1, 100), ((3.0, 9.0),), margin=1.0), Calibration(20.0, -6.0)
+    >>> found = identify_open_set(prints, [1.0, 0.1], 3.0, calibration, known)
+    >>> found.speaker, round(found.margin, 2), round(found.threshold, 3)
+    ('Ada', 0.9, 0.53)
+    >>> identify_open_set(prints, [1.0, 0.99], 3.0, calibration, known).speaker
+    """
+    names = prints.count()
+    found = prints.identify([embedding], -1.0, max(2, n_best))[0]
+    limit = max(calibration.at().llr_threshold, open_set.threshold(names, error))
+    if not found.candidates:
+        return found
+    probe = _quality(speech_seconds, 1) if speech_seconds else None
+    ratios, at_best = [], None
+    for candidate in found.candidates[:2]:
+        reference = prints.reference(candidate.name)
+        side = None if reference is None else _quality(float(reference.seconds.sum()), len(reference.seconds))
+        at = calibration.at(side, probe)
+        at_best = at if at_best is None else at_best
+        ratios.append(float(at.llr(candidate.score)))
+    # Of two names that are as good, the second may have the higher ratio, by less speech: then neither is known.
+    near = len(ratios) > 1 and ratios[0] - ratios[1] < open_set.margin
+    known = speech_seconds > 0 and ratios[0] >= limit and not near
+    return replace(
+        found,
+        speaker=found.candidates[0].name if known else None,
+        candidates=found.candidates[:n_best],
+        threshold=(limit - at_best.offset) / at_best.scale,
+    )
+
+
+def _quality(seconds: float, count: int) -> dict[str, float]:
+    return {name: value[0] for name, value in quality_measures([seconds], counts=[count]).items()}

@@ -85,14 +85,8 @@ def main() -> int:
     output = ROOT / "results" / "references.json"
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    print(
-        f"{result['machine']}; seed {SEED}\n\n| corpus | "
-        + " | ".join(RULES)
-        + " |"
-        + "\n|---" * 1
-        + "|---" * len(RULES)
-        + "|"
-    )
+    print(f"{result['machine']}; seed {SEED}\n\n| corpus | " + " | ".join(RULES) + " |")
+    print("|---" * (1 + len(RULES)) + "|")
     for name, row in found.items():
         cells = (f"{100 * row[rule]['eer']:.2f} %, {row[rule]['min_dcf']:.3f}" for rule in RULES)
         print(f"| {name} | " + " | ".join(cells) + " |")

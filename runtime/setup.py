@@ -15,11 +15,8 @@ from setuptools.command.build_py import build_py
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 PACKAGE = "speechbrain_bccmt"
-ENTRIES = [
-    "__main__",
-    "cli",
-    *(f"commands.{name}" for name in ("embed", "enroll", "identify", "models", "verify")),
-]
+COMMANDS = ("embed", "enroll", "identify", "listen", "models", "verify", "voiceprints")
+ENTRIES = ["__main__", "cli", *(f"commands.{name}" for name in COMMANDS)]
 REQUIRED = ["click>=8.1", "lazy_loader", "numpy", "onnxruntime>=1.16.1", "soundfile", "tqdm"]
 IMPORTED = {re.match(r"\w+", name)[0] for name in REQUIRED} | set(sys.stdlib_module_names)
 
@@ -116,6 +113,11 @@ if __name__ == "__main__":
         cmdclass={"build_py": BuildSubset},
         python_requires=">=3.10,<3.14",
         install_requires=REQUIRED,
-        extras_require={"containers": ["av>=14"], "hub": ["huggingface_hub"], "safetensors": ["safetensors"]},
+        extras_require={
+            "containers": ["av>=14"],
+            "hub": ["huggingface_hub"],
+            "live": ["sounddevice"],
+            "safetensors": ["safetensors"],
+        },
         entry_points={"console_scripts": ["bccmt=speechbrain_bccmt.cli:main"]},
     )

@@ -23,6 +23,11 @@ TAKE_SECONDS = 5.0
 @click.option("--interactive", is_flag=True, help="Record with the microphone until there is enough speech.")
 @click.option("--label", default="", metavar="TEXT", help="How it was recorded: headset, phone, room.")
 @click.option("--force", is_flag=True, help="Also what is of another voice than before, or of two.")
+@click.option(
+    "--phrase",
+    is_flag=True,
+    help="All recordings of NAME have to say one phrase. Needs a model that was trained on phrases.",
+)
 @click.option("--replace", is_flag=True, help="Delete the earlier utterances of NAME first.")
 @click.option(
     "--list", "listing", is_flag=True, help="List the enrolled speakers: bccmt enroll --list STORE."
@@ -34,7 +39,20 @@ TAKE_SECONDS = 5.0
 @inputs.engine_option
 @inputs.quiet_option
 def enroll(
-    arguments, model, interactive, label, force, replace, listing, delete, as_json, vad, device, engine, quiet
+    arguments,
+    model,
+    interactive,
+    label,
+    force,
+    phrase,
+    replace,
+    listing,
+    delete,
+    as_json,
+    vad,
+    device,
+    engine,
+    quiet,
 ):
     """Enrol speakers by name.
 
@@ -66,7 +84,7 @@ def enroll(
         raise click.UsageError("expected STORE NAME FILES..., or --list STORE, or --delete NAME STORE")
     store, name, *files = arguments
     load = partial(inputs.load_model, model, device, vad, engine)
-    result = _enroll(load, model, store, name, files, label, force, replace, quiet or as_json)
+    result = _enroll(load, model, store, name, files, label, force, phrase, replace, quiet or as_json)
     if as_json:
         click.echo(_as_json(result))
     else:
@@ -79,7 +97,16 @@ def enroll(
 
 
 def _enroll(
-    load: Callable, model: str, store: str, name: str, files: list[str], label, force: bool, replace: bool, quiet
+    load: Callable,
+    model: str,
+    store: str,
+    name: str,
+    files: list[str],
+    label,
+    force,
+    phrase,
+    replace: bool,
+    quiet,
 ) -> dict:
     from speechbrain_bccmt.voiceprints.guidance import Enrolment
     from speechbrain_bccmt.voiceprints.names import check_label, check_name
@@ -92,7 +119,12 @@ def _enroll(
     if prints.exists():
         prints.check()  # before the long work
         before = None if replace else prints.reference(name)
-    enrolment = Enrolment(verification.calibration, before)
+    phrases = None
+    if phrase:
+        from speechbrain_bccmt.inference.phrases import check_phrases
+
+        phrases = check_phrases(verification)
+    enrolment = Enrolment(verification.calibration, before, phrases)
     if files:
         takes = _take_files(verification, enrolment, paths, force, quiet)
     else:
@@ -101,7 +133,7 @@ def _enroll(
         name,
         [utterance.embedding for utterance in takes],
         [utterance.speech_seconds for utterance in takes],
-        # Absolute, to be found again by another model.
+        # To be found again by another model.
         [os.path.abspath(path) for path in paths] or ["microphone"] * len(takes),
         replace,
         label,
@@ -121,7 +153,8 @@ def _take(verification, enrolment, path: str, force: bool):
     from speechbrain_bccmt.inference.voices import check_voices
 
     utterance, second = verification.embed_file(path), None
-    if verification.calibration is not None and utterance.speech_seconds:
+    # Where embeddings hold the phrase as well, stretches of one voice differ.
+    if verification.calibration and not verification.phrase_fusion and utterance.speech_seconds:
         second = check_voices(verification, path).places
     return utterance, enrolment.add(utterance, second, force)
 

@@ -47,8 +47,8 @@ def verify(model, recordings, enrolment, phrase, threshold, check_voices, as_jso
         raise click.UsageError("expected recordings to compare with those of --enrol")
     if "-" in (*enrolment, *recordings):
         raise click.UsageError("- does not say which side each recording of a list is on: name the files")
-    if phrase and threshold is not None:
-        raise click.UsageError("--phrase decides by two scores: it takes no --threshold")
+    if phrase and (threshold is not None or check_voices):
+        raise click.UsageError("--phrase decides by two scores: it takes no --threshold and no --check-voices")
     sides = (enrolment, recordings) if enrolment else (recordings[:1], recordings[1:])
     enrolment, test = (inputs.expand_inputs(side) for side in sides)
     verification = inputs.load_model(model, device, vad, engine)

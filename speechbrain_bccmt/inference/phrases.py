@@ -6,12 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from speechbrain_bccmt.inference.model_files import PHRASE_FILE
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.inference.verifier import Verifier
-from speechbrain_bccmt.scoring.cosine import unit_length
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 
 
@@ -98,8 +95,7 @@ def verify_phrase(
     heard = [[one.embedding for one in side if one.speech_seconds] for side in (enrolment, test)]
     if not all(heard):
         return PhraseVerification(False, 0.0, 0.0, -math.inf, -math.inf, 0.0, utterances)
-    parts = slice(fusion.voice_size), slice(fusion.voice_size, None)
-    voice, phrase = (_cosine(*([vector[part] for vector in side] for side in heard)) for part in parts)
+    voice, phrase = fusion.scores(*heard)
     fused = fusion.fuse(voice, phrase)
     return PhraseVerification(
         bool(fusion.both.decide(fused)),
@@ -110,8 +106,3 @@ def verify_phrase(
         float(fusion.both.probability(fused)),
         utterances,
     )
-
-
-def _cosine(first: list[np.ndarray], second: list[np.ndarray]) -> float:
-    means = (unit_length(np.stack(side)).mean(0) for side in (first, second))
-    return float(np.prod(unit_length(np.stack(list(means))).astype(np.float64), axis=0).sum())

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.cosine import unit_length
 from speechbrain_bccmt.scoring.fitted_json import finite_number, read_json, write_json
 from speechbrain_bccmt.scoring.logistic import check_score_weight, fit_log_likelihood_ratio
 from speechbrain_bccmt.scoring.metrics import equal_error_rate
@@ -112,6 +113,24 @@ class PhraseFusion:
         sizes = {"n_target": int(target.sum()), "n_nontarget": int((~target).sum())}
         both = Calibration(weights[1], offset, *point, fitted_on, eer=eer, **sizes)
         return cls(voice_size, weights[0] / weights[1], both, *alone)
+
+    def scores(self, enrolment, test) -> tuple[float, float]:
+        """Compute the cosines of voice and of phrase between two sides.
+
+        Parameters
+        ----------
+        enrolment, test : sequence of array_like
+            Embeddings (D,) of each side; several count alike.
+
+        Returns
+        -------
+        tuple of float
+            Of the voices and of the phrases.
+        """
+        sides = [np.stack([np.asarray(vector, np.float64) for vector in side]) for side in (enrolment, test)]
+        parts = slice(self.voice_size), slice(self.voice_size, None)
+        means = [[unit_length(side[:, part]).mean(0) for side in sides] for part in parts]
+        return tuple(float(x @ y / np.linalg.norm(x) / np.linalg.norm(y)) for x, y in means)
 
     def fuse(self, voice_scores, phrase_scores) -> np.ndarray:
         """Return the fused scores, which `both` is the calibration of: float64, in the shape of the two."""

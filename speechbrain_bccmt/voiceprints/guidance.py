@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import quality_measures
 from speechbrain_bccmt.voiceprints.store import Reference
 
@@ -50,6 +51,8 @@ class Enrolment:
         Of the model; None: voices are not compared.
     before : Reference or None
         What is enrolled of the name.
+    phrases : PhraseFusion or None
+        With it, all recordings have to say one phrase.
 
     Attributes
     ----------
@@ -71,6 +74,7 @@ class Enrolment:
 
     calibration: object = None
     before: Reference | None = None
+    phrases: PhraseFusion | None = None
     taken: list = field(default_factory=list)
 
     @property
@@ -98,8 +102,7 @@ class Enrolment:
         refused, better = [], []
         if not utterance.speech_seconds:
             return Advice(False, self.percent, ("no speech",))
-        if not self.matches(utterance):
-            refused.append("another voice than before")
+        refused += [f"another {part} than before" for part in self.mismatches(utterance)]
         if second_voice:
             refused.append(f"two voices: {second_voice}")
         if utterance.speech_seconds < LITTLE_SECONDS:
@@ -117,11 +120,17 @@ class Enrolment:
             self.taken.append(utterance)  # the same recording again adds nothing
         return Advice(accepted, self.percent, (*refused, *better))
 
-    def matches(self, utterance) -> bool:
-        """Say whether an utterance may be of the voice that was enrolled before; True where there is none."""
+    def mismatches(self, utterance) -> list[str]:
+        """Name what of an utterance is another than what was enrolled before: "voice", "phrase"; nothing at first."""
         vectors = self._vectors()
+        if self.phrases is not None and vectors:
+            scores = self.phrases.scores(vectors, [utterance.embedding])
+            parts = {"voice": self.phrases.voice, "phrase": self.phrases.phrase}
+            return [
+                name for (name, part), score in zip(parts.items(), scores, strict=True) if part.llr(score) < MATCHES
+            ]
         if self.calibration is None or not vectors:
-            return True
+            return []
         mean = speaker_means(np.stack(vectors), [""] * len(vectors))[0].astype(np.float64)
         vector = np.asarray(utterance.embedding, dtype=np.float64)
         score = mean @ vector / (np.linalg.norm(mean) * np.linalg.norm(vector))
@@ -129,7 +138,7 @@ class Enrolment:
             {name: value[0] for name, value in quality_measures([seconds], counts=[count]).items()}
             for seconds, count in ((sum(self._seconds()), len(vectors)), (utterance.speech_seconds, 1))
         )
-        return float(self.calibration.at(*sides).llr(score)) >= MATCHES
+        return [] if float(self.calibration.at(*sides).llr(score)) >= MATCHES else ["voice"]
 
     def _vectors(self) -> list[np.ndarray]:
         before = [] if self.before is None else list(self.before.embeddings)

@@ -22,7 +22,7 @@ _ROWS_PER_READ = 16384
 
 @dataclass(frozen=True)
 class EnrolledSpeaker:
-    """A name in a store: its utterances, their seconds and labels, when the first and the last were enrolled (UTC)."""
+    """A name in a store: its utterances, their seconds, when the first and the last were enrolled (UTC), and labels."""
 
     name: str
     utterances: int
@@ -372,13 +372,11 @@ class Voiceprints:
             raise ValueError("to identify speakers, the fingerprint of the model is needed")
         identified = []
         for best in self._database.search(unit_length(embeddings), max(2, n_best)):
-            margin = best[0][1] - best[1][1] if len(best) > 1 else math.inf
             # Rounding may leave [-1, 1] by an ulp or two.
-            candidates = tuple(Candidate(name, min(1.0, max(-1.0, score))) for name, score in best[:n_best])
-            known = bool(candidates) and candidates[0].score >= threshold
-            identified.append(
-                Identification(candidates[0].name if known else None, candidates, margin, threshold)
-            )
+            candidates = tuple(Candidate(name, min(1.0, max(-1.0, score))) for name, score in best)
+            speaker = candidates[0].name if candidates and candidates[0].score >= threshold else None
+            margin = candidates[0].score - candidates[1].score if len(candidates) > 1 else math.inf
+            identified.append(Identification(speaker, candidates[:n_best], margin, threshold))
         return identified
 
     def _add(

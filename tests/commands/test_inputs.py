@@ -14,6 +14,8 @@ COMMANDS = {
     "verify": "a.wav b.wav",
     "enroll": "voices.db ada a.wav",
     "identify": "voices.db a.wav",
+    "listen": "voices.db ada",
+    "voiceprints reenroll": "voices.db new.db",
     "embed": "a.wav",
     "attention": "a.wav",
     "calibrate": ".",

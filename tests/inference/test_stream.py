@@ -93,6 +93,21 @@ def test_a_decision_comes_while_they_speak(model, people):
 
 
 @pytest.mark.usefixtures("detector")
+@pytest.mark.parametrize("noise", ["felix/rain.ogg", "picovoice/kitchen.ogg"])
+def test_what_is_told_meanwhile_is_nearly_what_is_told_in_the_end(model, people, speech_data, noise):
+    """Noise 40 dB below the speech before and behind: of that the detector knows the level only once it is there."""
+    wav = people[0][0][: 6 * RATE]
+    added = np.resize(read_mono(speech_data / "noise" / noise, RATE), 8 * RATE)
+    added = added * (0.01 * wav.std() / added.std())
+    stream = model.stream(np.ones(192))
+    feed(stream, np.concatenate([added, wav, added]).astype(np.float32), [800])
+    before = stream.state
+    utterance = stream.finish()
+    assert before.speech_seconds == pytest.approx(utterance.speech_seconds, abs=0.5)
+    assert stream.state.score == pytest.approx(before.score, abs=0.1) and utterance.speech_seconds < 7.5
+
+
+@pytest.mark.usefixtures("detector")
 def test_silence_is_never_decided(model):
     stream = model.stream(np.ones(192))
     for _ in range(50):

@@ -8,6 +8,7 @@ import pytest
 
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.open_set import OpenSet
+from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.voiceprints.guidance import Enrolment
 from speechbrain_bccmt.voiceprints.open_set import identify_open_set
 from speechbrain_bccmt.voiceprints.store import Reference, Voiceprints
@@ -59,6 +60,20 @@ def test_percent_and_voices():
         type(both)(True, 100, ("another voice than before", "two voices: 2.0 to 4.0 s"))
     )
     assert len(enrolment.taken) == 3
+
+
+def test_all_say_one_phrase():
+    part = Calibration(10.0, -5.0, p_target=0.5)
+    enrolment = Enrolment(phrases=PhraseFusion(2, 1.0, part, part, part))
+    assert enrolment.add(utterance(1, 0, 0, 1)).accepted
+    for vector, reasons in (
+        ((1, 0, 1, 0), ("another phrase than before",)),
+        ((0, 1, 0, 1), ("another voice than before",)),
+        ((0, 1, 1, 0), ("another voice than before", "another phrase than before")),
+    ):
+        advice = enrolment.add(utterance(*vector))
+        assert not advice.accepted and advice.reasons == reasons
+    assert enrolment.add(utterance(0.9, 0.1, 0.1, 0.9)).accepted and len(enrolment.taken) == 2
 
 
 def test_what_was_enrolled_before_counts():

@@ -94,8 +94,8 @@ def score(count: int, folder: Path) -> Callable[[], object]:
     embeddings = generator.standard_normal((utterances, SIZE), dtype=np.float32)
     sides = generator.integers(0, utterances, (count, 2))
     with open(folder / "trials.txt", "w", encoding="utf-8") as file:
-        for number, (one, other) in enumerate(sides.tolist()):
-            file.write(f"{number % 2} id{one:07d}/s/0.wav id{other:07d}/s/0.wav\n")
+        for one, other in sides.tolist():
+            file.write(f"{(one + other) % 2} id{one:07d}/s/0.wav id{other:07d}/s/0.wav\n")
 
     def run():
         trials = read_trials(folder / "trials.txt")

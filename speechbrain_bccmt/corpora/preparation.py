@@ -1,9 +1,9 @@
 """Corpora to the CSV files and trial lists that training and verification read.
 
 `prepare_corpus` serves every corpus. `voxceleb`, `phrase_csv`, `rsr2015` and `deepmine` describe theirs: who says what
-in which file, and how dev trials are drawn. Only headers are read. The files written belong together: a run that is
-killed, or finds the disk full, leaves the earlier set or none that counts as complete. With unchanged inputs nothing
-is written again.
+in which file, and how dev trials are drawn. Only headers are read, unless speech is looked for. The files written
+belong together: a run that is killed, or finds the disk full, leaves the earlier set or none that counts as complete.
+With unchanged inputs nothing is written again.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from speechbrain_bccmt.corpora.records import (
     read_utterances,
     report_unreadable,
 )
+from speechbrain_bccmt.corpora.speech import find_stretches
 from speechbrain_bccmt.files import write_together
 
 logger = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Preparation:
     n_test_speakers, n_test_utterances : int
         In `test_csv`.
     n_unreadable, n_short : int
-        Files left out as unreadable, and as shorter than `min_duration`.
+        Files left out as unreadable, and as shorter than `min_duration` or without speech.
     rebuilt : bool
         False where the files of an earlier run were still valid.
     """
@@ -122,6 +123,7 @@ def prepare_corpus(
     training: bool = True,
     seed: int = 1986,
     min_duration: float = 0.0,
+    vad: bool = False,
     max_unreadable: float = 0.01,
     workers: int | None = None,
     progress: bool = True,
@@ -158,6 +160,9 @@ def prepare_corpus(
         Of the choice of speakers.
     min_duration : float
         In seconds; shorter utterances are neither trained on nor in the dev set.
+    vad : bool
+        Train on each utterance from its first to its last speech, and on none without any; so in the dev set. Test
+        utterances stay whole, as trial lists want them.
     max_unreadable : float
         Share of files that may be unreadable; they are skipped and named in `unreadable.txt`.
     workers : int, optional
@@ -188,7 +193,7 @@ def prepare_corpus(
     save = Path(absolute(save_folder))
     manifest, report = save / "preparation.json", save / "unreadable.txt"
     described = [
-        [class_of, dev_speakers, training, seed, min_duration, max_unreadable, options],
+        [class_of, dev_speakers, training, seed, min_duration, vad, max_unreadable, options],
         [utterance[1:] for utterance in utterances.values()],
         [str(path) for path in test_lists] if isinstance(test_lists, tuple) else None,
     ]
@@ -199,11 +204,20 @@ def prepare_corpus(
         return Preparation(**earlier | {"rebuilt": False})
 
     headers, reasons = read_utterances(files, dict(failed or {}), workers, progress)
+    stretches: dict[str, tuple[int, int]] | None = None
+    if vad:
+        spoken = {name: header for name, header in headers.items() if utterances[name].part != "test"}
+        stretches, broken = find_stretches(files, spoken, workers, progress)
+        reasons = dict(sorted((reasons | broken).items()))
+        headers = {name: header for name, header in headers.items() if files[name].path not in broken}
     unreadable_text = report_unreadable(reasons, files, tested, max_unreadable, report)
     seconds = {name: header.frames / header.sample_rate for name, header in headers.items()}
     test = {name: utterances[name] for name in headers if utterances[name].part == "test"}
     others = {name: utterances[name] for name in headers if utterances[name].part != "test"}
-    long = {name: utterance for name, utterance in others.items() if seconds[name] >= min_duration}
+    if stretches is not None:
+        limits = {name: stretches.get(name, (0, 0)) for name in others}
+        seconds |= {name: (stop - start) / headers[name].sample_rate for name, (start, stop) in limits.items()}
+    long = {name: u for name, u in others.items() if seconds[name] and seconds[name] >= min_duration}
     held_out: set[str] = set()
     if dev_speakers:
         speakers = {utterance.speaker for utterance in long.values()} - {""}
@@ -212,7 +226,9 @@ def prepare_corpus(
     if training and not train:
         raise ValueError(
             f"no training speaker remains: of {len(utterances):,} utterances, {len(test):,} are for the test, "
-            f"{len(reasons):,} cannot be read, and {len(others) - len(long):,} are shorter than {min_duration:g} s"
+            f"{len(reasons):,} cannot be read, and {len(others) - len(long):,} "
+            + ("hold no speech or less" if vad else "are shorter")
+            + f" than {min_duration:g} s"
         )
     labels = class_labels({**others, **test}, class_of)
 
@@ -225,7 +241,9 @@ def prepare_corpus(
             contents[save / "dev_model_enrollment.txt"] = dev.models
     for name, part in {"train": train, "dev": dev.ids, "test": test}.items():
         if training or name == "test":
-            contents[save / f"{name}.csv"] = format_utterances(list(part), files, headers, labels)
+            contents[save / f"{name}.csv"] = format_utterances(
+                list(part), files, headers, labels, None if name == "test" else stretches
+            )
     lists: list[str | None] = [None, None]
     if callable(test_lists):
         lists = [str(save / name.format("test")) for name in MODEL_LISTS]

@@ -24,6 +24,7 @@ def format_utterances(
     files: dict[str, AudioFile],
     headers: dict[str, AudioHeader],
     speakers: dict[str, str],
+    stretches: Mapping[str, tuple[int, int]] | None = None,
 ) -> str:
     """Return the text of the CSV that training and verification read, in SpeechBrain's columns.
 
@@ -33,11 +34,13 @@ def format_utterances(
         Ids, in the order of the rows.
     files, headers, speakers : dict
         File, header and speaker of each utterance; others may be there.
+    stretches : mapping of str to (int, int), optional
+        Start and stop of the utterances that are not their whole file.
 
     Returns
     -------
     str
-        Duration in seconds, start and stop in samples of the file (0 and its length).
+        Duration in seconds, start and stop in samples of the file.
 
     Examples
     --------
@@ -50,11 +53,13 @@ def format_utterances(
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    described = ((utterance, *headers[utterance]) for utterance in utterances)
-    writer.writerows(
-        (utterance, f"{frames / rate:.4f}", files[utterance].path, 0, frames, speakers[utterance], rate)
-        for utterance, frames, rate in described
-    )
+    for utterance in utterances:
+        frames, rate = headers[utterance]
+        start, stop = (stretches or {}).get(utterance, (0, frames))
+        seconds = f"{(stop - start) / rate:.4f}"
+        writer.writerow(
+            (utterance, seconds, files[utterance].path, start, stop, speakers[utterance], rate)
+        )
     return text.getvalue()
 
 

@@ -54,6 +54,7 @@ def prepare_voxceleb(
     seed: int = 1986,
     extensions: Sequence[str] = EXTENSIONS,
     min_duration: float = 0.0,
+    vad: bool = False,
     max_unreadable: float = 0.01,
     converted_folder: str | Path | None = None,
     workers: int | None = None,
@@ -88,6 +89,8 @@ def prepare_voxceleb(
         Files to look for.
     min_duration : float
         In seconds; shorter utterances are neither trained on nor in the dev set.
+    vad : bool
+        See `prepare_corpus`; each file is then decoded whole.
     max_unreadable : float
         Share of files that may be unreadable; they are skipped and named in `unreadable.txt`.
     converted_folder : str or Path, optional
@@ -183,6 +186,7 @@ def prepare_voxceleb(
         training=training,
         seed=seed,
         min_duration=min_duration,
+        vad=vad,
         max_unreadable=max_unreadable,
         workers=workers,
         progress=progress,

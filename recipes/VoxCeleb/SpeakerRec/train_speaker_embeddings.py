@@ -22,6 +22,7 @@ def prepare(hparams):
         hparams["verification_file"] or (),
         dev_speakers=hparams["dev_speakers"],
         dev_trials=hparams["dev_trials"],
+        vad=hparams["vad"],
         unlabelled_folders=hparams.get("unlabelled_folder") or (),
     )
 

@@ -82,9 +82,10 @@ def test_other_settings_do_not_mix_with_a_finished_run(run_demo, finished):
         run_demo.run_demo(*finished, [2, 1, 1])
 
 
-def test_a_failing_step_names_its_log(run_demo, tmp_path):
-    with pytest.raises(run_demo.StepFailed, match="console.txt"):
-        run_demo.run_step("broken", ["no_such_script.py"], tmp_path)
+def test_a_failing_step_names_its_log(tmp_path):
+    steps = load_script("demo_steps")
+    with pytest.raises(steps.StepFailed, match="console.txt"):
+        steps.run_step("broken", "VoxCeleb", ["no_such_script.py"], tmp_path)
 
 
 def test_pass_phrases(tmp_path, capsys):

@@ -84,10 +84,10 @@ CLAIMS = [
 ]
 
 
-def feature_maps(folder: Path) -> tuple[list[str], torch.Tensor, np.ndarray]:
-    """Return all utterances' ids, and the shipped encoder's last feature maps (N, c, f, t) and embeddings (N, D)."""
-    files = find_utterances([str(speech_corpus(CORPUS))])
-    ids, kept = sorted(files), folder / "maps.npy"
+def feature_maps(corpus: str, folder: Path) -> tuple[list[str], torch.Tensor, np.ndarray]:
+    """Return a corpus' utterances, and the shipped encoder's last feature maps (N, c, f, t) and embeddings (N, D)."""
+    files = find_utterances([str(speech_corpus(corpus))])
+    ids, kept = sorted(files), folder / f"{corpus}.npy"
     model = load_speaker_model("tiny")
     if not kept.is_file():
         found = []
@@ -214,7 +214,7 @@ def main() -> None:
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(1)
-    ids, maps, voices = feature_maps(options.output)
+    ids, maps, voices = feature_maps(CORPUS, options.output)
     meta = SPEECH / CORPUS / "meta"
     trials = read_trials(meta / "trials.txt", enrolment=meta / "model_enrollment.txt")
     tested = {name.split("/")[0] for name in trials.ids}

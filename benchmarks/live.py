@@ -37,7 +37,7 @@ from speechbrain_bccmt.inference.stream import FIRST_SECONDS, GROWTH, MOST_SECON
 from speechbrain_bccmt.scoring import equal_error_rate
 from speechbrain_bccmt.scoring.cosine import unit_length
 from speechbrain_bccmt.scoring.norms import speaker_means
-from speechbrain_bccmt.scoring.quality import quality_measures
+from speechbrain_bccmt.scoring.quality import quality_measures, side_quality
 from speechbrain_bccmt.scoring.sequential import SequentialTest, decision_times
 
 OUT = ROOT / "results" / "live"
@@ -211,12 +211,8 @@ def in_earnest(model, data, test: SequentialTest, error: float) -> Streams:
             _, _, claim = all_splits[(number + shift) % len(all_splits)]
             parts = [spoken(join([path], claim[1])) for path in claim[0]]
             live = model.stream([model.embed_waveform(part.wav) for part in parts], error=error)
-            live._claim.quality = {
-                key: value[0]
-                for key, value in quality_measures(
-                    [max(0.05, sum(part.audible_seconds for part in parts))], counts=[len(parts)]
-                ).items()
-            }
+            heard = max(0.05, sum(part.audible_seconds for part in parts))
+            live._claim.quality = side_quality(heard, len(parts))
             for start in range(0, len(wav), 1600):
                 state = live.feed(wav[start : start + 1600])
                 if state.decision is not None:

@@ -20,7 +20,7 @@ from speechbrain_bccmt.audio.speech import SpeechJoiner, level_gain, stretches_o
 from speechbrain_bccmt.audio.waveforms import mix_down, to_float
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.scoring.norms import speaker_means
-from speechbrain_bccmt.scoring.quality import quality_measures
+from speechbrain_bccmt.scoring.quality import side_quality
 
 if TYPE_CHECKING:
     from speechbrain_bccmt.inference.verifier import Verifier
@@ -81,7 +81,7 @@ class Claim:
             raise ValueError(f"embeddings of shape {vectors.shape} enrol nobody, expected (utterances, size)")
         mean = speaker_means(vectors, [""] * len(vectors))[0].astype(np.float64)
         self.vector = mean / np.linalg.norm(mean)
-        self.quality = None if seconds is None else _quality(float(np.sum(seconds)), len(vectors))
+        self.quality = None if seconds is None else side_quality(float(np.sum(seconds)), len(vectors))
 
 
 class SpeakerStream:
@@ -264,7 +264,7 @@ class SpeakerStream:
     def _score(self, embedding: np.ndarray, speech_seconds: float) -> None:
         vector = np.asarray(embedding, dtype=np.float64)
         score = float(vector @ self._claim.vector / np.linalg.norm(vector))
-        calibration = self._verifier.calibration.at(self._claim.quality, _quality(speech_seconds, 1))
+        calibration = self._verifier.calibration.at(self._claim.quality, side_quality(speech_seconds))
         llr, probability = float(calibration.llr(score)), float(calibration.probability(score))
         self.state = replace(self.state, score=score, probability=probability, llr=llr)
         decided = llr >= self._accept or llr <= self._reject
@@ -281,7 +281,3 @@ class SpeakerStream:
         self._done_seconds = done + self._joiner.pending_seconds
         self._cancelled = False
         self._begin_block()
-
-
-def _quality(seconds: float, count: int) -> dict[str, float]:
-    return {name: value[0] for name, value in quality_measures([seconds], counts=[count]).items()}

@@ -23,7 +23,7 @@ from speechbrain_bccmt.inference.verifier import MIN_SECONDS, Verifier
 from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
-from speechbrain_bccmt.scoring.quality import QualityFusion
+from speechbrain_bccmt.scoring.quality import QualityFusion, side_quality
 
 
 class SpeakerVerification(Verifier, SpeakerRecognition):
@@ -260,7 +260,7 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
         for row, sides in enumerate(seconds):
             heard[row] = min(sides) > 0
             if heard[row] and self.calibration is not None:
-                measures = ({"log_duration": math.log(side), "log_utterances": 0.0} for side in sides)
+                measures = map(side_quality, sides)
                 calibration, value = self.calibration.at(*measures), score[row].cpu().numpy()
                 probability[row] = torch.from_numpy(calibration.probability(value))
                 llr[row] = torch.from_numpy(calibration.llr(value))

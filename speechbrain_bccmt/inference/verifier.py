@@ -21,7 +21,7 @@ from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.norms import speaker_means
 from speechbrain_bccmt.scoring.open_set import OpenSet
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
-from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
+from speechbrain_bccmt.scoring.quality import QualityFusion, side_quality
 from speechbrain_bccmt.scoring.sequential import SequentialTest
 
 # Ten frames. Too short to verify anyone, but less holds no syllable.
@@ -350,6 +350,4 @@ def measure_band(chunk: Chunk, rate: int) -> Chunk:
 
 
 def _quality(side: Sequence[EmbeddedUtterance]) -> dict[str, float]:
-    """Measure a side of a verification as the calibration of a model may ask for it."""
-    seconds = sum(utterance.speech_seconds for utterance in side)
-    return {name: value[0] for name, value in quality_measures([seconds], counts=[len(side)]).items()}
+    return side_quality(sum(utterance.speech_seconds for utterance in side), len(side))

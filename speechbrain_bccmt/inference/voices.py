@@ -14,7 +14,7 @@ from speechbrain_bccmt.audio import speech
 from speechbrain_bccmt.audio.hum import remove_hum
 from speechbrain_bccmt.audio.recording import Recording
 from speechbrain_bccmt.scoring.cosine import unit_length
-from speechbrain_bccmt.scoring.quality import quality_measures
+from speechbrain_bccmt.scoring.quality import side_quality
 
 if TYPE_CHECKING:
     from speechbrain_bccmt.inference.verifier import Verifier
@@ -132,10 +132,7 @@ def compare_windows(calibration, places: np.ndarray, embeddings: np.ndarray) -> 
         second = ~second
     sides = [vectors[rows].mean(axis=0) for rows in (~second, second)]
     score = float(sides[0] @ sides[1] / np.linalg.norm(sides[0]) / np.linalg.norm(sides[1]))
-    quality = (
-        {name: value[0] for name, value in quality_measures([seconds[rows].sum()], counts=[1]).items()}
-        for rows in (~second, second)
-    )
+    quality = (side_quality(seconds[rows].sum()) for rows in (~second, second))
     llr = float(calibration.at(*quality).llr(score))
     if llr >= THRESHOLD:
         return VoiceCheck(llr)

@@ -55,6 +55,21 @@ def write_json(path: str | Path, format_name: str, version: int, values: dict) -
         temporary.replace(path)
 
 
+def load_fields(kind: type, path: str | Path, format_name: str, version: int):
+    """Build a dataclass of the values of its fields in a file of `write_json`.
+
+    Raises
+    ------
+    OSError, ValueError
+        As `read_json`, or if `kind` refuses the values; the message names the file.
+    """
+    values = read_json(path, format_name, version, list(kind.__dataclass_fields__))
+    try:
+        return kind(**values)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def read_json(path: str | Path, format_name: str, version: int, keys: list[str]) -> dict:
     """Read what `write_json` wrote.
 

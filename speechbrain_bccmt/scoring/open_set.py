@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from speechbrain_bccmt.scoring.fitted_json import finite_number, read_json, write_json
+from speechbrain_bccmt.scoring.fitted_json import finite_number, load_fields, write_json
 
 FORMAT = "speechbrain_bccmt open set"
 VERSION = 1
@@ -134,7 +134,7 @@ class OpenSet:
         return float(np.interp(math.log(error), np.log(self.errors[::-1]), column[::-1]))
 
     def accepts(self, ratios, names: int, error: float) -> bool:
-        """Say whether the first of the `ratios`, which fall, is that of the speaker among so many names."""
+        """Say whether the first of the `ratios` of the best names is that of the speaker among so many."""
         if not len(ratios) or ratios[0] < self.threshold(names, error):
             return False
         return len(ratios) < 2 or ratios[0] - ratios[1] >= self.margin
@@ -152,8 +152,4 @@ class OpenSet:
         OSError, ValueError
             If the file cannot be read, is of another format, or holds values out of range; the message names it.
         """
-        values = read_json(path, FORMAT, VERSION, [*cls.__dataclass_fields__])
-        try:
-            return cls(**values)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: {error}") from error
+        return load_fields(cls, path, FORMAT, VERSION)

@@ -82,6 +82,30 @@ def quality_measures(
     return measures
 
 
+def side_quality(seconds: float, utterances: int = 1) -> dict[str, float]:
+    """Measure one side of a verification as the calibration of a model may ask for it.
+
+    Parameters
+    ----------
+    seconds : float
+        Its speech in all, positive.
+    utterances : int
+        How many there are.
+
+    Returns
+    -------
+    dict of str to float
+        `log_duration` and `log_utterances`, for `QualityFusion.at`.
+
+    Examples
+    --------
+    >>> side_quality(1.0, 1)
+    {'log_duration': 0.0, 'log_utterances': 0.0}
+    """
+    measures = quality_measures([seconds], counts=[utterances])
+    return {name: float(value[0]) for name, value in measures.items()}
+
+
 @dataclass(frozen=True)
 class QualityFusion:
     """A linear map from a score and the quality of both sides to a log-likelihood ratio.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from speechbrain_bccmt.scoring.fitted_json import finite_number, read_json, write_json
+from speechbrain_bccmt.scoring.fitted_json import finite_number, load_fields, write_json
 
 FORMAT = "speechbrain_bccmt sequential test"
 VERSION = 1
@@ -173,11 +173,7 @@ class SequentialTest:
         OSError, ValueError
             If the file cannot be read, is no sequential test, or holds values out of range; the message names it.
         """
-        values = read_json(path, FORMAT, VERSION, [*cls.__dataclass_fields__])
-        try:
-            return cls(**values)
-        except (ValueError, TypeError) as error:
-            raise ValueError(f"{path}: {error}") from error
+        return load_fields(cls, path, FORMAT, VERSION)
 
 
 def decision_times(table: np.ndarray, accept: float, reject: float) -> tuple[np.ndarray, np.ndarray]:

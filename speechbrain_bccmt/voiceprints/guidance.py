@@ -8,7 +8,7 @@ import numpy as np
 
 from speechbrain_bccmt.scoring.norms import speaker_means
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
-from speechbrain_bccmt.scoring.quality import quality_measures
+from speechbrain_bccmt.scoring.quality import side_quality
 from speechbrain_bccmt.voiceprints.store import Reference
 
 # Speech that a voiceprint needs: what more adds is little (docs/live.md).
@@ -134,10 +134,7 @@ class Enrolment:
         mean = speaker_means(np.stack(vectors), [""] * len(vectors))[0].astype(np.float64)
         vector = np.asarray(utterance.embedding, dtype=np.float64)
         score = mean @ vector / (np.linalg.norm(mean) * np.linalg.norm(vector))
-        sides = (
-            {name: value[0] for name, value in quality_measures([seconds], counts=[count]).items()}
-            for seconds, count in ((sum(self._seconds()), len(vectors)), (utterance.speech_seconds, 1))
-        )
+        sides = side_quality(sum(self._seconds()), len(vectors)), side_quality(utterance.speech_seconds)
         return [] if float(self.calibration.at(*sides).llr(score)) >= MATCHES else ["voice"]
 
     def _vectors(self) -> list[np.ndarray]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from speechbrain_bccmt.scoring.open_set import OpenSet
-from speechbrain_bccmt.scoring.quality import quality_measures
+from speechbrain_bccmt.scoring.quality import side_quality
 from speechbrain_bccmt.voiceprints.store import Identification, Voiceprints
 
 
@@ -61,27 +61,23 @@ def identify_open_set(
     """
     names = prints.count()
     found = prints.identify([embedding], -1.0, max(2, n_best))[0]
-    limit = max(calibration.at().llr_threshold, open_set.threshold(names, error))
+    least = calibration.at().llr_threshold
+    limit = max(least, open_set.threshold(names, error))
     if not found.candidates:
         return found
-    probe = _quality(speech_seconds, 1) if speech_seconds else None
+    probe = side_quality(speech_seconds) if speech_seconds else None
     ratios, at_best = [], None
     for candidate in found.candidates[:2]:
         reference = prints.reference(candidate.name)
-        side = None if reference is None else _quality(float(reference.seconds.sum()), len(reference.seconds))
+        side = None if reference is None else side_quality(float(reference.seconds.sum()), len(reference.seconds))
         at = calibration.at(side, probe)
         at_best = at if at_best is None else at_best
         ratios.append(float(at.llr(candidate.score)))
     # Of two names that are as good, the second may have the higher ratio, by less speech: then neither is known.
-    near = len(ratios) > 1 and ratios[0] - ratios[1] < open_set.margin
-    known = speech_seconds > 0 and ratios[0] >= limit and not near
+    known = speech_seconds > 0 and ratios[0] >= least and open_set.accepts(ratios, names, error)
     return replace(
         found,
         speaker=found.candidates[0].name if known else None,
         candidates=found.candidates[:n_best],
         threshold=(limit - at_best.offset) / at_best.scale,
     )
-
-
-def _quality(seconds: float, count: int) -> dict[str, float]:
-    return {name: value[0] for name, value in quality_measures([seconds], counts=[count]).items()}

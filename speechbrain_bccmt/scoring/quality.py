@@ -99,8 +99,8 @@ def side_quality(seconds: float, utterances: int = 1) -> dict[str, float]:
 
     Examples
     --------
-    >>> side_quality(1.0, 1)
-    {'log_duration': 0.0, 'log_utterances': 0.0}
+    >>> {name: round(value, 3) for name, value in side_quality(1.0, utterances=3).items()}
+    {'log_duration': 0.0, 'log_utterances': 1.099}
     """
     measures = quality_measures([seconds], counts=[utterances])
     return {name: float(value[0]) for name, value in measures.items()}

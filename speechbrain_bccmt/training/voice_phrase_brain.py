@@ -86,11 +86,10 @@ class VoicePhraseBrain(SpeakerBrain):
 
     def init_optimizers(self):
         """Give the encoder's stages their own learning rates."""
-        rates = self._rates()
         groups: dict[float, list] = {}
         for name, parameter in self.modules.named_parameters():
             if parameter.requires_grad:
-                groups.setdefault(rates(name), []).append(parameter)
+                groups.setdefault(self._lr_factor(name), []).append(parameter)
         self.optimizer = self.opt_class(
             [{"params": parameters, "lr_factor": factor} for factor, parameters in groups.items()]
         )
@@ -98,20 +97,16 @@ class VoicePhraseBrain(SpeakerBrain):
         if self.checkpointer is not None:
             self.checkpointer.add_recoverable("optimizer", self.optimizer)
 
-    def _rates(self):
+    def _lr_factor(self, name: str) -> float:
+        """Return the learning rate of a parameter, by its name, beside that of the token."""
+        _, inside, part = name.partition("front_end.")
+        if not inside:
+            return 1.0
         stages = len(self.hparams.embedding_model.encoder.stages)
-
-        def factor(name: str) -> float:
-            _, inside, part = name.partition("front_end.")
-            if not inside:
-                return 1.0
-            kind, number = part.split(".")[:2]
-            # The stem is below the first stage, the pooling above the last.
-            level = {"stem": -1, "stages": None, "downsamples": None}.get(kind, stages)
-            level = int(number) if level is None else level
-            return self.hparams.encoder_lr * self.hparams.layer_decay ** (stages - level)
-
-        return factor
+        kind, number = part.split(".")[:2]
+        # The stem is below the first stage, the pooling above the last.
+        level = -1 if kind == "stem" else int(number) if kind in ("stages", "downsamples") else stages
+        return self.hparams.encoder_lr * self.hparams.layer_decay ** (stages - level)
 
     def calibrate(self, folder: str | Path) -> None:
         """Fit the decisions of the checkpoint with the lowest dev EER on the dev trials, and write them to a folder.

@@ -4,6 +4,7 @@ import math
 import os
 import pickle
 import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from speechbrain.utils.checkpoints import Checkpointer
 
 from speechbrain_bccmt.audio import recording as audio
 from speechbrain_bccmt.inference.embedding import embed_utterances
+from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.inference.verification import SpeakerVerification
+from speechbrain_bccmt.inference.verifier import Verifier
 from tests.damaged_folders import DAMAGES, damage
 from tests.tiny_hub_folder import SPEAKERS, YAML, write_hub_folder
 from tests.voices import CALIBRATION, voice
@@ -520,3 +523,18 @@ def test_much_silence_is_told(model, write):
     (warning,) = model.embed_file(write("little.wav", little), vad=False).warnings
     assert "little.wav: mostly silent, " in warning and "of 9 s are audible" in warning
     assert not model.embed_file(write("half.wav", little[7 * 16000 :])).warnings
+
+
+def test_the_calibration_is_asked_for_all_speech_and_utterances_of_a_side():
+    asked = []
+
+    class Calibrated(Verifier):
+        calibration = SimpleNamespace(at=lambda *sides: asked.append(sides) or CALIBRATION)
+
+    one, two = (EmbeddedUtterance(f"{n}.wav", np.ones(2, np.float32), 9.0, float(n)) for n in (1, 2))
+    Calibrated().verify_utterances([one, two], [two])
+    expected = [
+        {"log_duration": math.log(3), "log_utterances": math.log(2)},
+        {"log_duration": math.log(2), "log_utterances": 0.0},
+    ]
+    assert asked[-1] == tuple(pytest.approx(side) for side in expected)

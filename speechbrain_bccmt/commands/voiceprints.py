@@ -84,7 +84,8 @@ def reenroll(store, new, model, archive, jobs, vad, device, engine, quiet):
     read again, from where they were, and their voiceprints by MODEL added to the store NEW. Recordings that cannot be
     used are reported and left out, and the exit code is 2.
     """
-    from speechbrain_bccmt.voiceprints.store import EnrolledUtterance, Voiceprints
+    from speechbrain_bccmt.voiceprints.records import EnrolledUtterance
+    from speechbrain_bccmt.voiceprints.store import Voiceprints
 
     old = Voiceprints(store)
     before = old.model()

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "guidance": ["Advice", "Enrolment"],
         "open_set": ["identify_open_set"],
-        "store": ["Candidate", "EnrolledSpeaker", "EnrolledUtterance", "Identification", "Reference", "Voiceprints"],
+        "records": ["Candidate", "EnrolledSpeaker", "EnrolledUtterance", "Identification", "Reference"],
+        "store": ["Voiceprints"],
     },
 )

@@ -9,7 +9,7 @@ import numpy as np
 from speechbrain_bccmt.scoring.norms import speaker_means
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import side_quality
-from speechbrain_bccmt.voiceprints.store import Reference
+from speechbrain_bccmt.voiceprints.records import Reference
 
 # Speech that a voiceprint needs: what more adds is little (docs/live.md).
 NEEDED_SECONDS = 10.0

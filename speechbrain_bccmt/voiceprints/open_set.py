@@ -6,7 +6,8 @@ from dataclasses import replace
 
 from speechbrain_bccmt.scoring.open_set import OpenSet
 from speechbrain_bccmt.scoring.quality import side_quality
-from speechbrain_bccmt.voiceprints.store import Identification, Voiceprints
+from speechbrain_bccmt.voiceprints.records import Identification
+from speechbrain_bccmt.voiceprints.store import Voiceprints
 
 
 def identify_open_set(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -16,64 +15,15 @@ import numpy as np
 from speechbrain_bccmt.scoring.cosine import unit_length
 from speechbrain_bccmt.voiceprints.database import CHUNK, open_database, sum_directions, unit_directions
 from speechbrain_bccmt.voiceprints.names import check_label, check_name
+from speechbrain_bccmt.voiceprints.records import (
+    Candidate,
+    EnrolledSpeaker,
+    EnrolledUtterance,
+    Identification,
+    Reference,
+)
 
 _ROWS_PER_READ = 16384
-
-
-@dataclass(frozen=True)
-class EnrolledSpeaker:
-    """A name in a store: its utterances, their seconds, when the first and the last were enrolled (UTC), and labels."""
-
-    name: str
-    utterances: int
-    seconds: float
-    first_enrolled: str
-    last_enrolled: str
-    labels: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Reference:
-    """What is enrolled of a name: its embeddings (u, d), their seconds (u,), and a label of each ("": none)."""
-
-    name: str
-    embeddings: np.ndarray
-    seconds: np.ndarray
-    labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """An enrolled speaker, and the cosine with a probe."""
-
-    name: str
-    score: float
-
-
-@dataclass(frozen=True)
-class Identification:
-    """Who is talking: `speaker`, None if unknown, and the best `candidates`, the highest score first.
-
-    `margin` is how far the first one's score is above the next one's, infinite where there is no other name, and
-    `threshold` what the first had to reach.
-    """
-
-    speaker: str | None
-    candidates: tuple[Candidate, ...]
-    margin: float = math.inf
-    threshold: float = math.nan
-
-
-@dataclass(frozen=True)
-class EnrolledUtterance:
-    """An utterance of a name: its embedding (d,), seconds of speech, file, time of enrolment (UTC), and label."""
-
-    name: str
-    embedding: np.ndarray
-    seconds: float
-    file: str = ""
-    enrolled: str = ""
-    label: str = ""
 
 
 class Voiceprints:

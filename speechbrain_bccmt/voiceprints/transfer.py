@@ -23,7 +23,7 @@ import numpy as np
 
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.voiceprints.names import check_label, check_name
-from speechbrain_bccmt.voiceprints.store import EnrolledUtterance
+from speechbrain_bccmt.voiceprints.records import EnrolledUtterance
 
 FORMAT, VERSION = "speechbrain_bccmt voiceprints", 1
 _END_OF_HEADER = '"speakers": ['

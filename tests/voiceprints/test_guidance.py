@@ -11,7 +11,8 @@ from speechbrain_bccmt.scoring.open_set import OpenSet
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.voiceprints.guidance import Enrolment
 from speechbrain_bccmt.voiceprints.open_set import identify_open_set
-from speechbrain_bccmt.voiceprints.store import Reference, Voiceprints
+from speechbrain_bccmt.voiceprints.records import Reference
+from speechbrain_bccmt.voiceprints.store import Voiceprints
 
 CALIBRATION = Calibration(20.0, -6.0, p_target=0.5)  # alike from a cosine of 0.3
 

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from speechbrain_bccmt.voiceprints.store import EnrolledUtterance, Voiceprints
+from speechbrain_bccmt.voiceprints.records import EnrolledUtterance
+from speechbrain_bccmt.voiceprints.store import Voiceprints
 from speechbrain_bccmt.voiceprints.transfer import read_file, write_file
 from tests.voiceprints.stores import ONE, content, voices
 

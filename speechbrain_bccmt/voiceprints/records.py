@@ -1,0 +1,67 @@
+"""What a store of voiceprints holds and answers.
+
+Axes: u utterances, d size of an embedding.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class EnrolledSpeaker:
+    """A name in a store: its utterances, their seconds, when the first and the last were enrolled (UTC), and labels."""
+
+    name: str
+    utterances: int
+    seconds: float
+    first_enrolled: str
+    last_enrolled: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What is enrolled of a name: its embeddings (u, d), their seconds (u,), and a label of each ("": none)."""
+
+    name: str
+    embeddings: np.ndarray
+    seconds: np.ndarray
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An enrolled speaker, and the cosine with a probe."""
+
+    name: str
+    score: float
+
+
+@dataclass(frozen=True)
+class Identification:
+    """Who is talking: `speaker`, None if unknown, and the best `candidates`, the highest score first.
+
+    `margin` is how far the first one's score is above the next one's, infinite where there is no other name, and
+    `threshold` what the first had to reach.
+    """
+
+    speaker: str | None
+    candidates: tuple[Candidate, ...]
+    margin: float = math.inf
+    threshold: float = math.nan
+
+
+@dataclass(frozen=True)
+class EnrolledUtterance:
+    """An utterance of a name: its embedding (d,), seconds of speech, file, time of enrolment (UTC), and label."""
+
+    name: str
+    embedding: np.ndarray
+    seconds: float
+    file: str = ""
+    enrolled: str = ""
+    label: str = ""

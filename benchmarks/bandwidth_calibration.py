@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Judges whether the calibration of the shipped model should know up to which frequency a recording holds sound.
+"""Judges what the calibration of the shipped model gains from knowing a narrow band, as a telephone's.
 
     python benchmarks/bandwidth_calibration.py
 
 The trials of shipped_calibration.py (conditions on either side: whole, 1 s, 2 s, 3 s, noise, A-law telephone), each
-corpus judged by the calibration fitted on all others: with length and number of utterances alone; with the logarithm of
-the bandwidth (`audio.levels.bandwidth`) as well; with "narrow", at most 5 kHz, as well. Prints Cllr and actDCF of all
-trials, and of those in which a side is telephone speech, and writes results/bandwidth_calibration.json.
+corpus judged by the calibration fitted on all others: with length and number of utterances alone, and with "narrow", at
+most 5 kHz, as well. Prints Cllr and actDCF of all trials, and of those in which a side is telephone speech, and writes
+results/bandwidth_calibration.json.
 """
 
 from __future__ import annotations
@@ -14,53 +14,26 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 import torch
-from card_speech import RATE, held_out_set, read, with_held_out
+from card_speech import held_out_set, with_held_out
 from recipe_runs import ROOT, describe_machine
-from shipped_calibration import DrawnTrials, draw, fit
-from tqdm import tqdm
-
-from speechbrain_bccmt.audio.levels import bandwidth
-from speechbrain_bccmt.inference.results import NARROW_HZ
-from speechbrain_bccmt.scoring import act_dcf, cllr, min_cllr, min_dcf
+from shipped_calibration import DrawnTrials, draw, figures, fit
 
 P_TARGET = 0.05
-EXTRA = {"length and number": (), "and log bandwidth": ("log_band",), "and narrow": ("narrow",)}
-BASE = ("log_duration", "log_utterances")
-
-
-def bands(data, condition: str) -> dict[str, np.ndarray]:
-    """Measure the band of each utterance of a corpus under a condition, and whether it is a telephone's."""
-    found, narrow = [], float(condition.startswith("telephone"))
-    for path in tqdm(data.paths, f"{data.name}, {condition}", disable=None):
-        found.append(bandwidth(np.asarray(read(path, condition)), RATE))
-    band = np.array(found)
-    telephone = np.full(len(band), narrow)
-    return {
-        "log_band": np.log(band / RATE * 2),
-        "narrow": (band <= NARROW_HZ).astype(float),
-        "telephone": telephone,
-    }
+MEASURES = {
+    "length and number": ("log_duration", "log_utterances"),
+    "and narrow": ("log_duration", "log_utterances", "narrow"),
+}
 
 
 def only(trials: DrawnTrials, names: tuple[str, ...]) -> DrawnTrials:
     """Keep some measures."""
-    sides = ({name: side[name] for name in (*BASE, *names)} for side in (trials.enrol, trials.test))
-    return DrawnTrials(trials.scores, trials.target, *sides)
-
-
-def figures(llrs: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Compute Cllr and the detection cost of ratios."""
-    sides = llrs[target], llrs[~target]
-    return {
-        "cllr": float(cllr(*sides)),
-        "min_cllr": float(min_cllr(*sides)),
-        "act_dcf": float(act_dcf(*sides, P_TARGET)),
-        "min_dcf": float(min_dcf(*sides, P_TARGET)[0]),
-    }
+    enrol, test = ({name: side[name] for name in names} for side in (trials.enrol, trials.test))
+    return replace(trials, enrol=enrol, test=test)
 
 
 def main() -> int:
@@ -70,43 +43,34 @@ def main() -> int:
     argparse.ArgumentParser(description=__doc__.split("\n\n")[0]).parse_args()
     torch.set_num_threads(1)
     embed = partial(embeddings, "tiny", load_tiny(), vad=True)
-    drawn = {name: draw(held_out_set(name), embed, bands) for name in with_held_out()}
-    result: dict = {"machine": describe_machine(1), "corpora": {}}
+    drawn = {name: draw(held_out_set(name), embed) for name in with_held_out()}
+    found: dict = {}
     for name, trials in drawn.items():
-        telephone = (trials.enrol["telephone"] + trials.test["telephone"]) > 0
+        telephone = (trials.conditions == "telephone, A-law").any(axis=1)
         rows = np.arange(len(trials.scores))
-        for title, names in EXTRA.items():
+        for title, names in MEASURES.items():
             fusion = fit(
                 {other: only(some, names) for other, some in drawn.items() if other != name}, P_TARGET
             )
             llrs = fusion.llr(trials.scores, rows, rows, trials.test, trials.enrol)
-            result["corpora"].setdefault(name, {})[title] = {
-                "all": figures(llrs, trials.target),
-                "telephone": figures(llrs[telephone], trials.target[telephone]),
-            }
-    (ROOT / "results").mkdir(exist_ok=True)
-    (ROOT / "results" / "bandwidth_calibration.json").write_text(
-        json.dumps(result, indent=1) + "\n", encoding="utf-8"
-    )
-    print(
-        f"{result['machine']}\n\n| corpus left out | trials | "
-        + " | ".join(f"Cllr, actDCF: {title}" for title in EXTRA)
-        + " |"
-    )
-    print("|---" * (2 + len(EXTRA)) + "|")
-    for name, titles in result["corpora"].items():
-        for kind in ("all", "telephone"):
-            cells = (f"{row[kind]['cllr']:.3f}, {row[kind]['act_dcf']:.3f}" for row in titles.values())
-            print(f"| {name} | {kind} | {' | '.join(cells)} |")
-    means = {
-        (title, kind, key): float(np.mean([row[title][kind][key] for row in result["corpora"].values()]))
-        for title in EXTRA
-        for kind in ("all", "telephone")
-        for key in ("cllr", "act_dcf")
-    }
+            for kind, some in (("all", rows), ("telephone", telephone)):
+                found.setdefault((name, kind), {})[title] = figures(llrs[some], trials.target[some], P_TARGET)
     for kind in ("all", "telephone"):
-        cells = (f"{means[title, kind, 'cllr']:.3f}, {means[title, kind, 'act_dcf']:.3f}" for title in EXTRA)
-        print(f"| mean | {kind} | {' | '.join(cells)} |")
+        own = [row for (name, which), row in found.items() if which == kind]
+        found["mean", kind] = {
+            title: {key: float(np.mean([row[title][key] for row in own])) for key in ("cllr", "act_dcf")}
+            for title in MEASURES
+        }
+    result = {"machine": describe_machine(1), "rows": {", ".join(key): row for key, row in found.items()}}
+    (ROOT / "results").mkdir(exist_ok=True)
+    output = ROOT / "results" / "bandwidth_calibration.json"
+    output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    titles = " | ".join(f"Cllr, actDCF: {title}" for title in MEASURES)
+    print(f"{result['machine']}\n\n| corpus left out | trials | {titles} |")
+    print("|---" * (2 + len(MEASURES)) + "|")
+    for (name, kind), row in found.items():
+        cells = " | ".join(f"{one['cllr']:.3f}, {one['act_dcf']:.3f}" for one in row.values())
+        print(f"| {name} | {kind} | {cells} |")
     return 0
 
 

@@ -19,7 +19,7 @@ OUT = ROOT / "results" / "everybody"
 
 @dataclass(frozen=True)
 class Utterances:
-    """Utterances of a corpus: who speaks, whether training left the speaker out, embedding and seconds of speech."""
+    """Utterances of a corpus: who speaks, whether training left the speaker out, embedding, seconds of speech, band."""
 
     corpus: str
     paths: np.ndarray
@@ -27,6 +27,7 @@ class Utterances:
     unseen: np.ndarray
     embeddings: np.ndarray
     seconds: np.ndarray
+    bandwidths: np.ndarray
 
 
 def shipped_model() -> tuple[GraphVerifier, str]:
@@ -55,7 +56,7 @@ def utterances(model, version: str, corpus: str, most: int = 9) -> Utterances:
     }
     paths = [path for own in kept.values() for path in own]
     store = OUT / version / f"{corpus} {most}.npz"
-    if not store.is_file() or list(np.load(store)["paths"]) != paths:
+    if not store.is_file() or list(np.load(store)["paths"]) != paths or "bandwidths" not in np.load(store):
         found = [model.embed_file(path) for path in tqdm(paths, corpus, unit="utt", disable=None)]
         store.parent.mkdir(parents=True, exist_ok=True)
         np.savez(
@@ -63,6 +64,7 @@ def utterances(model, version: str, corpus: str, most: int = 9) -> Utterances:
             paths=paths,
             embeddings=np.stack([one.embedding for one in found]),
             seconds=[one.speech_seconds for one in found],
+            bandwidths=[one.bandwidth for one in found],
         )
     speakers = np.repeat(list(kept), [len(own) for own in kept.values()])
     stored = np.load(store)
@@ -73,5 +75,6 @@ def utterances(model, version: str, corpus: str, most: int = 9) -> Utterances:
         np.isin(speakers, list(unseen)),
         stored["embeddings"],
         stored["seconds"],
+        stored["bandwidths"],
     )
     return Utterances(corpus, *(column[heard] for column in columns))

@@ -30,6 +30,7 @@ from everybody import shipped_model
 from recipe_runs import ROOT, describe_machine
 from tqdm import tqdm
 
+from speechbrain_bccmt.audio.levels import bandwidth
 from speechbrain_bccmt.audio.recording import Chunk
 from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.audio.speech import keep_speech, level_gain
@@ -46,6 +47,7 @@ SOUNDS = ("whole", "whole", "noise 10 dB", "telephone, A-law")
 PUBLIC = "speechocean762"
 ERRORS = (0.05, 0.01)
 AT = (1.0, 2.0, 3.0, 5.0)
+MEASURES = ("log_duration", "log_utterances", "narrow")
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,13 @@ def spoken(wav: np.ndarray) -> Chunk:
     return chunk
 
 
+def claim_quality(parts: list[Chunk]) -> dict[str, float]:
+    """Measure the speech of a claim."""
+    return side_quality(
+        [max(0.05, part.audible_seconds) for part in parts], [bandwidth(part.wav, RATE) for part in parts]
+    )
+
+
 def embedded(model, version: str, data) -> dict[str, np.ndarray]:
     """Embed streams at each look, and claims; kept on disk."""
     store = OUT / version / f"{data.name}.npz"
@@ -106,19 +115,21 @@ def embedded(model, version: str, data) -> dict[str, np.ndarray]:
         end = min(LONGEST, chunk.audible_seconds)
         for at in [at for at in looks() if at < end] + [end]:
             part = chunk.wav[: int(at * RATE)]
-            streams.append((len(claims), at, model.embed_waveform(part * level_gain(part, RATE))))
+            part = part * level_gain(part, RATE)
+            streams.append((len(claims), at, model.embed_waveform(part), bandwidth(part, RATE)))
         parts = [spoken(join([path], claim[1])) for path in claim[0]]
         vectors = [model.embed_waveform(part.wav) for part in parts]
-        seconds = max(0.05, sum(part.audible_seconds for part in parts))
-        claims.append((speaker, len(parts), seconds, speaker_means(vectors, [""] * len(vectors))[0]))
+        claims.append(
+            (speaker, speaker_means(vectors, [""] * len(vectors))[0], *claim_quality(parts).values())
+        )
     names = (
         "stream",
         "stream_seconds",
         "stream_embedding",
+        "stream_band",
         "speaker",
-        "claim_count",
-        "claim_seconds",
         "claim_embedding",
+        *MEASURES,
     )
     found = dict(
         zip(names, map(np.array, (*zip(*streams, strict=True), *zip(*claims, strict=True))), strict=True)
@@ -147,8 +158,10 @@ def compare(model, found: dict[str, np.ndarray]) -> Streams:
     there = place[stream] >= 0
     rows, claims = place[stream][there], np.repeat(claim, there.sum(axis=1))
     vectors = unit_length(found["stream_embedding"])[rows], unit_length(found["claim_embedding"])[claims]
-    test = quality_measures(found["stream_seconds"], counts=np.ones(len(ids)))
-    enrol = quality_measures(found["claim_seconds"], counts=found["claim_count"])
+    test = quality_measures(
+        found["stream_seconds"], counts=np.ones(len(ids)), bandwidths=found["stream_band"]
+    )
+    enrol = {name: found[name] for name in MEASURES}
     ratios, seconds = (np.full(there.shape, np.nan) for _ in range(2))
     scores = np.einsum("nd,nd->n", *vectors)
     ratios[there] = model.calibration.llr(scores, claims, rows, test, enrol)
@@ -211,8 +224,7 @@ def in_earnest(model, data, test: SequentialTest, error: float) -> Streams:
             _, _, claim = all_splits[(number + shift) % len(all_splits)]
             parts = [spoken(join([path], claim[1])) for path in claim[0]]
             live = model.stream([model.embed_waveform(part.wav) for part in parts], error=error)
-            heard = max(0.05, sum(part.audible_seconds for part in parts))
-            live._claim.quality = side_quality(heard, len(parts))
+            live._claim.quality = claim_quality(parts)
             for start in range(0, len(wav), 1600):
                 state = live.feed(wav[start : start + 1600])
                 if state.decision is not None:

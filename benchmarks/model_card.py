@@ -33,7 +33,7 @@ from recipe_runs import ROOT, SPEECH, describe_machine
 from shipped_calibration import draw, leave_one_out
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio.levels import audible_seconds
+from speechbrain_bccmt.audio.levels import audible_seconds, bandwidth
 from speechbrain_bccmt.audio.recording import Chunk
 from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.features import KaldiFbank
@@ -113,15 +113,16 @@ SYSTEMS = {
 
 def embeddings(
     system: str, embed, data: TrialSet, condition: str, vad: bool = False
-) -> tuple[np.ndarray, np.ndarray]:
-    """Embed the utterances of a trial set under a condition, once: (N, size), and their seconds (N,).
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Embed the utterances of a trial set under a condition, once: (N, size), their seconds and bandwidths, (N,) each.
 
     With `vad` speech alone, and its seconds, as `bccmt verify` does; else whole, and the audible seconds.
     """
     path = OUT / _version(system) / f"{data.name} {condition}{' speech' * vad}.npz"
-    if path.is_file() and list((found := np.load(path))["paths"]) == data.paths:
-        return found["embeddings"], found["seconds"]
-    vectors, seconds = [], []
+    names = "embeddings", "seconds", "bandwidths"
+    if path.is_file() and list((found := np.load(path))["paths"]) == data.paths and "bandwidths" in found:
+        return tuple(found[name] for name in names)
+    vectors, seconds, bands = [], [], []
     with torch.inference_mode():
         for name in tqdm(data.paths, f"{system}, {data.name}, {condition}", unit="utt", disable=None):
             wave = read(name, condition)
@@ -131,10 +132,11 @@ def embeddings(
             else:
                 heard = audible_seconds(wave.numpy(), RATE)
             seconds.append(max(0.05, heard))
+            bands.append(bandwidth(wave.numpy(), RATE))
             vectors.append(embed(wave).numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
-    found = np.stack(vectors), np.array(seconds)
-    np.savez(path, embeddings=found[0], seconds=found[1], paths=np.array(data.paths))
+    found = np.stack(vectors), np.array(seconds), np.array(bands)
+    np.savez(path, paths=np.array(data.paths), **dict(zip(names, found, strict=True)))
     return found
 
 

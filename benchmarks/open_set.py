@@ -23,7 +23,7 @@ from recipe_runs import ROOT, describe_machine
 
 from speechbrain_bccmt.scoring.cosine import unit_length
 from speechbrain_bccmt.scoring.open_set import OpenSet
-from speechbrain_bccmt.scoring.quality import quality_measures
+from speechbrain_bccmt.scoring.quality import quality_measures, side_quality
 
 SEED, DRAWS, ENROL, PROBES = 0, 6, 3, 6
 CORPORA = ("google_speech_commands", "common_voice_mini", "speechocean762")
@@ -35,28 +35,21 @@ MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0)
 def ratios(model, version: str, corpus: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return log-likelihood ratios (names, probes), the row of each probe's own name, and which names were unheard."""
     found, rng = utterances(model, version, corpus), np.random.default_rng(SEED)
-    vectors, rows, probes, own, unseen, lengths, counts = (
-        unit_length(found.embeddings),
-        [],
-        [],
-        [],
-        [],
-        [],
-        [],
-    )
+    vectors, rows, probes, own, unseen, enrolments = unit_length(found.embeddings), [], [], [], [], []
     for number, name in enumerate(np.unique(found.speakers)):
         order = rng.permutation(np.flatnonzero(found.speakers == name))
         kept = order[: max(1, min(ENROL, len(order) - 1))]
         rows.append(vectors[kept].mean(axis=0))
-        lengths.append(found.seconds[kept].sum())
-        counts.append(len(kept))
+        enrolments.append(side_quality(found.seconds[kept], found.bandwidths[kept]))
         unseen.append(found.unseen[order[0]])
         if unseen[-1]:
             probes += list(order[len(kept) :][:PROBES])
             own += [number] * len(order[len(kept) :][:PROBES])
     scores = unit_length(np.stack(rows)) @ vectors[probes].T
-    test = quality_measures(found.seconds[probes], counts=np.ones(len(probes)))
-    enrol = quality_measures(lengths, counts=counts)
+    test = quality_measures(
+        found.seconds[probes], counts=np.ones(len(probes)), bandwidths=found.bandwidths[probes]
+    )
+    enrol = {name: np.array([one[name] for one in enrolments]) for name in enrolments[0]}
     index = np.indices(scores.shape).reshape(2, -1)
     llrs = model.calibration.llr(scores.ravel(), index[0], index[1], test, enrol).reshape(scores.shape)
     return llrs, np.array(own), np.array(unseen)

@@ -23,7 +23,7 @@ from card_speech import TrialSet, held_out_set, with_held_out
 
 from speechbrain_bccmt.scoring import act_dcf, cllr, min_cllr, min_dcf
 from speechbrain_bccmt.scoring.norms import speaker_means
-from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
+from speechbrain_bccmt.scoring.quality import QualityFusion, side_quality
 
 CONDITIONS = ("whole", "1 s", "2 s", "3 s", "noise 10 dB", "telephone, A-law")
 COUNTS = (1, 1, 2, 3, 5)  # of enrolment utterances
@@ -32,10 +32,11 @@ TRIALS = 5000  # of each class and corpus
 
 @dataclass(frozen=True)
 class DrawnTrials:
-    """Scores of trials of every length and number of enrolment utterances, and the quality of both sides."""
+    """Scores of trials of every length and number of enrolment utterances; conditions and quality of both sides."""
 
     scores: np.ndarray
     target: np.ndarray
+    conditions: np.ndarray
     enrol: dict[str, np.ndarray]
     test: dict[str, np.ndarray]
 
@@ -46,22 +47,20 @@ class DrawnTrials:
             {name: np.concatenate([getattr(part, side)[name] for part in parts]) for name in parts[0].test}
             for side in ("enrol", "test")
         ]
-        return cls(
-            np.concatenate([p.scores for p in parts]), np.concatenate([p.target for p in parts]), *sides
+        columns = (
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("scores", "target", "conditions")
         )
+        return cls(*columns, *sides)
 
 
-def draw(data: TrialSet, embed: Callable, more: Callable | None = None) -> DrawnTrials:
-    """Draw trials of a corpus; `embed` returns embeddings (N, size) and seconds (N,) under a condition.
-
-    `more` returns further measures of quality under a condition, (N,) each by name; of an enrolment their mean counts.
-    """
+def draw(data: TrialSet, embed: Callable) -> DrawnTrials:
+    """Draw trials of a corpus; `embed` returns embeddings (N, size), seconds and bandwidths (N,) under a condition."""
     generator = np.random.default_rng(0)
-    vectors, seconds = zip(*(embed(data, condition) for condition in CONDITIONS), strict=True)
+    vectors, seconds, bands = zip(*(embed(data, condition) for condition in CONDITIONS), strict=True)
     members = {speaker: np.flatnonzero(data.speakers == speaker) for speaker in np.unique(data.speakers)}
     able = [speaker for speaker, rows in members.items() if len(rows) > 1]
-    scores, lengths, counts, rows = [], [], [], []
-    others_of = [more(data, condition) if more else {} for condition in CONDITIONS]
+    scores, conditions, enrolments, tests = [], [], [], []
     target = np.repeat([True, False], TRIALS)
     for same in target:
         speaker = able[generator.integers(len(able))]
@@ -73,25 +72,14 @@ def draw(data: TrialSet, embed: Callable, more: Callable | None = None) -> Drawn
         side = speaker_means(vectors[kinds[0]][enrol], [""] * len(enrol))
         probe = vectors[kinds[1]][test]
         scores.append(side[0] @ probe / (np.linalg.norm(side[0]) * np.linalg.norm(probe)))
-        lengths.append((seconds[kinds[0]][enrol].sum(), seconds[kinds[1]][test]))
-        counts.append(len(enrol))
-        rows.append(
-            [
-                {name: values[side].mean() for name, values in others_of[kind].items()}
-                for kind, side in zip(kinds, (enrol, test), strict=True)
-            ]
-        )
-    lengths = np.array(lengths)
-    return DrawnTrials(
-        np.array(scores, dtype=np.float64),
-        target,
-        quality_measures(lengths[:, 0], counts=counts) | _columns(rows, 0),
-        quality_measures(lengths[:, 1], counts=np.ones(len(counts))) | _columns(rows, 1),
-    )
+        conditions.append([CONDITIONS[kind] for kind in kinds])
+        enrolments.append(side_quality(seconds[kinds[0]][enrol], bands[kinds[0]][enrol]))
+        tests.append(side_quality(seconds[kinds[1]][[test]], bands[kinds[1]][[test]]))
+    return DrawnTrials(np.array(scores), target, np.array(conditions), _columns(enrolments), _columns(tests))
 
 
-def _columns(rows: list, side: int) -> dict[str, np.ndarray]:
-    return {name: np.array([row[side][name] for row in rows]) for name in rows[0][side]}
+def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 def fit(drawn: dict[str, DrawnTrials], p_target: float) -> QualityFusion:
@@ -118,14 +106,19 @@ def leave_one_out(drawn: dict[str, DrawnTrials], p_target: float) -> dict[str, d
         fusion = fit({other: drawn[other] for other in drawn if other != name}, p_target)
         rows = np.arange(len(trials.scores))
         llrs = fusion.llr(trials.scores, rows, rows, trials.test, trials.enrol)
-        sides = llrs[trials.target], llrs[~trials.target]
-        table[name] = {
-            "act_dcf": float(act_dcf(*sides, p_target)),
-            "min_dcf": float(min_dcf(*sides, p_target)[0]),
-            "cllr": float(cllr(*sides)),
-            "min_cllr": float(min_cllr(*sides)),
-        }
+        table[name] = figures(llrs, trials.target, p_target)
     return table
+
+
+def figures(llrs: np.ndarray, target: np.ndarray, p_target: float) -> dict[str, float]:
+    """Compute costs and Cllr of ratios."""
+    sides = llrs[target], llrs[~target]
+    return {
+        "act_dcf": float(act_dcf(*sides, p_target)),
+        "min_dcf": float(min_dcf(*sides, p_target)[0]),
+        "cllr": float(cllr(*sides)),
+        "min_cllr": float(min_cllr(*sides)),
+    }
 
 
 def main() -> int:

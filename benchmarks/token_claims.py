@@ -61,6 +61,8 @@ SYSTEMS = {
     "distillation, teacher alongside, erasing": (TOKENS, {"teacher": "alongside", "erasing": True}),
     "mean, memory": ({"readout": "mean"} | MEMORY, {}),
     "class, memory": (MEMORY, {}),
+    "class, memory of 16 keys, 4 of them read": ({"memory_keys": 16, "memory_top_k": 4}, {}),
+    "class, memory, weight decay 1": (MEMORY, {"memory_decay": 1.0}),
     "class, feed-forward": (FEED_FORWARD, {}),
     "mean, no positions": ({"readout": "mean", "positions": "none"}, {}),
     "class, no positions": ({"positions": "none"}, {}),
@@ -79,6 +81,8 @@ CLAIMS = [
     ("distillation, frozen teacher, erasing", "class"),
     ("distillation, teacher alongside, erasing", "class"),
     ("class, memory", "class"),
+    ("class, memory of 16 keys, 4 of them read", "class"),
+    ("class, memory, weight decay 1", "class"),
     ("class, memory", "class, feed-forward"),
     ("class, no positions", "class"),
 ]
@@ -146,6 +150,17 @@ class Student(nn.Module):
             parts = [torch.stack(self(part)).mean(0)[:, 0] for part in maps.split(512)]
         return torch.cat(parts).numpy()
 
+    def embed_by_each(self, maps: torch.Tensor) -> np.ndarray:
+        """Embed by each vector of a sampled class token in place of their mean: (R, N, 192)."""
+        tokens = self.model.tokens
+        learnt = tokens.class_vectors
+        found = []
+        for vector in learnt.detach():
+            tokens.class_vectors = nn.Parameter(vector[None])
+            found.append(self.embed(maps))
+        tokens.class_vectors = learnt
+        return np.stack(found)
+
 
 def train(system: str, seed: int, data, epochs: int, teacher: Student | None) -> tuple[Student, list[float]]:
     """Train one system; return it, and the mean loss of each epoch."""
@@ -158,7 +173,10 @@ def train(system: str, seed: int, data, epochs: int, teacher: Student | None) ->
     if alongside:
         teacher = Student({}, int(labels.max()) + 1)
         trained = trained + teacher.parameters_trained()
-    optimizer = torch.optim.AdamW(trained, lr=LR, weight_decay=0.01)
+    memory = [weight for name, weight in student.named_parameters() if ".memory." in name]
+    others = [weight for weight in trained if not any(weight is one for one in memory)]
+    groups = [{"params": others}, {"params": memory, "weight_decay": how.get("memory_decay", 0.01)}]
+    optimizer = torch.optim.AdamW(groups, lr=LR, weight_decay=0.01)
     mask = SpecAugment(time_masks=1, time_width=4, frequency_masks=2, frequency_width=20)
     erase = SpecAugment(time_masks=2, time_width=4, frequency_masks=2, frequency_width=40)
     imitate = TokenDistillationLoss(teacher_scale=SCALE, student_scale=SCALE)
@@ -223,7 +241,12 @@ def main() -> None:
         "pair": [ids[row].rsplit("/", 1)[0] for row in own],
         "phrase": [ids[row].split("/")[1] for row in own],
     }
-    data = {kind: (maps[own], torch.tensor(np.unique(names, return_inverse=True)[1])) for kind, names in said.items()}
+    data = {
+        kind: (maps[own], torch.tensor(np.unique(names, return_inverse=True)[1]))
+        for kind, names in said.items()
+    }
+    test = [row for row, name in enumerate(ids) if name.split("/")[0] in tested]
+    tested_maps, voices, ids = maps[test], voices[test], [ids[row] for row in test]
     print("the encoder's own embedding:", _percent(trial_table(voices, ids, trials)))
     kept = options.output / f"runs_{options.epochs}.json"
     runs = json.loads(kept.read_text()) if kept.is_file() else {}
@@ -239,7 +262,7 @@ def main() -> None:
             started = time.monotonic()
             learns = data[SYSTEMS[system][1].get("learns", "pair")]
             student, losses = train(system, seed, learns, options.epochs, teacher if frozen else None)
-            tokens = student.embed(maps)
+            tokens = student.embed(tested_maps)
             weight = student.model.phrase_weight**0.5
             both = np.concatenate([_unit(voices), weight * _unit(tokens)], axis=1)
             encoder = student.model.encoder
@@ -250,10 +273,19 @@ def main() -> None:
                 "types": trial_table(tokens, ids, trials),
                 "with voice": trial_table(both, ids, trials),
             }
+            if SYSTEMS[system][0].get("class_tokens", 1) > 1:
+                each = student.embed_by_each(tested_maps)
+                runs[key]["one vector"] = trial_table(each[0], ids, trials)
+                runs[key]["mean of embeddings"] = trial_table(each.mean(0), ids, trials)
             kept.write_text(json.dumps(runs) + "\n")
-            print(f"{key}: {_percent(runs[key]['types'])}, with voice {_percent(runs[key]['with voice'])}", flush=True)
+            print(
+                f"{key}: {_percent(runs[key]['types'])}, with voice {_percent(runs[key]['with voice'])}",
+                flush=True,
+            )
     machine = describe_machine(threads=1)
-    (options.output / "results.json").write_text(json.dumps({"machine": machine, "runs": runs}, indent=2) + "\n")
+    (options.output / "results.json").write_text(
+        json.dumps({"machine": machine, "runs": runs}, indent=2) + "\n"
+    )
     print(f"\n{machine}\n")
     print_tables(runs, options.seeds)
     plot_losses(runs, options.seeds, options.output / "curve.png")
@@ -269,7 +301,9 @@ def _percent(types: dict) -> str:
 
 def print_tables(runs: dict, seeds: list[int]) -> None:
     """Print error rates by system, and the differences of the claims."""
-    columns = [f"EER %, {name}" for name in TYPES.values()] + [f"with voice, {name}" for name in TYPES.values()]
+    columns = [f"EER %, {name}" for name in TYPES.values()] + [
+        f"with voice, {name}" for name in TYPES.values()
+    ]
     print("| system | parameters | loss | " + " | ".join(columns) + " |")
     print("|---" * (len(columns) + 3) + "|")
     for system in SYSTEMS:
@@ -279,13 +313,26 @@ def print_tables(runs: dict, seeds: list[int]) -> None:
             cells = [spread([100 * run[way][kind]["eer"] for run in found]) for way, kind in scored]
             loss = spread([run["losses"][-1] for run in found])
             print(f"| {system} | {found[0]['parameters']:,} | {loss} | {' | '.join(cells)} |")
+    print(
+        "\n| sampled: pooled EER %, embedded by | mean vector | one vector | mean of embeddings |\n|---|---|---|---|"
+    )
+    for system in SYSTEMS:
+        found = [
+            runs[f"{system} / {seed}"] for seed in seeds if "one vector" in runs.get(f"{system} / {seed}", ())
+        ]
+        if found:
+            ways = ("types", "one vector", "mean of embeddings")
+            cells = [spread([100 * run[way]["pooled"]["eer"] for run in found]) for way in ways]
+            print(f"| {system} | {' | '.join(cells)} |")
     print("\n| difference in EER, points | " + " | ".join(TYPES.values()) + " | better in, pooled |")
     print("|---" * (len(TYPES) + 2) + "|")
     for new, old in CLAIMS:
         pairs = [(runs.get(f"{new} / {s}"), runs.get(f"{old} / {s}")) for s in seeds]
         pairs = [(a["types"], b["types"]) for a, b in pairs if a and b]
         if pairs:
-            differences = {kind: [100 * (a[kind]["eer"] - b[kind]["eer"]) for a, b in pairs] for kind in TYPES}
+            differences = {
+                kind: [100 * (a[kind]["eer"] - b[kind]["eer"]) for a, b in pairs] for kind in TYPES
+            }
             better = sum(value < 0 for value in differences["pooled"])
             cells = " | ".join(spread(values) for values in differences.values())
             print(f"| {new} over {old} | {cells} | {better} of {len(pairs)} |")

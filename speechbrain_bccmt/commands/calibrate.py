@@ -85,7 +85,11 @@ def calibrate(folder, model, output, p_target, utterances, as_json, vad, device,
             f"{100 * MAX_EER:g} %: no threshold tells these speakers apart. Look for recordings in the wrong folder, "
             "for noise, and for recordings of less than a second"
         )
-    measures = quality_measures([one.speech_seconds for one in found], counts=np.ones(len(found)))
+    measures = quality_measures(
+        [one.speech_seconds for one in found],
+        counts=np.ones(len(found)),
+        bandwidths=[one.bandwidth for one in found],
+    )
     own = verification.calibration
     if own is not None and p_target is not None:
         own = replace(own, **_at_prior(own, p_target))

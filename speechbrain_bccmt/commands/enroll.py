@@ -110,6 +110,7 @@ def _enroll(
 ) -> dict:
     from speechbrain_bccmt.voiceprints.guidance import Enrolment
     from speechbrain_bccmt.voiceprints.names import check_label, check_name
+    from speechbrain_bccmt.voiceprints.records import EnrolledUtterance
     from speechbrain_bccmt.voiceprints.store import Voiceprints
 
     name, label, before = check_name(name), check_label(label) if label else "", None
@@ -129,14 +130,16 @@ def _enroll(
         takes = _take_files(verification, enrolment, paths, force, quiet)
     else:
         takes = _take_microphone(verification, enrolment, force)
-    added = prints.enroll(
-        name,
-        [utterance.embedding for utterance in takes],
-        [utterance.speech_seconds for utterance in takes],
-        # To be found again by another model.
-        [os.path.abspath(path) for path in paths] or ["microphone"] * len(takes),
+    # Absolute, to be found again by another model.
+    origins = [os.path.abspath(path) for path in paths] or ["microphone"] * len(takes)
+    added = prints.add(
+        (
+            EnrolledUtterance(
+                name, one.embedding, one.speech_seconds, file, label=label, bandwidth=one.bandwidth
+            )
+            for one, file in zip(takes, origins, strict=True)
+        ),
         replace,
-        label,
     )
     seconds = round(sum(utterance.speech_seconds for utterance in takes), 3)
     return {

@@ -49,6 +49,7 @@ def identify(model, store, files, n_best, threshold, error, as_json, vad, device
     """
     paths = inputs.expand_inputs(files)
 
+    from speechbrain_bccmt.scoring.quality import side_quality
     from speechbrain_bccmt.voiceprints.open_set import identify_open_set
     from speechbrain_bccmt.voiceprints.store import Voiceprints
 
@@ -68,8 +69,10 @@ def identify(model, store, files, n_best, threshold, error, as_json, vad, device
             continue
         inputs.print_warnings(utterance.warnings)
         if threshold is None:
+            heard = utterance.speech_seconds > 0
+            probe = side_quality([utterance.speech_seconds], [utterance.bandwidth]) if heard else None
             found = identify_open_set(
-                prints, utterance.embedding, utterance.speech_seconds, calibration, open_set, error, n_best
+                prints, utterance.embedding, probe, calibration, open_set, error, n_best
             )
         else:
             found = prints.identify(utterance.embedding[None], threshold, n_best)[0]

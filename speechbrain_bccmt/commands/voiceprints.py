@@ -96,14 +96,25 @@ def reenroll(store, new, model, archive, jobs, vad, device, engine, quiet):
     if before[0] == prints.fingerprint:
         raise ValueError(f"{store}: its voiceprints are of model {before[0]} ({model}) already")
     there = {(one.name, one.file) for one in prints.utterances()} if prints.exists() else set()
-    todo = [(one.name, one.file, one.label) for one in old.utterances() if (one.name, one.file) not in there]
+    # What stays true of a recording, whatever the model.
+    todo = [
+        (one.name, one.file, {"label": one.label, "bandwidth": one.bandwidth})
+        for one in old.utterances()
+        if (one.name, one.file) not in there
+    ]
     found, errors = _embed({file for _, file, _ in todo if file}, archive, verification, jobs, quiet)
-    again = (EnrolledUtterance(name, *found[file], file, label=label) for name, file, label in todo if file in found)
+    again = (
+        EnrolledUtterance(name, *found[file], file, **about) for name, file, about in todo if file in found
+    )
     added = _add(prints, again)
-    failed = [(name, errors.get(file, "no recording is known")) for name, file, _ in todo if file not in found]
+    failed = [
+        (name, errors.get(file, "no recording is known")) for name, file, _ in todo if file not in found
+    ]
     for name, error in failed:
         click.echo(f"error: {name}: {error}", err=True)
-    click.echo(f"enrolled {_utterances(added)} in {new}; {len(there)} were there, {len(failed)} could not be used")
+    click.echo(
+        f"enrolled {_utterances(added)} in {new}; {len(there)} were there, {len(failed)} could not be used"
+    )
     click.get_current_context().exit(2 if failed else 0)
 
 
@@ -136,7 +147,9 @@ def purge(store):
     Voiceprints(store).purge()
 
 
-def _embed(paths: set[str], archive: str | None, model, jobs: int, quiet: bool) -> tuple[dict, dict[str, str]]:
+def _embed(
+    paths: set[str], archive: str | None, model, jobs: int, quiet: bool
+) -> tuple[dict, dict[str, str]]:
     """Return the embedding and the seconds of speech of each recording, and what is wrong with the others."""
     from tqdm import tqdm
 

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from speechbrain_bccmt.audio.recording import CLIPPED_SHARE, Chunk
+from speechbrain_bccmt.scoring.quality import NARROW_HZ
 
 if TYPE_CHECKING:
     import torch
 
 # A smaller share of speech is worth a warning: what else is in the recording may matter to who made it.
 MOSTLY_SILENT = 0.2
-# A telephone's band ends at 3.4 kHz, a rate of 8 kHz at 4; filters of resamplers spread it. Of speech of seven corpora
-# through A-law and GSM 96 and 99 % stay below this, of the speech itself 5 %, most of which is narrow.
-NARROW_HZ = 5000.0
 
 
 @dataclass(frozen=True)

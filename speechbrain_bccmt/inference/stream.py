@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from speechbrain_bccmt.audio import recording
 from speechbrain_bccmt.audio.hum import remove_hum
-from speechbrain_bccmt.audio.levels import flat_tops
+from speechbrain_bccmt.audio.levels import bandwidth, flat_tops
 from speechbrain_bccmt.audio.recording import Chunk, check_rate
 from speechbrain_bccmt.audio.resampling import StreamResampler
 from speechbrain_bccmt.audio.silero import RATE as DETECTOR_RATE
@@ -19,7 +19,7 @@ from speechbrain_bccmt.audio.silero import SpeechDetector
 from speechbrain_bccmt.audio.speech import SpeechJoiner, level_gain, stretches_of
 from speechbrain_bccmt.audio.waveforms import mix_down, to_float
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
-from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.cosine import side_direction
 from speechbrain_bccmt.scoring.quality import side_quality
 
 if TYPE_CHECKING:
@@ -66,8 +66,8 @@ class Claim:
     ----------
     embeddings : array_like
         (u, D), or one (D,).
-    seconds : sequence of float or None
-        Speech of each; None: not known, taken for the median of the calibration.
+    quality : mapping of str to float or None
+        Their `side_quality`; None: not known, taken for the median of the calibration.
 
     Raises
     ------
@@ -75,13 +75,8 @@ class Claim:
         If there are none, or one is NaN, infinite or zero.
     """
 
-    def __init__(self, embeddings, seconds: Sequence[float] | None = None):
-        vectors = np.atleast_2d(np.asarray(embeddings, dtype=np.float32))
-        if vectors.ndim != 2 or not vectors.size:
-            raise ValueError(f"embeddings of shape {vectors.shape} enrol nobody, expected (utterances, size)")
-        mean = speaker_means(vectors, [""] * len(vectors))[0].astype(np.float64)
-        self.vector = mean / np.linalg.norm(mean)
-        self.quality = None if seconds is None else side_quality(float(np.sum(seconds)), len(vectors))
+    def __init__(self, embeddings, quality: Mapping[str, float] | None = None):
+        self.direction, self.quality = side_direction(embeddings), quality
 
 
 class SpeakerStream:
@@ -200,7 +195,7 @@ class SpeakerStream:
             embedding = self._mean.embedding()
             self._utterance = EmbeddedUtterance.from_chunks(self.name, embedding, self._mean.seen, vad=True)
             if self._utterance.speech_seconds:
-                self._score(embedding, self._utterance.speech_seconds)
+                self._score(embedding, self._utterance.speech_seconds, self._utterance.bandwidth)
             self._tell()
         return self._utterance
 
@@ -259,12 +254,16 @@ class SpeakerStream:
         stretches = stretches_of(self._probabilities, len(wav), self._rate)
         parts = self._joiner.pending(*(wav[slice(*stretch)] for stretch in stretches))
         self._scored_seconds = self._speech_seconds
-        self._score(self._mean.embedding(parts), self._speech_seconds)
+        bands = [part.bandwidth for part in self._mean.seen] + [
+            bandwidth(part.wav, self._rate) for part in parts
+        ]
+        self._score(self._mean.embedding(parts), self._speech_seconds, max(bands, default=math.nan))
 
-    def _score(self, embedding: np.ndarray, speech_seconds: float) -> None:
-        vector = np.asarray(embedding, dtype=np.float64)
-        score = float(vector @ self._claim.vector / np.linalg.norm(vector))
-        calibration = self._verifier.calibration.at(self._claim.quality, side_quality(speech_seconds))
+    def _score(self, embedding: np.ndarray, speech_seconds: float, band: float) -> None:
+        score = float(side_direction(embedding) @ self._claim.direction)
+        calibration = self._verifier.calibration.at(
+            self._claim.quality, side_quality([speech_seconds], [band])
+        )
         llr, probability = float(calibration.llr(score)), float(calibration.probability(score))
         self.state = replace(self.state, score=score, probability=probability, llr=llr)
         decided = llr >= self._accept or llr <= self._reject

@@ -260,8 +260,8 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
         for row, sides in enumerate(seconds):
             heard[row] = min(sides) > 0
             if heard[row] and self.calibration is not None:
-                measures = map(side_quality, sides)
-                calibration, value = self.calibration.at(*measures), score[row].cpu().numpy()
+                calibration = self.calibration.at(*(side_quality([seconds]) for seconds in sides))
+                value = score[row].cpu().numpy()
                 probability[row] = torch.from_numpy(calibration.probability(value))
                 llr[row] = torch.from_numpy(calibration.llr(value))
                 thresholds[row] = calibration.threshold if given is None else threshold

@@ -18,7 +18,7 @@ from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
 from speechbrain_bccmt.inference.stream import Claim, SpeakerStream
 from speechbrain_bccmt.models import resolve_model
 from speechbrain_bccmt.scoring.calibration import Calibration
-from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.cosine import side_direction
 from speechbrain_bccmt.scoring.open_set import OpenSet
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import QualityFusion, side_quality
@@ -195,11 +195,8 @@ class Verifier:
             raise ValueError("a side of the verification has no recording")
         # What holds no speech has no part in a side that has some.
         sides = [[one for one in side if one.speech_seconds] or side for side in (enrolment, test)]
-        x, y = (
-            speaker_means([utterance.embedding for utterance in side], [""] * len(side))[0].astype(np.float64)
-            for side in sides
-        )
-        score = np.float64(x @ y / (np.linalg.norm(x) * np.linalg.norm(y)))
+        x, y = (side_direction([utterance.embedding for utterance in side]) for side in sides)
+        score = x @ y
         # Two recordings without speech may have nearly the same embedding, and are nevertheless nobody's.
         heard = all(side[0].speech_seconds for side in sides)
         probability = llr = math.nan
@@ -254,14 +251,14 @@ class Verifier:
 
     def _claim(self, enrolled) -> Claim:
         if hasattr(enrolled, "embeddings"):
-            return Claim(enrolled.embeddings, enrolled.seconds)
+            return Claim(enrolled.embeddings, side_quality(enrolled.seconds, enrolled.bandwidths))
         some = [enrolled] if isinstance(enrolled, str | os.PathLike | EmbeddedUtterance) else enrolled
         if isinstance(some, Sequence) and some and isinstance(some[0], str | os.PathLike | EmbeddedUtterance):
             utterances = [one if isinstance(one, EmbeddedUtterance) else self.embed_file(one) for one in some]
             for utterance in utterances:
                 if not utterance.speech_seconds:
                     raise ValueError(f"{utterance.path}: has no speech to compare with")
-            return Claim([one.embedding for one in utterances], [one.speech_seconds for one in utterances])
+            return Claim([one.embedding for one in utterances], _quality(utterances))
         return Claim(as_array(enrolled))
 
     def resolve_threshold(self, threshold: float | None = None) -> float:
@@ -350,4 +347,4 @@ def measure_band(chunk: Chunk, rate: int) -> Chunk:
 
 
 def _quality(side: Sequence[EmbeddedUtterance]) -> dict[str, float]:
-    return side_quality(sum(utterance.speech_seconds for utterance in side), len(side))
+    return side_quality([one.speech_seconds for one in side], [one.bandwidth for one in side])

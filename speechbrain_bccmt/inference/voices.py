@@ -12,8 +12,9 @@ import numpy as np
 
 from speechbrain_bccmt.audio import speech
 from speechbrain_bccmt.audio.hum import remove_hum
+from speechbrain_bccmt.audio.levels import bandwidth
 from speechbrain_bccmt.audio.recording import Recording
-from speechbrain_bccmt.scoring.cosine import unit_length
+from speechbrain_bccmt.scoring.cosine import side_direction, unit_length
 from speechbrain_bccmt.scoring.quality import side_quality
 
 if TYPE_CHECKING:
@@ -75,13 +76,14 @@ def check_voices(verifier: Verifier, path: str | os.PathLike) -> VoiceCheck:
         raise ValueError(
             f"the model {verifier.source} ships no calibration.json, without which voices do not compare"
         )
-    places, vectors = [], []
+    places, vectors, bands = [], [], []
     for place, wav in windows(verifier.open_recording(path), verifier.sample_rate):
         places.append(place)
         vectors.append(np.asarray(verifier.embed_waveform(wav)))
+        bands.append(bandwidth(wav, verifier.sample_rate))
     if len(places) < 2:
         return VoiceCheck(math.nan)
-    return compare_windows(verifier.calibration, np.array(places), np.stack(vectors))
+    return compare_windows(verifier.calibration, np.array(places), np.stack(vectors), max(bands))
 
 
 def windows(recording: Recording, rate: int) -> Iterator[tuple[tuple[float, float], np.ndarray]]:
@@ -100,7 +102,9 @@ def windows(recording: Recording, rate: int) -> Iterator[tuple[tuple[float, floa
         before += chunk.seconds
 
 
-def compare_windows(calibration, places: np.ndarray, embeddings: np.ndarray) -> VoiceCheck:
+def compare_windows(
+    calibration, places: np.ndarray, embeddings: np.ndarray, band: float = math.nan
+) -> VoiceCheck:
     """Part windows into the two groups that differ most, and compare these.
 
     Parameters
@@ -111,6 +115,8 @@ def compare_windows(calibration, places: np.ndarray, embeddings: np.ndarray) -> 
         Begin and end of each window in seconds, (windows, 2), two windows or more.
     embeddings : numpy.ndarray
         (windows, D).
+    band : float
+        Up to which frequency the recording holds sound, in Hz; NaN: not known.
 
     Returns
     -------
@@ -130,9 +136,8 @@ def compare_windows(calibration, places: np.ndarray, embeddings: np.ndarray) -> 
     seconds = places[:, 1] - places[:, 0]
     if seconds[second].sum() > seconds[~second].sum():
         second = ~second
-    sides = [vectors[rows].mean(axis=0) for rows in (~second, second)]
-    score = float(sides[0] @ sides[1] / np.linalg.norm(sides[0]) / np.linalg.norm(sides[1]))
-    quality = (side_quality(seconds[rows].sum()) for rows in (~second, second))
+    score = float(side_direction(vectors[~second]) @ side_direction(vectors[second]))
+    quality = (side_quality([seconds[rows].sum()], [band]) for rows in (~second, second))
     llr = float(calibration.at(*quality).llr(score))
     if llr >= THRESHOLD:
         return VoiceCheck(llr)

@@ -159,6 +159,36 @@ def unit_length(embeddings, kind: str = "embedding") -> np.ndarray:
     return np.divide(embeddings, norms[:, None], out=np.empty_like(embeddings), casting="same_kind")
 
 
+def side_direction(embeddings) -> np.ndarray:
+    """Return the direction of a side of several utterances, which count alike; the product of two is their cosine.
+
+    Parameters
+    ----------
+    embeddings : array_like
+        (u, D), or one (D,); numpy or torch.
+
+    Returns
+    -------
+    numpy.ndarray
+        (D,), float64, of unit length; zeros where the utterances cancel out.
+
+    Raises
+    ------
+    ValueError
+        As `unit_length`, or if there is no embedding.
+
+    Examples
+    --------
+    >>> round(float(side_direction([[2.0, 0.0], [0.0, 1.0]]) @ side_direction([1.0, 1.0])), 6)
+    1.0
+    """
+    vectors = unit_length(np.atleast_2d(as_array(embeddings, np.float32)))
+    if not vectors.size:
+        raise ValueError(f"embeddings of shape {vectors.shape} make no side, expected (utterances, size)")
+    mean = vectors.mean(axis=0, dtype=np.float64)
+    return mean / (np.linalg.norm(mean) or 1.0)
+
+
 def check_trials(
     enrol, test, n_embeddings: int, n_models: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:

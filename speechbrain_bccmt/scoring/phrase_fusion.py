@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from speechbrain_bccmt.arrays import as_array
 from speechbrain_bccmt.scoring.calibration import Calibration
-from speechbrain_bccmt.scoring.cosine import unit_length
+from speechbrain_bccmt.scoring.cosine import side_direction
 from speechbrain_bccmt.scoring.fitted_json import finite_number, read_json, write_json
 from speechbrain_bccmt.scoring.logistic import check_score_weight, fit_log_likelihood_ratio
 from speechbrain_bccmt.scoring.metrics import equal_error_rate
@@ -127,10 +128,10 @@ class PhraseFusion:
         tuple of float
             Of the voices and of the phrases.
         """
-        sides = [np.stack([np.asarray(vector, np.float64) for vector in side]) for side in (enrolment, test)]
+        sides = [np.stack([as_array(vector) for vector in side]) for side in (enrolment, test)]
         parts = slice(self.voice_size), slice(self.voice_size, None)
-        means = [[unit_length(side[:, part]).mean(0) for side in sides] for part in parts]
-        return tuple(float(x @ y / np.linalg.norm(x) / np.linalg.norm(y)) for x, y in means)
+        directions = [[side_direction(side[:, part]) for side in sides] for part in parts]
+        return tuple(float(x @ y) for x, y in directions)
 
     def fuse(self, voice_scores, phrase_scores) -> np.ndarray:
         """Return the fused scores, which `both` is the calibration of: float64, in the shape of the two."""

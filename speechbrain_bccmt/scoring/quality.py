@@ -4,7 +4,7 @@ A short utterance's scores spread wider, and an utterance near to everybody scor
 the VoxCeleb challenges let a logistic regression allow for that (Thienpondt et al. 2021).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,10 +20,13 @@ from speechbrain_bccmt.scoring.norms import cohort_statistics
 
 FORMAT = "speechbrain_bccmt quality fusion"
 VERSION = 2
+# A telephone's band ends at 3.4 kHz, a rate of 8 kHz at 4; filters of resamplers spread it. Of speech of seven corpora
+# through A-law and GSM 96 and 99 % stay below this, of the speech itself 5 %, most of which is narrow.
+NARROW_HZ = 5000.0
 
 
 def quality_measures(
-    durations=None, embeddings=None, cohort=None, top_n: int | None = None, counts=None
+    durations=None, embeddings=None, cohort=None, top_n: int | None = None, counts=None, bandwidths=None
 ) -> dict:
     """Measure utterances in the ways that usually help; each part that is given adds a measure.
 
@@ -39,16 +42,18 @@ def quality_measures(
         How many of the highest cohort scores count; all if None.
     counts : array_like or None
         Number of utterances of each side, (N,), from 1 on; their logarithm is the measure.
+    bandwidths : array_like or None
+        Up to which frequency each holds sound, (N,), in Hz: whether it is narrow, as a telephone's, is the measure.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        `log_duration`, `embedding_norm`, `cohort_mean` and `log_utterances`, (N,) each, as far as given.
+        `log_duration`, `embedding_norm`, `cohort_mean`, `log_utterances` and `narrow`, (N,) each, as far as given.
 
     Raises
     ------
     ValueError
-        If nothing is given, a duration is not positive, or embeddings or cohort are not usable.
+        If nothing is given, a duration or a bandwidth is not positive, or embeddings or cohort are not usable.
 
     Examples
     --------
@@ -77,32 +82,41 @@ def quality_measures(
         if not (counts >= 1).all():
             raise ValueError(f"a side has {counts.min():g} utterances, expected 1 or more")
         measures["log_utterances"] = np.log(counts)
+    if bandwidths is not None:
+        bandwidths = as_array(bandwidths, np.float64)
+        if not (bandwidths > 0).all():
+            raise ValueError(f"a bandwidth is {bandwidths.min():g} Hz, expected a positive one")
+        measures["narrow"] = (bandwidths <= NARROW_HZ).astype(np.float64)
     if not measures:
         raise ValueError("no quality measure: give durations, embeddings, or embeddings and a cohort")
     return measures
 
 
-def side_quality(seconds: float, utterances: int = 1) -> dict[str, float]:
+def side_quality(seconds: Sequence[float], bandwidths: Sequence[float] | None = None) -> dict[str, float]:
     """Measure one side of a verification as the calibration of a model may ask for it.
 
     Parameters
     ----------
-    seconds : float
-        Its speech in all, positive.
-    utterances : int
-        How many there are.
+    seconds : sequence of float
+        Speech of each utterance, positive in all.
+    bandwidths : sequence of float or None
+        Up to which frequency each holds sound, in Hz; NaN: not known.
 
     Returns
     -------
     dict of str to float
-        `log_duration` and `log_utterances`, for `QualityFusion.at`.
+        `log_duration` of all, `log_utterances`, and `narrow`, the share of those whose band is known, for
+        `QualityFusion.at`; without it where no band is known.
 
     Examples
     --------
-    >>> {name: round(value, 3) for name, value in side_quality(1.0, utterances=3).items()}
-    {'log_duration': 0.0, 'log_utterances': 1.099}
+    >>> {name: round(value, 3) for name, value in side_quality([1.0, 2.0], [8000.0, 4000.0]).items()}
+    {'log_duration': 1.099, 'log_utterances': 0.693, 'narrow': 0.5}
     """
-    measures = quality_measures([seconds], counts=[utterances])
+    measures = quality_measures([np.sum(seconds)], counts=[np.size(seconds)])
+    bandwidths = np.asarray([] if bandwidths is None else bandwidths, dtype=np.float64)
+    if (known := ~np.isnan(bandwidths)).any():
+        measures["narrow"] = quality_measures(bandwidths=bandwidths[known])["narrow"].mean(keepdims=True)
     return {name: float(value[0]) for name, value in measures.items()}
 
 
@@ -296,7 +310,7 @@ class QualityFusion:
         Parameters
         ----------
         enrolment, test : mapping of str to float or None
-            The measures of a side; None: the median of those it was fitted on.
+            The measures of a side. What is not known of it, or None: the median of those it was fitted on.
 
         Returns
         -------
@@ -306,11 +320,11 @@ class QualityFusion:
         Raises
         ------
         ValueError
-            If a measure is missing, NaN or infinite.
+            If a measure is NaN or infinite.
         """
         typical = {name: row[1] for name, row in zip(self.measures, self.ranges, strict=True)}
         enrolment, test = (
-            {name: np.atleast_1d(value) for name, value in (typical if side is None else side).items()}
+            {name: np.atleast_1d(value) for name, value in {**typical, **(side or {})}.items()}
             for side in (enrolment, test)
         )
         offset = float(self.llr([0.0], [0], [0], test, enrolment)[0])

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.audio.recording import CLIPPED_SHARE
+from speechbrain_bccmt.scoring.cosine import side_direction
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
-from speechbrain_bccmt.scoring.quality import side_quality
+from speechbrain_bccmt.scoring.quality import NARROW_HZ, side_quality
 from speechbrain_bccmt.voiceprints.records import Reference
 
 # Speech that a voiceprint needs: what more adds is little (docs/live.md).
@@ -16,7 +17,6 @@ NEEDED_SECONDS = 10.0
 LITTLE_SECONDS = 1.0
 # dBFS of the loud parts, below which 16 bits begin to round; dB between loud and quiet parts: docs/live.md.
 QUIET_LEVEL, NOISY_RATIO = -45.0, 15.0
-CLIPPED_SHARE, NARROW_HZ = 1e-3, 5000.0
 # Log-likelihood ratio with what was enrolled before, from which on a recording is of the same voice: people who enrol
 # somebody say that it is, so that either mistake counts alike.
 MATCHES = 0.0
@@ -127,15 +127,16 @@ class Enrolment:
             scores = self.phrases.scores(vectors, [utterance.embedding])
             parts = {"voice": self.phrases.voice, "phrase": self.phrases.phrase}
             return [
-                name for (name, part), score in zip(parts.items(), scores, strict=True) if part.llr(score) < MATCHES
+                name
+                for (name, part), score in zip(parts.items(), scores, strict=True)
+                if part.llr(score) < MATCHES
             ]
         if self.calibration is None or not vectors:
             return []
-        mean = speaker_means(np.stack(vectors), [""] * len(vectors))[0].astype(np.float64)
-        vector = np.asarray(utterance.embedding, dtype=np.float64)
-        score = mean @ vector / (np.linalg.norm(mean) * np.linalg.norm(vector))
-        sides = side_quality(sum(self._seconds()), len(vectors)), side_quality(utterance.speech_seconds)
-        return [] if float(self.calibration.at(*sides).llr(score)) >= MATCHES else ["voice"]
+        score = side_direction(vectors) @ side_direction(utterance.embedding)
+        before = side_quality(self._seconds(), self._bandwidths())
+        own = side_quality([utterance.speech_seconds], [utterance.bandwidth])
+        return [] if float(self.calibration.at(before, own).llr(score)) >= MATCHES else ["voice"]
 
     def _vectors(self) -> list[np.ndarray]:
         before = [] if self.before is None else list(self.before.embeddings)
@@ -144,3 +145,7 @@ class Enrolment:
     def _seconds(self) -> list[float]:
         before = [] if self.before is None else list(self.before.seconds)
         return [*before, *(one.speech_seconds for one in self.taken)]
+
+    def _bandwidths(self) -> list[float]:
+        before = [] if self.before is None else list(self.before.bandwidths)
+        return [*before, *(one.bandwidth for one in self.taken)]

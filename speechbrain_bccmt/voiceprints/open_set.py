@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from speechbrain_bccmt.scoring.open_set import OpenSet
@@ -13,7 +14,7 @@ from speechbrain_bccmt.voiceprints.store import Voiceprints
 def identify_open_set(
     prints: Voiceprints,
     embedding,
-    speech_seconds: float,
+    probe: Mapping[str, float] | None,
     calibration,
     open_set: OpenSet,
     error: float = 0.01,
@@ -27,8 +28,8 @@ def identify_open_set(
         Who is enrolled.
     embedding : array_like
         Of the recording, (D,).
-    speech_seconds : float
-        Speech in it; 0: nobody's.
+    probe : mapping of str to float or None
+        Its `side_quality`; None: it has no speech, and is nobody's.
     calibration : Calibration or QualityFusion
         Of the model: ratios allow for the speech of either side.
     open_set : OpenSet
@@ -55,10 +56,10 @@ def identify_open_set(
     >>> prints.enroll("Ada", [[1.0, 0.0]], [3.0]), prints.enroll("Grace", [[0.0, 1.0]], [3.0])
     (1, 1)
     >>> known, calibration = OpenSet((0.01,), (1, 100), ((3.0, 9.0),), margin=1.0), Calibration(20.0, -6.0)
-    >>> found = identify_open_set(prints, [1.0, 0.1], 3.0, calibration, known)
+    >>> found = identify_open_set(prints, [1.0, 0.1], side_quality([3.0]), calibration, known)
     >>> found.speaker, round(found.margin, 2), round(found.threshold, 3)
     ('Ada', 0.9, 0.53)
-    >>> identify_open_set(prints, [1.0, 0.99], 3.0, calibration, known).speaker
+    >>> identify_open_set(prints, [1.0, 0.99], side_quality([3.0]), calibration, known).speaker
     """
     names = prints.count()
     found = prints.identify([embedding], -1.0, max(2, n_best))[0]
@@ -66,16 +67,15 @@ def identify_open_set(
     limit = max(least, open_set.threshold(names, error))
     if not found.candidates:
         return found
-    probe = side_quality(speech_seconds) if speech_seconds else None
     ratios, at_best = [], None
     for candidate in found.candidates[:2]:
         reference = prints.reference(candidate.name)
-        side = None if reference is None else side_quality(float(reference.seconds.sum()), len(reference.seconds))
+        side = None if reference is None else side_quality(reference.seconds, reference.bandwidths)
         at = calibration.at(side, probe)
         at_best = at if at_best is None else at_best
         ratios.append(float(at.llr(candidate.score)))
     # Of two names that are as good, the second may have the higher ratio, by less speech: then neither is known.
-    known = speech_seconds > 0 and ratios[0] >= least and open_set.accepts(ratios, names, error)
+    known = probe is not None and ratios[0] >= least and open_set.accepts(ratios, names, error)
     return replace(
         found,
         speaker=found.candidates[0].name if known else None,

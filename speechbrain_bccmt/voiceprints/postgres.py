@@ -28,7 +28,8 @@ CREATE TABLE utterance (
     seconds DOUBLE PRECISION NOT NULL,
     file TEXT NOT NULL,
     enrolled TEXT NOT NULL,
-    label TEXT NOT NULL
+    label TEXT NOT NULL,
+    bandwidth DOUBLE PRECISION
 );
 CREATE INDEX utterance_of ON utterance (speaker);
 """
@@ -123,7 +124,9 @@ class VoicePrintServer:
                 connection.execute("DROP TABLE IF EXISTS direction")
             connection.execute("UPDATE model SET revision = ?", (uuid.uuid4().hex,))
 
-    def keep_directions(self, connection: _Connection, speakers: Sequence[int], directions: np.ndarray) -> None:
+    def keep_directions(
+        self, connection: _Connection, speakers: Sequence[int], directions: np.ndarray
+    ) -> None:
         """Keep the directions (n, d) that the search compares with."""
         self._pgvector.register_vector(connection.raw)
         connection.executemany(
@@ -147,7 +150,9 @@ class VoicePrintServer:
                 half = f"halfvec({probes.shape[1]})"
                 near = f"SELECT speaker, unit FROM direction ORDER BY unit::{half} <#> ?::{half} LIMIT {looked_at}"
                 scored = f"SELECT speaker, unit <#> ? AS score FROM ({near}) AS near ORDER BY score LIMIT ?"
-            query = f"SELECT name, -score FROM ({scored}) AS best JOIN speaker ON id = speaker ORDER BY score, id"
+            query = (
+                f"SELECT name, -score FROM ({scored}) AS best JOIN speaker ON id = speaker ORDER BY score, id"
+            )
             found = []
             for probe in probes:
                 values = (probe, probe, n_best) if indexed else (probe, n_best)

@@ -25,12 +25,16 @@ class EnrolledSpeaker:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is enrolled of a name: its embeddings (u, d), their seconds (u,), and a label of each ("": none)."""
+    """What is enrolled of a name: its embeddings (u, d), their seconds (u,), labels ("": none), and bandwidths (u,).
+
+    A bandwidth is the frequency in Hz up to which a recording holds sound; NaN where it is not known.
+    """
 
     name: str
     embeddings: np.ndarray
     seconds: np.ndarray
     labels: tuple[str, ...]
+    bandwidths: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Identification:
 
 @dataclass(frozen=True)
 class EnrolledUtterance:
-    """An utterance of a name: its embedding (d,), seconds of speech, file, time of enrolment (UTC), and label."""
+    """An utterance of a name: embedding (d,), seconds of speech, file, time of enrolment (UTC), label and bandwidth."""
 
     name: str
     embedding: np.ndarray
@@ -65,3 +69,4 @@ class EnrolledUtterance:
     file: str = ""
     enrolled: str = ""
     label: str = ""
+    bandwidth: float = math.nan

@@ -21,7 +21,7 @@ from speechbrain_bccmt.voiceprints.database import (
 
 _MAGIC = b"SQLite format 3\0"
 _APPLICATION = 0x62636D74  # "bcmt", in the header of the file: whose it is
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = """
 CREATE TABLE model (fingerprint TEXT NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL, revision TEXT NOT NULL);
 CREATE TABLE speaker (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
@@ -32,13 +32,14 @@ CREATE TABLE utterance (
     seconds REAL NOT NULL,
     file TEXT NOT NULL,
     enrolled TEXT NOT NULL,
-    label TEXT NOT NULL DEFAULT ''
+    label TEXT NOT NULL DEFAULT '',
+    bandwidth REAL
 );
 CREATE INDEX utterance_of ON utterance (speaker);
 """
-# Files of version 1 have no labels. Who only reads one may not be able to change it, and sees it with empty ones.
-_LABELS = "ALTER TABLE utterance ADD COLUMN label TEXT NOT NULL DEFAULT ''"
-_WITHOUT_LABELS = "CREATE TEMP VIEW utterance AS SELECT *, '' AS label FROM main.utterance"
+# Columns of an utterance that came with a version: name, type, and value in files before. Who only reads such a file
+# may not be able to change it, and sees it with these values.
+_COLUMNS = {2: ("label", "TEXT NOT NULL DEFAULT ''", "''"), 3: ("bandwidth", "REAL", "NULL")}
 # How long another writer is waited for, in seconds. A write takes milliseconds.
 WAIT_SECONDS = 30.0
 _ROWS_PER_READ = 16384
@@ -102,8 +103,9 @@ class VoicePrintFile:
             if not self._is_begun(connection):
                 yield None
                 return
-            if _version(connection) < _VERSION:
-                connection.execute(_WITHOUT_LABELS)
+            if missing := _missing_columns(connection):
+                columns = "".join(f", {value} AS {name}" for name, _, value in missing)
+                connection.execute(f"CREATE TEMP VIEW utterance AS SELECT *{columns} FROM main.utterance")
             if size is not None:
                 self._check_size(connection, size)
             yield connection
@@ -136,8 +138,9 @@ class VoicePrintFile:
                 for statement in _SCHEMA.split(";\n"):
                     connection.execute(statement)
                 connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            elif _version(connection) < _VERSION:
-                connection.execute(_LABELS)
+            else:
+                for name, kind, _ in _missing_columns(connection):
+                    connection.execute(f"ALTER TABLE utterance ADD COLUMN {name} {kind}")
             connection.execute(f"PRAGMA user_version = {_VERSION}")
             if size is not None and not self._check_size(connection, size):
                 connection.execute(
@@ -266,6 +269,10 @@ class VoicePrintFile:
             except ValueError as error:
                 raise ValueError(f"{self.path}: is damaged: {error}") from error
         return names, unit_directions(sums)
+
+
+def _missing_columns(connection: sqlite3.Connection) -> list[tuple[str, str, str]]:
+    return [column for version, column in _COLUMNS.items() if version > _version(connection)]
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -173,7 +173,8 @@ class Voiceprints:
         with self._database.writing(sizes[0], create=True) as connection:
             chunks = (names[start : start + CHUNK] for start in range(0, len(names), CHUNK))
             return sum(
-                self._add(connection, {name: speakers[name] for name in chunk}, now, replace) for chunk in chunks
+                self._add(connection, {name: speakers[name] for name in chunk}, now, replace)
+                for chunk in chunks
             )
 
     def delete(self, name: str) -> int:
@@ -261,23 +262,23 @@ class Voiceprints:
             if connection is None:
                 return None
             rows = connection.execute(
-                "SELECT embedding, seconds, label FROM utterance "
+                "SELECT embedding, seconds, label, bandwidth FROM utterance "
                 "WHERE speaker = (SELECT id FROM speaker WHERE name = ?) ORDER BY id",
                 (name,),
             ).fetchall()
             if not rows:
                 return None
             (size,) = connection.execute("SELECT size FROM model").fetchone()
-        blobs, seconds, labels = zip(*rows, strict=True)
+        blobs, seconds, labels, bandwidths = zip(*rows, strict=True)
         if any(len(blob) != 4 * size for blob in blobs):
             raise ValueError(f"{self._database.place}: is damaged, an embedding has not the size {size}")
         vectors = np.frombuffer(b"".join(blobs), dtype="<f4").reshape(-1, size)
-        return Reference(name, vectors, np.array(seconds), labels)
+        return Reference(name, vectors, np.array(seconds), labels, np.array(bandwidths, dtype=np.float64))
 
     def utterances(self) -> Iterator[EnrolledUtterance]:
         """Yield all utterances, those of a speaker together, as one state of the store."""
         query = (
-            "SELECT speaker, utterance.id, name, embedding, seconds, file, enrolled, label "
+            "SELECT speaker, utterance.id, name, embedding, seconds, file, enrolled, label, bandwidth "
             "FROM utterance JOIN speaker ON speaker.id = speaker "
             "WHERE (speaker, utterance.id) > (?, ?) ORDER BY speaker, utterance.id LIMIT ?"
         )
@@ -287,8 +288,9 @@ class Voiceprints:
                 rows = connection.execute(query, (*last, _ROWS_PER_READ)).fetchall()
                 if not rows:
                     return
-                for _, _, name, embedding, *rest in rows:
-                    yield EnrolledUtterance(name, np.frombuffer(embedding, dtype="<f4"), *rest)
+                for _, _, name, embedding, *rest, band in rows:
+                    band = math.nan if band is None else band
+                    yield EnrolledUtterance(name, np.frombuffer(embedding, dtype="<f4"), *rest, band)
                 last = rows[-1][:2]
 
     def model(self) -> tuple[str, str] | None:
@@ -329,9 +331,7 @@ class Voiceprints:
             identified.append(Identification(speaker, candidates[:n_best], margin, threshold))
         return identified
 
-    def _add(
-        self, connection, speakers: dict[str, list[EnrolledUtterance]], now: str, replace: bool
-    ) -> int:
+    def _add(self, connection, speakers: dict[str, list[EnrolledUtterance]], now: str, replace: bool) -> int:
         """Add utterances to a chunk of speakers, by name; return how many are new."""
         ids = _ids(connection, list(speakers))
         if replace:
@@ -351,10 +351,12 @@ class Voiceprints:
                 blob = np.asarray(one.embedding, dtype="<f4").tobytes()
                 if blob not in have[number]:
                     have[number].add(blob)
-                    row = (number, blob, float(one.seconds), _as_text(one.file), one.enrolled or now, one.label)
-                    new.append(row)
+                    band = None if math.isnan(one.bandwidth) else float(one.bandwidth)
+                    about = float(one.seconds), _as_text(one.file), one.enrolled or now, one.label, band
+                    new.append((number, blob, *about))
         connection.executemany(
-            "INSERT INTO utterance (speaker, embedding, seconds, file, enrolled, label) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO utterance (speaker, embedding, seconds, file, enrolled, label, bandwidth) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
             new,
         )
         self._database.keep_directions(connection, *_directions(have))
@@ -365,7 +367,9 @@ def _directions(embeddings: dict[int, set[bytes]]) -> tuple[list[int], np.ndarra
     """Return ids and mean directions (n, d) of speakers from all their embeddings."""
     ids = sorted(embeddings)
     owners = [number for number in ids for _ in embeddings[number]]
-    vectors = np.frombuffer(b"".join(blob for number in ids for blob in sorted(embeddings[number])), dtype="<f4")
+    vectors = np.frombuffer(
+        b"".join(blob for number in ids for blob in sorted(embeddings[number])), dtype="<f4"
+    )
     return ids, unit_directions(sum_directions(np.array(ids), owners, vectors.reshape(len(owners), -1)))
 
 

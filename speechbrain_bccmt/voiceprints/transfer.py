@@ -5,7 +5,7 @@ The page in the browser writes and reads the same. One object:
 - `format`: "speechbrain_bccmt voiceprints"; `version`: 1
 - `model`: fingerprint; `source`: where the model was, optional
 - `speakers`: list of `name` and `utterances`; of each `embedding` (a list of numbers), `seconds`, `audible_seconds`,
-  `speech_seconds`, and optionally `file`, `enrolled` (UTC) and `label`
+  `speech_seconds`, and optionally `bandwidth` (Hz), `file`, `enrolled` (UTC) and `label`
 
 We write a speaker a line, so that files larger than memory can be read back.
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -98,8 +99,14 @@ def read_file(path: str | Path) -> tuple[dict, Iterator[EnrolledUtterance]]:
             content = json.loads(first + "]}" if in_lines else first + file.read())
         except (ValueError, EOFError, gzip.BadGzipFile):
             content = None
-    if not isinstance(content, dict) or content.get("format") != FORMAT or not isinstance(content.get("model"), str):
-        raise ValueError(f"{path}: is no file of voiceprints, as `bccmt voiceprints export` or the page writes it")
+    if (
+        not isinstance(content, dict)
+        or content.get("format") != FORMAT
+        or not isinstance(content.get("model"), str)
+    ):
+        raise ValueError(
+            f"{path}: is no file of voiceprints, as `bccmt voiceprints export` or the page writes it"
+        )
     if content.get("version") != VERSION:
         raise ValueError(
             f"{path}: is of version {content.get('version')}, this package knows version {VERSION}: update it"
@@ -134,7 +141,7 @@ def _utterances(path: str | Path, speakers: Iterable[dict]) -> Iterator[Enrolled
                 size = size or len(embedding)
                 if embedding.shape != (size,) or not embedding.any() or not np.isfinite(embedding).all():
                     raise ValueError(f"an embedding of '{name}' is zero, not finite, or of another size")
-                label = str(one.get("label", ""))
+                label, band = str(one.get("label", "")), one.get("bandwidth")
                 yield EnrolledUtterance(
                     name,
                     embedding,
@@ -142,6 +149,7 @@ def _utterances(path: str | Path, speakers: Iterable[dict]) -> Iterator[Enrolled
                     str(one.get("file", "")),
                     str(one.get("enrolled", "")),
                     check_label(label) if label else "",
+                    math.nan if band is None else float(band),
                 )
     except (ValueError, TypeError, KeyError, AttributeError, EOFError, gzip.BadGzipFile) as error:
         reason = f"{type(error).__name__} {error}" if isinstance(error, KeyError | AttributeError) else error
@@ -155,6 +163,7 @@ def _as_entry(one: EnrolledUtterance) -> dict:
         "seconds": one.seconds,
         "audible_seconds": one.seconds,
         "speech_seconds": one.seconds,
+        "bandwidth": None if math.isnan(one.bandwidth) else one.bandwidth,
         "file": one.file,
         "enrolled": one.enrolled,
         "label": one.label,

@@ -12,7 +12,9 @@ from speechbrain_bccmt.audio.recording import read_mono
 from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.quality import QualityFusion
 from speechbrain_bccmt.scoring.sequential import SequentialTest
+from speechbrain_bccmt.voiceprints.records import EnrolledUtterance
 from speechbrain_bccmt.voiceprints.store import Voiceprints
 from tests.tiny_hub_folder import write_hub_folder
 
@@ -155,7 +157,7 @@ def test_whom_it_may_be(model, people, tmp_path):
     # Where nobody knows how much speech was enrolled, the calibration is that of the median.
     ratios = [stream.state.llr for stream in streams]
     assert ratios[:4] == pytest.approx([ratios[0]] * 4) and ratios[4] != pytest.approx(ratios[0], abs=1e-3)
-    assert model.stream(paths[0])._claim.vector == pytest.approx(model.stream(utterances[0])._claim.vector)
+    assert model.stream(paths[0])._claim.direction == pytest.approx(model.stream(utterances[0])._claim.direction)
 
 
 BAD_CHUNKS = {
@@ -226,3 +228,24 @@ def test_thresholds_come_with_the_model(tmp_path):
         (folder / "sequential.json").write_text(json.dumps(values | {key: value}))
         with pytest.raises(ValueError, match="sequential.json"):
             model.stream(np.ones(16))
+
+
+@pytest.mark.usefixtures("detector")
+def test_a_narrow_band_counts_as_in_a_file(model, people, tmp_path, monkeypatch):
+    fusion = QualityFusion(("narrow",), (1.0,), (2.0,), ((0.0, 0.0, 1.0),), Calibration(20.0, -6.0))
+    monkeypatch.setattr(model, "calibration", fusion)
+    wide, phone = tmp_path / "wide.wav", tmp_path / "phone.wav"
+    soundfile.write(wide, people[0][1], RATE)
+    soundfile.write(phone, resample(people[0][0][: 8 * RATE], RATE, 8000), 8000)
+    for claim, offset in ((wide, -4.0), (phone, -3.0)):  # one side is narrow; both are
+        stream = model.stream(claim)
+        feed(stream, read_mono(phone, RATE), [1600])
+        assert stream.state.llr == pytest.approx(20 * stream.state.score + offset)
+        stream.finish()
+        outcome = model.verify_files(claim, phone)
+        assert stream.state.llr == pytest.approx(outcome.llr, abs=1e-3)
+        assert outcome.llr == pytest.approx(20 * outcome.score + offset)
+    print_of_it = EnrolledUtterance("ada", model.embed_file(phone).embedding, 8.0, bandwidth=4000.0)
+    prints = Voiceprints(tmp_path / "store", model.fingerprint)
+    prints.add([print_of_it])
+    assert model.stream(prints.reference("ada"))._claim.quality["narrow"] == 1

@@ -531,10 +531,13 @@ def test_the_calibration_is_asked_for_all_speech_and_utterances_of_a_side():
     class Calibrated(Verifier):
         calibration = SimpleNamespace(at=lambda *sides: asked.append(sides) or CALIBRATION)
 
-    one, two = (EmbeddedUtterance(f"{n}.wav", np.ones(2, np.float32), 9.0, float(n)) for n in (1, 2))
+    one, two = (
+        EmbeddedUtterance(f"{n}.wav", np.ones(2, np.float32), 9.0, float(n), bandwidth=band)
+        for n, band in ((1, 8000), (2, 3500))
+    )
     Calibrated().verify_utterances([one, two], [two])
     expected = [
-        {"log_duration": math.log(3), "log_utterances": math.log(2)},
-        {"log_duration": math.log(2), "log_utterances": 0.0},
+        {"log_duration": math.log(3), "log_utterances": math.log(2), "narrow": 0.5},
+        {"log_duration": math.log(2), "log_utterances": 0.0, "narrow": 1.0},
     ]
     assert asked[-1] == tuple(pytest.approx(side) for side in expected)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from speechbrain_bccmt.scoring import Calibration, act_dcf, cllr, min_dcf
-from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration, quality_measures
+from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration, quality_measures, side_quality
 
 
 def simulate(n_trials=60000, seed=0, n_utterances=500):
@@ -94,8 +94,18 @@ def test_measures():
     assert quality_measures(counts=[1, 3])["log_utterances"] == pytest.approx([0, np.log(3)])
     with pytest.raises(ValueError, match="0 utterances, expected 1 or more"):
         quality_measures(counts=[0])
+    assert quality_measures(bandwidths=[3500, 5250, 8000])["narrow"].tolist() == [1, 0, 0]
+    with pytest.raises(ValueError, match="bandwidth is 0 Hz"):
+        quality_measures(bandwidths=[0, 8000])
     with pytest.raises(ValueError, match="no quality measure"):
         quality_measures()
+
+
+def test_a_side_is_as_narrow_as_its_utterances():
+    assert "narrow" not in side_quality([1.0, 2.0]) and "narrow" not in side_quality([1.0], [np.nan])
+    assert side_quality([1.0, 2.0, 3.0], np.array([np.nan, 3500.0, 8000.0]))["narrow"] == 0.5
+    with pytest.raises(ValueError, match="no positive numbers of seconds"):
+        side_quality([0.0])
 
 
 def test_refusals(fitted):
@@ -134,8 +144,9 @@ def test_the_calibration_at_a_quality_is_the_fusion(fitted):
     assert affine.llr([0.3, 2.0]) == pytest.approx(fitted.llr([0.3, 2.0], [0, 0], [0, 0], lists[1], lists[0]))
     typical = {name: row[1] for name, row in zip(fitted.measures, fitted.ranges, strict=True)}
     assert fitted.at().offset == pytest.approx(fitted.at(typical, typical).offset)
-    with pytest.raises(ValueError, match="enrol side lacks the quality measures useless"):
-        fitted.at({"quality": 1.0}, sides[1])
+    # What is not known of a side is taken for typical.
+    known = {"quality": 1.0, "useless": typical["useless"]}
+    assert fitted.at({"quality": 1.0}, sides[1]).offset == fitted.at(known, sides[1]).offset
 
 
 def test_refit_moves_the_score_and_keeps_the_weight_of_quality(fitted):

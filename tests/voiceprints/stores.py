@@ -21,5 +21,8 @@ def cosine(a, b):
 
 def content(prints):
     """Return all that a store holds."""
-    found = [(one.name, one.embedding.tobytes(), one.seconds, one.file, one.enrolled) for one in prints.utterances()]
+    found = [
+        (one.name, one.embedding.tobytes(), one.seconds, one.file, one.enrolled, one.label, repr(one.bandwidth))
+        for one in prints.utterances()
+    ]
     return prints.model(), prints.speakers(), found

@@ -9,6 +9,7 @@ import pytest
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.open_set import OpenSet
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
+from speechbrain_bccmt.scoring.quality import side_quality
 from speechbrain_bccmt.voiceprints.guidance import Enrolment
 from speechbrain_bccmt.voiceprints.open_set import identify_open_set
 from speechbrain_bccmt.voiceprints.records import Reference
@@ -78,7 +79,8 @@ def test_all_say_one_phrase():
 
 
 def test_what_was_enrolled_before_counts():
-    before = Reference("ada", np.array([[1.0, 0.0], [1.0, 0.1]], np.float32), np.array([2.0, 3.0]), ("", ""))
+    vectors = np.array([[1.0, 0.0], [1.0, 0.1]], np.float32)
+    before = Reference("ada", vectors, np.array([2.0, 3.0]), ("", ""), np.full(2, 8000.0))
     enrolment = Enrolment(CALIBRATION, before)
     assert enrolment.percent == 50 and not enrolment.add(utterance(0, 1)).accepted
     assert enrolment.add(utterance(1, 0.2)).percent == 90
@@ -94,6 +96,7 @@ def prints(tmp_path):
 
 
 KNOWN = OpenSet((0.05, 0.01), (1, 3, 1000), ((1.0, 2.0, 8.0), (4.0, 6.0, 12.0)), margin=2.0)
+PROBE = side_quality([3.0])
 
 
 @pytest.mark.parametrize(
@@ -109,33 +112,33 @@ KNOWN = OpenSet((0.05, 0.01), (1, 3, 1000), ((1.0, 2.0, 8.0), (4.0, 6.0, 12.0)),
     ],
 )
 def test_open_set(prints, vector, error, speaker):
-    found = identify_open_set(prints, vector, 3.0, CALIBRATION, KNOWN, error)
+    found = identify_open_set(prints, vector, PROBE, CALIBRATION, KNOWN, error)
     assert found.speaker == speaker and len(found.candidates) == 3
     assert found.margin == pytest.approx(found.candidates[0].score - found.candidates[1].score)
     assert found.threshold == pytest.approx((KNOWN.threshold(3, error) + 6) / 20)
-    assert identify_open_set(prints, vector, 0.0, CALIBRATION, KNOWN, error).speaker is None  # silence
+    assert identify_open_set(prints, vector, None, CALIBRATION, KNOWN, error).speaker is None  # silence
 
 
 def test_more_names_ask_for_more(prints):
     probe = [0, 0, 1, 1.2]  # 0.64: a ratio of 6.8
-    assert identify_open_set(prints, probe, 3.0, CALIBRATION, KNOWN).speaker == "carl"
+    assert identify_open_set(prints, probe, PROBE, CALIBRATION, KNOWN).speaker == "carl"
     others = np.random.default_rng(0).normal(0, 1, (300, 4)) * [1, 1, 0, 0]
     prints.enroll_many((f"n{number}", row[None], [3.0], None) for number, row in enumerate(others))
-    found = identify_open_set(prints, probe, 3.0, CALIBRATION, KNOWN)
+    found = identify_open_set(prints, probe, PROBE, CALIBRATION, KNOWN)
     assert found.speaker is None and found.candidates[0].name == "carl" and found.threshold > 0.64
-    assert len(identify_open_set(prints, probe, 3.0, CALIBRATION, KNOWN, n_best=1).candidates) == 1
+    assert len(identify_open_set(prints, probe, PROBE, CALIBRATION, KNOWN, n_best=1).candidates) == 1
 
 
 def test_nobody_is_enrolled(tmp_path):
     prints = Voiceprints(tmp_path / "empty", "0123456789abcdef")
     prints.enroll("ada", [[1.0, 0.0]], [1.0])
-    assert identify_open_set(prints, [1, 0], 1.0, CALIBRATION, KNOWN).margin == math.inf
+    assert identify_open_set(prints, [1, 0], PROBE, CALIBRATION, KNOWN).margin == math.inf
     prints.delete("ada")
-    found = identify_open_set(prints, [1, 0], 1.0, CALIBRATION, KNOWN)
+    found = identify_open_set(prints, [1, 0], PROBE, CALIBRATION, KNOWN)
     assert found.speaker is None and found.candidates == ()
 
 
 @pytest.mark.parametrize("error", [0, 0.001, 1, math.nan])
 def test_rates_that_cannot_be_promised(prints, error):
     with pytest.raises(ValueError, match="error rate"):
-        identify_open_set(prints, [1, 0, 0, 0], 1.0, CALIBRATION, KNOWN, error)
+        identify_open_set(prints, [1, 0, 0, 0], PROBE, CALIBRATION, KNOWN, error)

@@ -9,6 +9,7 @@ import sys
 import numpy as np
 import pytest
 
+from speechbrain_bccmt.voiceprints.records import EnrolledUtterance
 from speechbrain_bccmt.voiceprints.store import Voiceprints
 from tests.voiceprints.stores import ONE, enroll_some, voices
 
@@ -101,7 +102,7 @@ connection.execute("PRAGMA cache_size = 1")  # pages go to the file at once
 connection.execute("BEGIN IMMEDIATE")
 connection.execute("DELETE FROM speaker WHERE id < 5")
 for i in range(500):
-    connection.execute("INSERT INTO utterance VALUES (NULL, 6, randomblob(64), 1.0, '', '', '')")
+    connection.execute("INSERT INTO utterance VALUES (NULL, 6, randomblob(64), 1.0, '', '', '', NULL)")
 os.kill(os.getpid(), 9)
 """
     intact = path.read_bytes()
@@ -145,7 +146,7 @@ PRAGMA user_version = 1;
 
 @pytest.fixture
 def old(path):
-    """Write a file of version 1, which has no labels."""
+    """Write a file of version 1, which has neither labels nor bandwidths."""
     with sqlite3.connect(path) as connection:
         connection.executescript(OLD)
         connection.execute("INSERT INTO model VALUES (?, '', 2, 'a')", (ONE,))
@@ -161,16 +162,19 @@ def test_older_files_are_read_as_they_are(old, prints):
     assert [(one.name, one.labels) for one in prints.speakers()] == [("ada", ())]
     reference = prints.reference("ada")
     assert reference.embeddings.tolist() == [[3, 4]] and reference.labels == ("",)
+    assert np.isnan(reference.bandwidths).all()
     assert prints.identify([[3.0, 4.0]], 0.5)[0].speaker == "ada"
     assert old.read_bytes() == before
 
 
-def test_older_files_take_labels(old, prints):
+def test_older_files_take_what_is_new(old, prints):
     prints.enroll("ada", [[4.0, 3.0]], [1.5], label="headset")
     reference = prints.reference("ada")
     assert reference.labels == ("", "headset") and reference.seconds.tolist() == [2.5, 1.5]
+    prints.add([EnrolledUtterance("ada", np.float32([1, 0]), 1.0, bandwidth=4000.0)])
+    assert prints.reference("ada").bandwidths.tolist()[-1] == 4000
     prints.enroll("bela", [[-4.0, 3.0]], [1.5], label="phone")
     assert [(one.name, one.labels) for one in prints.speakers()] == [("ada", ("headset",)), ("bela", ("phone",))]
     assert prints.delete("bela") == 1 and prints.reference("bela") is None
     with sqlite3.connect(old) as connection:
-        assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+        assert connection.execute("PRAGMA user_version").fetchone() == (3,)

@@ -1,6 +1,7 @@
 """Voiceprints in files: what is written is read back, and what is damaged is refused."""
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from tests.voiceprints.stores import ONE, content, voices
 @pytest.mark.parametrize("name", ["voices.json", "voices.json.gz"])
 def test_a_store_moves_to_another_and_back(prints, tmp_path, name):
     prints.enroll('Ada "x" é', voices(3, size=192) * 1e-3, [1.5, 2.0, 0.1], ["a.wav", "b é.wav", "c"], label="headset")
-    prints.enroll("Bela", voices(1, size=192, seed=1), [4.0])
+    prints.add([EnrolledUtterance("Bela", voices(1, size=192, seed=1)[0], 4.0, bandwidth=3750.0)])
+    assert prints.reference("Bela").bandwidths.tolist() == [3750]
     assert write_file(tmp_path / name, prints.model(), prints.utterances()) == 2
     assert (tmp_path / name).stat().st_mode & 0o77 == 0
     header, utterances = read_file(tmp_path / name)
@@ -39,7 +41,7 @@ def test_the_file_is_one_json_object_as_the_page_writes_it(tmp_path):
         del utterance[key]
     path.write_text(json.dumps(read, separators=(",", ":")))
     (found,) = read_file(path)[1]
-    assert (found.name, found.seconds, found.file) == ("Ada", 1.5, "")
+    assert (found.name, found.seconds, found.file) == ("Ada", 1.5, "") and math.isnan(found.bandwidth)
 
 
 def spoil(text):

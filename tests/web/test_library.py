@@ -13,7 +13,7 @@ from speechbrain_bccmt.attention.clip_attention import attend_to_clip
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.models import resolve_model
-from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration, quality_measures
+from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration, side_quality
 from speechbrain_bccmt.voiceprints.store import Voiceprints
 from tests.voices import CALIBRATION, voice
 from tests.web.serving import serve
@@ -57,7 +57,7 @@ def test_calibrations_agree(run, tmp_path, kind):
         content = json.loads((tmp_path / "calibration.json").read_text())
     rng = np.random.default_rng(0)
     sides = [
-        {name: float(value[0]) for name, value in quality_measures([seconds], counts=[count]).items()}
+        side_quality([seconds / count] * count, rng.uniform(3e3, 8e3, count))
         for seconds, count in zip(10 ** rng.uniform(-2, 3, 400), rng.integers(1, 12, 400), strict=True)
     ]
     trials = list(zip(rng.uniform(-1, 1, 200).tolist(), sides[::2], sides[1::2], strict=True))
@@ -81,14 +81,18 @@ def test_calibrations_agree(run, tmp_path, kind):
 
 def utterances(rng, speaker, count):
     return [
-        EmbeddedUtterance("", (speaker + rng.normal(size=32)).astype(np.float32), seconds, audible)
-        for seconds, audible in rng.uniform(0.2, 8, (count, 2))
+        EmbeddedUtterance("", (speaker + rng.normal(size=32)).astype(np.float32), seconds, audible, bandwidth=band)
+        for seconds, audible, band in rng.uniform([0.2, 0.2, 3e3], [8, 8, 8e3], (count, 3))
     ]
 
 
 def as_json(side):
     return [
-        {"embedding": utterance.embedding.tolist(), "speechSeconds": utterance.speech_seconds}
+        {
+            "embedding": utterance.embedding.tolist(),
+            "speechSeconds": utterance.speech_seconds,
+            "bandwidth": utterance.bandwidth,
+        }
         for utterance in side
     ]
 
@@ -116,7 +120,7 @@ def test_verifications_agree(run):
     rng = np.random.default_rng(1)
     speakers = rng.normal(size=(6, 32))
     sides = [utterances(rng, speakers[n % 6], 1 + n % 4) for n in range(24)]
-    sides[5] = [EmbeddedUtterance("", sides[5][0].embedding, 3.0, 0.0)]  # silent
+    sides[5] = [EmbeddedUtterance("", sides[5][0].embedding, 3.0, 0.0, bandwidth=8000.0)]  # silent
     pairs = [(sides[i], sides[j]) for i in range(24) for j in range(i, 24)]
     found = run(
         READ + "result = input.pairs.map(([x, y]) => bccmt.verify(read(x), read(y), calibration))",
@@ -233,6 +237,7 @@ def test_recordings_embed_as_in_python(run, tmp_path, exported, speech_data, det
             assert cosine(utterance["embedding"], expected.embedding) > 0.99999, (name, vad)
             assert utterance["seconds"] == pytest.approx(expected.seconds)
             assert utterance["speechSeconds"] == pytest.approx(expected.speech_seconds, abs=1e-4), (name, vad)
+            assert utterance["bandwidth"] == expected.bandwidth, (name, vad)
             warnings = [text.removeprefix(f"{tmp_path / name}: ") for text in expected.warnings]
             assert utterance["warnings"] == warnings, (name, vad)
     above = {name: both[0]["aboveNoise"] for (name, _, _), both in zip(cases, found, strict=True)}

@@ -45,11 +45,13 @@ test("an exported file is read back, and a damaged one is refused whole", () => 
   const read = (changed: object, speakers: object[] = content.speakers) =>
     readExport(JSON.stringify({ ...content, speakers, ...changed }), "a", 2);
   assert.equal(read({})[0]!.utterances[0]!.speechSeconds, 1);
+  const of = (bandwidth: unknown) => read({}, [{ name: "Ada", utterances: [{ ...row, bandwidth }] }])[0]!.utterances[0]!.bandwidth;
+  assert.deepEqual([4000, null, undefined].map(of), [4000, null, null]);
   assert.throws(() => readExport("{", "a", 2), /no voiceprints/);
   assert.throws(() => read({ format: "x" }), /no voiceprints/);
   assert.throws(() => read({ version: 2 }), /newer page/);
   assert.throws(() => read({ model: "b" }), /another model/);
-  for (const wrong of [{ embedding: [1] }, { embedding: [0, 0] }, { embedding: [1, null, 2] }, { seconds: -1 }, { seconds: "2" }]) {
+  for (const wrong of [{ embedding: [1] }, { embedding: [0, 0] }, { embedding: [1, null, 2] }, { seconds: -1 }, { seconds: "2" }, { bandwidth: 0 }]) {
     const speakers = [...content.speakers, { name: "Bela", utterances: [{ ...row, ...wrong }] }];
     assert.throws(() => read({}, speakers), /damaged/, JSON.stringify(wrong));
   }

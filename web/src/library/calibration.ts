@@ -3,7 +3,7 @@
 const FUSION = { format: "speechbrain_bccmt quality fusion", version: 2 };
 const PLAIN = { format: "speechbrain_bccmt calibration", version: 1 };
 
-/** Measures of a side: `log_duration` of its audible seconds, `log_utterances` of their number. */
+/** Measures of a side: `log_duration` of its speech in seconds, `log_utterances`, and `narrow`, the share of narrow ones. */
 export type Quality = Readonly<Record<string, number>>;
 
 /** A map from scores to log-likelihood ratios at one quality, as Python's `Calibration`. */
@@ -47,15 +47,15 @@ export class QualityFusion {
     readonly calibration: Calibration,
   ) {}
 
-  /** The calibration between sides of known quality; without a side, of the median one that it was fitted on. */
+  /** The calibration between sides of known quality; what is not known is that of the median side that it was fitted on. */
   at(enrolment?: Quality, test?: Quality): Calibration {
     const { scale, pTarget, cMiss, cFalseAlarm } = this.calibration;
     let offset = this.calibration.offset;
     this.measures.forEach((name, index) => {
       const [lowest, median, highest] = this.ranges[index]!;
       const values = [enrolment, test].map((side) => {
-        const value = side === undefined ? median : side[name];
-        if (value === undefined || !Number.isFinite(value)) throw new Error(`a side lacks the measure ${name}`);
+        const value = side?.[name] ?? median;
+        if (!Number.isFinite(value)) throw new Error(`the measure ${name} of a side is ${value}`);
         return Math.min(highest, Math.max(lowest, value));
       });
       offset += this.lower[index]! * Math.min(...values) + this.higher[index]! * Math.max(...values);

@@ -17,6 +17,8 @@ const STEPS = 16;
 const BAND_HZ = 250;
 const BAND_FRAME = 512;
 const BAND_DB = 55;
+/** Up to here a band is as narrow as a telephone's. */
+export const NARROW_HZ = 5000;
 
 /** How much of a waveform is audible, whatever its level, in seconds; 0 is silence, or nothing but a steady noise. */
 export function audibleSeconds(wav: Float32Array, rate: number): number {

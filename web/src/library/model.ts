@@ -112,7 +112,9 @@ export class SpeakerModel {
     }
     const sum = (key: "seconds" | "audibleSeconds") => measured.reduce((value, chunk) => value + chunk[key], 0);
     const told = warnings(measured, vad);
-    return { embedding, seconds: sum("seconds"), speechSeconds: sum("audibleSeconds"), aboveNoise, warnings: told };
+    const band = Math.max(...measured.map((chunk) => chunk.bandwidth));
+    const lengths = { seconds: sum("seconds"), speechSeconds: sum("audibleSeconds") };
+    return { embedding, ...lengths, bandwidth: band, aboveNoise, warnings: told };
   }
 
   /** Give the attention of the model in the speech of a recording, or in all of it, as `bccmt attention` plots it. */

@@ -1,6 +1,7 @@
 /** Scores between embedded utterances: verification of one speaker, identification among many. */
 
 import type { QualityFusion, Quality } from "./calibration.js";
+import { NARROW_HZ } from "./levels.js";
 
 /** A recording's embedding, and what is to be known of the recording. */
 export interface Utterance {
@@ -10,6 +11,8 @@ export interface Utterance {
   readonly seconds: number;
   /** How much of it is speech, or without voice activity detection audible; 0: it is nobody's voice. */
   readonly speechSeconds: number;
+  /** Up to which frequency the recording holds sound, in Hz; null where it is not known. */
+  readonly bandwidth?: number | null;
   /** By how many dB speech is above what else is in the recording; null where one is missing, or was not looked for. */
   readonly aboveNoise?: number | null;
   /** Of no or little speech, clipping, a narrow band, hum, and channels that cancel each other. */
@@ -92,7 +95,9 @@ function audible(side: readonly Utterance[]): readonly Utterance[] {
 /** The measures of a side that a calibration may ask for. */
 function quality(side: readonly Utterance[]): Quality {
   const seconds = side.reduce((sum, utterance) => sum + utterance.speechSeconds, 0);
-  return { log_duration: Math.log(seconds), log_utterances: Math.log(side.length) };
+  const bands = side.map((utterance) => utterance.bandwidth ?? null).filter((band) => band !== null);
+  const narrow: Quality = bands.length ? { narrow: bands.filter((band) => band <= NARROW_HZ).length / bands.length } : {};
+  return { log_duration: Math.log(seconds), log_utterances: Math.log(side.length), ...narrow };
 }
 
 /** Average embeddings, each scaled to unit length. */

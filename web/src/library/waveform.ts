@@ -1,4 +1,6 @@
 /** Waveforms: mixed to one channel, measured, and cut into chunks, as the Python package does. */
+import { NARROW_HZ } from "./levels.js";
+
 
 /** Channels whose average has less than this share of the louder one's energy cancel each other. */
 const CANCELLED_SHARE = 0.1;
@@ -6,8 +8,6 @@ const CANCELLED_SHARE = 0.1;
 const CLIPPED_SHARE = 1e-3;
 /** With a smaller share of audible frames an embedding describes the silence more than the voice. */
 const MOSTLY_SILENT = 0.2;
-/** Up to here a band is as narrow as a telephone's. */
-const NARROW_HZ = 5000;
 
 /** A stretch of a recording, in one channel, or speech of it. */
 export interface Chunk {

@@ -19,6 +19,7 @@ interface Row {
   readonly embedding: Float32Array;
   readonly seconds: number;
   readonly speechSeconds: number;
+  readonly bandwidth?: number | null;
   readonly enrolled: string;
 }
 
@@ -86,10 +87,10 @@ export class Prints {
     let added = 0;
     for (const { name, utterances } of speakers) {
       const have = await done<Row[]>(store.index("speaker").getAll([this.model, name]));
-      for (const { embedding, seconds, speechSeconds } of utterances) {
+      for (const { embedding, seconds, speechSeconds, bandwidth } of utterances) {
         if (have.some((row) => row.embedding.every((value, index) => value === embedding[index]))) continue;
         const enrolled = new Date().toISOString();
-        const row: Row = { model: this.model, name, embedding, seconds, speechSeconds, enrolled };
+        const row: Row = { model: this.model, name, embedding, seconds, speechSeconds, bandwidth: bandwidth ?? null, enrolled };
         have.push(row);
         store.add(row);
         added++;
@@ -118,10 +119,11 @@ export class Prints {
   async export(): Promise<string> {
     const speakers = (await this.speakers()).map(({ name, utterances }) => ({
       name,
-      utterances: utterances.map(({ embedding, seconds, speechSeconds }) => ({
+      utterances: utterances.map(({ embedding, seconds, speechSeconds, bandwidth }) => ({
         embedding: [...embedding],
         seconds,
         speech_seconds: speechSeconds,
+        bandwidth: bandwidth ?? null,
       })),
     }));
     return JSON.stringify({ format: FORMAT, version: VERSION, model: this.model, speakers });
@@ -165,7 +167,9 @@ export function readExport(text: string, model: string, size: number): Speaker[]
         const usable = embedding.length === size && embedding.some(Boolean) && embedding.every(Number.isFinite);
         if (!usable || !numbers.every((value) => Number.isFinite(value) && value >= 0)) throw new Error();
         const [seconds, speechSeconds] = numbers as [number, number];
-        return { embedding, seconds, speechSeconds, warnings: [] };
+        const bandwidth = (utterance.bandwidth ?? null) as number | null;
+        if (bandwidth !== null && !(Number.isFinite(bandwidth) && bandwidth > 0)) throw new Error();
+        return { embedding, seconds, speechSeconds, bandwidth, warnings: [] };
       }),
     }));
   } catch {

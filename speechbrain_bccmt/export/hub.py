@@ -28,7 +28,10 @@ from speechbrain_bccmt.inference.model_files import (
     CONFIG_FILE,
     GRAPH_FILE,
     HPARAMS_FILE,
+    OPEN_SET_FILE,
     PHRASE_FILE,
+    SEQUENTIAL_FILE,
+    find_file,
     hub_errors,
 )
 from speechbrain_bccmt.inference.model_folder import SpeakerModel, load_speaker_model
@@ -56,6 +59,8 @@ WRITTEN = (
     "mean_var_norm.ckpt",
     "label_encoder.*",
     CALIBRATION_FILE,
+    SEQUENTIAL_FILE,
+    OPEN_SET_FILE,
     PHRASE_FILE,
     CONFIG_FILE,
     GRAPH_FILE,
@@ -105,7 +110,8 @@ def export_hub(
     output_folder : str or Path
         Where to write; created.
     calibration : Calibration or QualityFusion, optional
-        From score to probability, with the threshold; stored as `calibration.json`. By default the model's own.
+        From score to probability, with the threshold; stored as `calibration.json`. By default the model's own, with
+        what was fitted on its ratios: `sequential.json` and `open_set.json`.
     card : dict, optional
         What the model card says, see `write_model_card`.
     examples : sequence of str or Path
@@ -142,6 +148,7 @@ def export_hub(
         )
     _check_examples(examples)
     model = load_speaker_model(training_folder)
+    fitted = () if calibration else (SEQUENTIAL_FILE, OPEN_SET_FILE)
     calibration = calibration or model.calibration
     # Where voice and phrase are two parts, the classes of the training are pairs, which no classifier knows.
     pairs = hasattr(model.embedding_model, "voice_size")
@@ -170,6 +177,9 @@ def export_hub(
             labels.save(folder / f"label_encoder{ending}")
         if calibration is not None:
             calibration.save(folder / CALIBRATION_FILE)
+        for name in fitted:
+            if path := find_file(training_folder, name, needed=False):
+                shutil.copyfile(path, folder / name)
         if model.phrase_fusion is not None:
             model.phrase_fusion.save(folder / PHRASE_FILE)
         graph = write_graph(model, folder / GRAPH_FILE)

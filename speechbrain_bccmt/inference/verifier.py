@@ -14,9 +14,9 @@ from speechbrain_bccmt.arrays import as_array
 from speechbrain_bccmt.audio.levels import bandwidth
 from speechbrain_bccmt.audio.recording import Chunk, Recording
 from speechbrain_bccmt.audio.speech import keep_speech
+from speechbrain_bccmt.inference.model_files import OPEN_SET_FILE, SEQUENTIAL_FILE, find_file
 from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
 from speechbrain_bccmt.inference.stream import Claim, SpeakerStream
-from speechbrain_bccmt.models import resolve_model
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.cosine import side_direction
 from speechbrain_bccmt.scoring.open_set import OpenSet
@@ -26,7 +26,6 @@ from speechbrain_bccmt.scoring.sequential import SequentialTest
 
 # Ten frames. Too short to verify anyone, but less holds no syllable.
 MIN_SECONDS = 0.1
-SEQUENTIAL_FILE, OPEN_SET_FILE = "sequential.json", "open_set.json"
 
 
 class Verifier:
@@ -240,14 +239,19 @@ class Verifier:
     @property
     def sequential(self) -> SequentialTest:
         """Thresholds of sequential decisions: those that came with the model, or Wald's, which keep no promise."""
-        path = Path(resolve_model(self.source or ".")) / SEQUENTIAL_FILE
-        return SequentialTest.load(path) if self.source and path.is_file() else SequentialTest.wald()
+        path = self._own_file(SEQUENTIAL_FILE)
+        return SequentialTest.wald() if path is None else SequentialTest.load(path)
 
     @property
     def open_set(self) -> OpenSet:
         """What the best of many names must reach: fitted with the model, or a bound from the number of names."""
-        path = Path(resolve_model(self.source or ".")) / OPEN_SET_FILE
-        return OpenSet.load(path) if self.source and path.is_file() else OpenSet.bound()
+        path = self._own_file(OPEN_SET_FILE)
+        return OpenSet.bound() if path is None else OpenSet.load(path)
+
+    def _own_file(self, name: str) -> Path | None:
+        # A file of another toolkit, or a network without a place, has none.
+        in_files = self.source and not Path(self.source).is_file()
+        return find_file(self.source, name, needed=False) if in_files else None
 
     def _claim(self, enrolled) -> Claim:
         if hasattr(enrolled, "embeddings"):

@@ -19,9 +19,13 @@ from speechbrain.inference.speaker import SpeakerRecognition
 from speechbrain_bccmt.commands.export import export
 from speechbrain_bccmt.export.hub import export_hub, push_to_hub
 from speechbrain_bccmt.inference.fingerprint import fingerprint
+from speechbrain_bccmt.inference.graph import GraphVerifier
+from speechbrain_bccmt.inference.model_files import find_file
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.inference.verification import SpeakerVerification
+from speechbrain_bccmt.models import resolve_model
 from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.sequential import SequentialTest
 from tests.export import hub_server
 
 FILES = {
@@ -199,6 +203,22 @@ def test_through_the_hub(training_folder, scores, recordings, tmp_path):
     cosine, threshold = map(float, offline.stdout.split()[-2:])
     assert cosine > 0.99999 and threshold == Calibration.load(tmp_path / "out" / "calibration.json").threshold
     assert online.stdout.split()[-2:] == offline.stdout.split()[-2:]
+
+
+def test_what_was_fitted_on_the_calibration_goes_with_it(tmp_path, monkeypatch):
+    shipped = resolve_model("tiny")
+    export_hub("tiny", tmp_path / "same")
+    for name in ("calibration.json", "sequential.json", "open_set.json"):
+        assert json.loads((tmp_path / "same" / name).read_text()) == json.loads((shipped / name).read_text())
+    model = GraphVerifier.load(tmp_path / "same")
+    assert "speechocean762" in model.sequential.fitted_on and "speechocean762" in model.open_set.fitted_on
+    export_hub("tiny", tmp_path / "same", Calibration(20.0, -6.0), overwrite=True)
+    assert not (tmp_path / "same" / "sequential.json").exists()
+    assert GraphVerifier.load(tmp_path / "same").sequential == SequentialTest.wald()
+    # A model on the hub has them too.
+    fetch = "speechbrain_bccmt.inference.model_files.fetch_from_hub"
+    monkeypatch.setattr(fetch, lambda _, name: find_file(shipped, name))
+    assert "speechocean762" in GraphVerifier.load("lab/voices").open_set.fitted_on
 
 
 def test_mistakes_are_told(training_folder, folder, tmp_path, recordings):

@@ -6,8 +6,9 @@
 Text-dependent: 18 speakers of arabic_speech_commands (SPEECH_DATA) train, 12 others test, 40 one-second words. The
 encoder stays as it is, so that its maps are computed once and an epoch takes seconds. All systems have the same block,
 data, steps and seeds and learn pairs of speaker and word, "phrase" words alone; the last step is tested: nothing is
-selected. Prints EER by type of trial, of the token alone and beside the encoder's own embedding, and the differences
-that the paper claims, seed by seed; writes results.json and curve.png. What is finished is not done again.
+selected. Phonetic positions are the frames of a "phrase" network that learnt the words of google_speech_commands.
+Prints EER by type of trial, of the token alone and beside the encoder's own embedding, and the differences that the
+paper claims, seed by seed; writes results.json and curve.png. What is finished is not done again.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import argparse
 import itertools
 import json
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,13 +41,15 @@ from speechbrain_bccmt.training.augmentation import SpecAugment
 from speechbrain_bccmt.training.schedules import linear_margin, warmup_cosine
 from speechbrain_bccmt.trials.read import read_trials
 
-CORPUS = "arabic_speech_commands"
+CORPUS, WORDS = "arabic_speech_commands", "google_speech_commands"
 BATCH, LR, MARGIN, SCALE = 128, 0.002, 0.2, 30
+PHONETIC_EPOCHS = 15
 BASE = {"embedding_size": 192, "dropout": 0.1}
 MEMORY = {"memory_keys": 64}
 # As many parameters as the memory layer has.
 FEED_FORWARD = {"feed_forward": 139}
 TOKENS = {"readout": "class+distillation"}
+PHONETIC = {"positions": "phonetic", "phonetic_size": 80}
 # Options of the network, then of the training.
 SYSTEMS = {
     "mean": ({"readout": "mean"}, {}),
@@ -66,6 +70,8 @@ SYSTEMS = {
     "class, feed-forward": (FEED_FORWARD, {}),
     "mean, no positions": ({"readout": "mean", "positions": "none"}, {}),
     "class, no positions": ({"positions": "none"}, {}),
+    "mean, phonetic positions": ({"readout": "mean"} | PHONETIC, {"phonetic": True}),
+    "class, phonetic positions": (PHONETIC, {"phonetic": True}),
 }
 CLAIMS = [
     ("class", "mean"),
@@ -85,6 +91,9 @@ CLAIMS = [
     ("class, memory, weight decay 1", "class"),
     ("class, memory", "class, feed-forward"),
     ("class, no positions", "class"),
+    ("class, phonetic positions", "class"),
+    ("class, phonetic positions", "class, no positions"),
+    ("class, phonetic positions", "mean, phonetic positions"),
 ]
 
 
@@ -109,10 +118,11 @@ def feature_maps(corpus: str, folder: Path) -> tuple[list[str], torch.Tensor, np
 
 
 class Student(nn.Module):
-    """The token block with its classifiers."""
+    """The token block with its classifiers; `phonetic` is a list of the trained one whose frames are its positions."""
 
-    def __init__(self, options: dict, n_classes: int):
+    def __init__(self, options: dict, n_classes: int, phonetic: Sequence[Student] = ()):
         super().__init__()
+        self.phonetic = tuple(phonetic)  # no module of this one: it stays as it is
         self.model = VoicePhraseEmbedder(**BASE | options)
         tokens = 2 if options.get("readout") == TOKENS["readout"] else 1
         self.centres = nn.ParameterList(nn.Parameter(torch.randn(n_classes, 192)) for _ in range(tokens))
@@ -122,14 +132,24 @@ class Student(nn.Module):
         tokens = self.model.tokens
         if self.training and draw == "batch":
             which = int(torch.randint(len(tokens.class_vectors), (1,)))
-            frames, keep = self.model.sequence.from_map(maps)
+            frames, _ = self.model.sequence.from_map(maps)
             vector = tokens.class_vectors[which].expand(len(frames), 1, -1)
             x = torch.cat([vector, frames], dim=1)
             for block in self.model.blocks:
                 x = block(x)[0]
             return [self.model.embedding_layers[0](self.model.norm(x[:, :1]))]
-        first, second, _ = self.model.read_sequence(*self.model.sequence.from_map(maps), [], False)
+        heard = self.phonetic[0].frames(maps) if self.phonetic else None
+        sequence = self.model.sequence.from_map(maps, phonetic=heard)
+        first, second, _ = self.model.read_sequence(*sequence, [], False)
         return [first] if second is None else [first, second]
+
+    @torch.no_grad()
+    def frames(self, maps: torch.Tensor) -> torch.Tensor:
+        """Return what becomes of the frames behind the class token: (batch, frames, channels)."""
+        x = self.model.tokens(self.model.sequence.from_map(maps)[0])
+        for block in self.model.blocks:
+            x = block(x)[0]
+        return self.model.norm(x)[:, self.model.tokens.count :]
 
     def cosines(self, embeddings: list[torch.Tensor]) -> list[torch.Tensor]:
         """Compare with the class centres: (batch, 1, classes) for each token."""
@@ -162,12 +182,14 @@ class Student(nn.Module):
         return np.stack(found)
 
 
-def train(system: str, seed: int, data, epochs: int, teacher: Student | None) -> tuple[Student, list[float]]:
+def train(
+    system: str, seed: int, data, epochs: int, teacher: Student | None, phonetic: Sequence[Student] = ()
+) -> tuple[Student, list[float]]:
     """Train one system; return it, and the mean loss of each epoch."""
     options, how = SYSTEMS[system]
     maps, labels = data
     torch.manual_seed(seed)
-    student = Student(options, int(labels.max()) + 1)
+    student = Student(options, int(labels.max()) + 1, phonetic)
     trained = student.parameters_trained()
     alongside = how.get("teacher") == "alongside"
     if alongside:
@@ -214,6 +236,12 @@ def _masked(maps: torch.Tensor, mask: SpecAugment) -> torch.Tensor:
     return mask.train()(flat).transpose(1, 2).unflatten(1, maps.shape[1:3])
 
 
+def words_of(folder: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return maps and words of the corpus that a phonetic network learns."""
+    ids, maps, _ = feature_maps(WORDS, folder)
+    return maps, torch.tensor(np.unique([name.split("/")[1] for name in ids], return_inverse=True)[1])
+
+
 def trial_table(embeddings: np.ndarray, ids: list[str], trials) -> dict:
     """Return the error rates by type of trial."""
     place = {name: row for row, name in enumerate(ids)}
@@ -251,7 +279,7 @@ def main() -> None:
     kept = options.output / f"runs_{options.epochs}.json"
     runs = json.loads(kept.read_text()) if kept.is_file() else {}
     for seed in options.seeds:
-        teacher = None
+        teacher, phonetic = None, None
         for system in options.systems:
             key = f"{system} / {seed}"
             if key in runs:
@@ -261,7 +289,11 @@ def main() -> None:
                 teacher = train("class", seed, data["pair"], options.epochs, None)[0].eval()
             started = time.monotonic()
             learns = data[SYSTEMS[system][1].get("learns", "pair")]
-            student, losses = train(system, seed, learns, options.epochs, teacher if frozen else None)
+            hears = SYSTEMS[system][1].get("phonetic")
+            if hears and phonetic is None:
+                phonetic = [train("phrase", seed, words_of(options.output), PHONETIC_EPOCHS, None)[0].eval()]
+            given = teacher if frozen else None, phonetic if hears else ()
+            student, losses = train(system, seed, learns, options.epochs, *given)
             tokens = student.embed(tested_maps)
             weight = student.model.phrase_weight**0.5
             both = np.concatenate([_unit(voices), weight * _unit(tokens)], axis=1)

@@ -24,7 +24,7 @@ from speechbrain_bccmt.profiling import count_macs
 ROUNDS = 30
 MODELS = {
     "class token": lambda: TokenEmbedder(readout="class"),
-    "class token, no memory": lambda: TokenEmbedder(readout="class", memory_keys=0),
+    "class token, memory": lambda: TokenEmbedder(readout="class", memory_keys=64),
     "class and distillation token": lambda: TokenEmbedder(readout="class+distillation"),
     "class token on BC-CMT Tiny": token_bccmt_tiny,
 }

@@ -29,7 +29,7 @@ class VoicePhraseEmbedder(TokenEmbedder):
         Size of the phrase's part. The voice's is the encoder's own.
     phrase_weight : float
         What the phrase's cosine counts beside the voice's.
-    positions, channels, blocks, memory_keys, **options
+    positions, channels, blocks, **options
         See `TokenEmbedder`. What is said is an order of sounds, so that positions are on.
 
     Raises
@@ -58,7 +58,6 @@ class VoicePhraseEmbedder(TokenEmbedder):
         positions: str = "sinusoidal",
         channels: int = 80,
         blocks: int = 1,
-        memory_keys: int = 0,
         **options,
     ):
         if not phrase_weight > 0:
@@ -69,7 +68,6 @@ class VoicePhraseEmbedder(TokenEmbedder):
             positions=positions,
             channels=channels,
             blocks=blocks,
-            memory_keys=memory_keys,
             **options,
         )
         self.config["phrase_weight"] = self.phrase_weight = phrase_weight

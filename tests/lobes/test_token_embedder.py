@@ -13,11 +13,16 @@ from speechbrain_bccmt.profiling import count_parameters
 FORMS = {
     "mean": {"readout": "mean"},
     "class": {},
-    "sampled": {"class_tokens": 4, "positions": "sinusoidal"},
-    "distillation": {"readout": "class+distillation", "embedding": "concatenation", "memory_heads": 2},
-    "product": {"readout": "class+distillation", "embedding": "mean", "product_keys": True},
+    "sampled": {"class_tokens": 4, "positions": "sinusoidal", "memory_keys": 64},
+    "distillation": {
+        "readout": "class+distillation",
+        "embedding": "concatenation",
+        "memory_keys": 64,
+        "memory_heads": 2,
+    },
+    "product": {"readout": "class+distillation", "embedding": "mean", "memory_keys": 64, "product_keys": True},
     "phonetic": {"positions": "phonetic", "phonetic_size": 6, "time_stride": 3},
-    "no memory": {"memory_keys": 0, "feed_forward": 64, "dropout": 0.1},
+    "feed-forward": {"feed_forward": 64, "dropout": 0.1},
     "bccmt": {"front_end": {}, "readout": "class+distillation", "positions": "sinusoidal"},
     "bccmt phonetic": {"front_end": {}, "positions": "phonetic", "phonetic_size": 6},
     "voice and phrase": {"phrase_weight": 0.5},
@@ -263,7 +268,7 @@ def test_wrong_input_is_refused_with_its_shape(shape):
         ({"channels": 97, "heads": 1}, "channels=97"),
         ({"blocks": 0}, "blocks=0"),
         ({"heads": 5}, "heads=5"),
-        ({"memory_top_k": 65}, "top_k=65"),
+        ({"memory_keys": 64, "memory_top_k": 65}, "top_k=65"),
         ({"kernel_size": 4}, "kernel_size=4"),
         ({"front_units": 0}, "units=0"),
     ],
@@ -274,7 +279,8 @@ def test_wrong_options_are_refused(options, words):
 
 
 def test_sizes():
-    assert 0.25e6 < count_parameters(TokenEmbedder()) < 0.35e6
+    assert 0.2e6 < count_parameters(TokenEmbedder()) < 0.25e6
+    assert 0.25e6 < count_parameters(TokenEmbedder(memory_keys=64)) < 0.35e6
     assert 0.25e6 < count_parameters(token_bccmt_tiny()) < 0.35e6
     mean, token = (count_parameters(TokenEmbedder(readout)) for readout in ("mean", "class"))
     assert token - mean == 96  # the control differs by the token alone

@@ -19,6 +19,18 @@ class AudioFile(NamedTuple):
     mtime_ns: int
 
 
+def folder_of(path: str, folders: Sequence[str | os.PathLike]) -> int:
+    """Return which of several data folders a file lies in; -1: in none, such as one that was converted.
+
+    Examples
+    --------
+    >>> folder_of("/data/b/wav/ada/1.wav", ["/data/a", "/data/b"]), folder_of("/data/bb/1.wav", ["/data/a", "/data/b"])
+    (1, -1)
+    """
+    roots = (os.path.join(os.path.abspath(os.path.expanduser(folder)), "") for folder in folders)
+    return next((number for number, root in enumerate(roots) if path.startswith(root)), -1)
+
+
 def _speaker_roots(data_folder: str) -> list[str]:
     """Return the folders inside a data folder that hold one folder per speaker."""
     folder = os.path.abspath(os.path.expanduser(data_folder))

@@ -28,7 +28,7 @@ from speechbrain_bccmt.files import write_together
 
 logger = logging.getLogger(__name__)
 
-_FORMAT = 3  # of the files written; raised when they change, so that older ones are rebuilt
+_FORMAT = 4  # of the files written; raised when they change, so that older ones are rebuilt
 MODEL_LISTS = "{}_model_enrollment.txt", "{}_trials.txt"
 
 
@@ -138,7 +138,8 @@ def prepare_corpus(
     save_folder : str or Path
         Where the files are written, `unreadable.txt` and `preparation.json` beside them.
     find_eligible : callable
-        Returns the speakers who can be in a target dev trial, of the utterances that are not test utterances.
+        Returns the speakers who can be in a target dev trial, of the utterances that are not test utterances; see
+        `choose_held_out`.
     draw_dev : callable
         Returns the dev trials of the held-out speakers' utterances.
     test_lists : tuple, callable or None
@@ -297,8 +298,8 @@ def choose_held_out(eligible: Collection[str], speakers: Collection[str], count:
 
     Parameters
     ----------
-    eligible : collection of str
-        Speakers who can be in a target trial.
+    eligible : collection of str, or mapping
+        Speakers who can be in a target trial; with a group of each, equally many are chosen of each group if possible.
     speakers : collection of str
         All speakers; at least one must remain.
     count : int
@@ -320,8 +321,16 @@ def choose_held_out(eligible: Collection[str], speakers: Collection[str], count:
     --------
     >>> len(choose_held_out(["a", "b", "c"], ["a", "b", "c", "d"], count=2, seed=1))
     2
+    >>> sorted(choose_held_out({"a": 0, "b": 0, "c": 0, "d": 1}, "abcd", count=2, seed=1) & {"d"})
+    ['d']
     """
     ordered = sorted(eligible, key=lambda speaker: hashlib.blake2b(f"{seed}:{speaker}".encode()).digest())
+    if isinstance(eligible, Mapping):
+        members: dict[object, list[str]] = {}
+        for speaker in ordered:
+            members.setdefault(eligible[speaker], []).append(speaker)
+        rank = {speaker: place for own in members.values() for place, speaker in enumerate(own)}
+        ordered.sort(key=rank.get)
     if count and (len(ordered) < count or len(speakers) <= count):
         raise ValueError(
             f"no training speaker remains: dev_speakers={count} are to be held out of the {len(speakers)} "

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-from speechbrain_bccmt.corpora.layout import EXTENSIONS, AudioFile, find_utterances
+from speechbrain_bccmt.corpora.layout import EXTENSIONS, AudioFile, find_utterances, folder_of
 from speechbrain_bccmt.corpora.m4a import convert_m4a
 from speechbrain_bccmt.corpora.phrases import PhraseUtterance
 from speechbrain_bccmt.corpora.preparation import DevTrials, Preparation, prepare_corpus
@@ -177,8 +177,8 @@ def prepare_voxceleb(
     return prepare_corpus(
         utterances,
         save_folder,
-        _find_eligible,
-        partial(_draw, count=dev_trials, seed=seed),
+        partial(_find_eligible, folders=folders),
+        partial(_draw, folders=folders, count=dev_trials, seed=seed),
         depends_on=lists,
         tested=tested,
         failed=failed,
@@ -194,14 +194,24 @@ def prepare_voxceleb(
     )
 
 
-def _find_eligible(utterances: dict[str, PhraseUtterance]) -> list[str]:
-    """Return the speakers of two utterances or more: one makes no target trial."""
+def _corpora(utterances: dict[str, PhraseUtterance], folders: list) -> dict[str, int]:
+    """Return the data folder of each speaker; of one in several, that of an utterance."""
+    return {utterance.speaker: folder_of(utterance.file.path, folders) for utterance in utterances.values()}
+
+
+def _find_eligible(utterances: dict[str, PhraseUtterance], folders: list) -> dict[str, int]:
+    """Return the speakers of two utterances or more, as one makes no target trial, and the data folder of each."""
     spoken = Counter([utterance.speaker for utterance in utterances.values()])
-    return [speaker for speaker, count in spoken.items() if count > 1 and speaker]
+    corpora = _corpora(utterances, folders)
+    return {speaker: corpora[speaker] for speaker, count in spoken.items() if count > 1 and speaker}
 
 
-def _draw(utterances: dict[str, PhraseUtterance], count: int, seed: int) -> DevTrials:
-    """Draw as many target as non-target trials, as far as there are so many pairs."""
+def _draw(utterances: dict[str, PhraseUtterance], folders: list, count: int, seed: int) -> DevTrials:
+    """Draw as many target as non-target trials, as far as there are so many pairs; two corpora never meet."""
     ids, speakers = list(utterances), [utterance.speaker for utterance in utterances.values()]
-    trials = make_trials(ids, speakers, count // 2, count - count // 2, seed)
+    corpora = _corpora(utterances, folders)
+    # Where each corpus has one speaker, they have nobody else to meet.
+    apart = len(set(corpora.values())) < len(corpora)
+    groups = [str(corpora[speaker]) for speaker in speakers] if apart else None
+    trials = make_trials(ids, speakers, count // 2, count - count // 2, seed, groups=groups)
     return DevTrials(ids, len(trials), format_trials(trials))

@@ -6,7 +6,6 @@ A recipe supplies the preparation of its corpus; its YAML holds everything else 
 from __future__ import annotations
 
 import csv
-import os
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -28,6 +27,7 @@ from speechbrain.utils.logger import get_logger
 from speechbrain.utils.train_logger import TensorboardLogger
 from torch.utils.data import Sampler
 
+from speechbrain_bccmt.corpora.layout import folder_of
 from speechbrain_bccmt.corpora.preparation import Preparation, prepare_from_hparams
 from speechbrain_bccmt.hparams import load_hparams
 from speechbrain_bccmt.inference.parameters import load_parameters, read_labels
@@ -81,15 +81,14 @@ def build_sampler(hparams: dict, training_set: TrainingCrops) -> Sampler | None:
         return ShardOrder(members, hparams["shuffle_buffer"], hparams["seed"], process_count())
     if weights is None:
         return None
-    folders = [
-        os.path.join(os.path.abspath(os.path.expanduser(folder)), "")
-        for folder in (*_as_list(hparams["data_folder"]), *_as_list(hparams.get("unlabelled_folder")))
-    ]
+    folders = [*_as_list(hparams["data_folder"]), *_as_list(hparams.get("unlabelled_folder"))]
     if len(weights) != len(folders):
         raise ValueError(f"corpus_weights={weights}, but there are {len(folders)} folders: give one for each")
     longest = training_set.n_samples / training_set.sample_rate
     rows = training_set.data.values()
-    corpus = [next(i for i, folder in enumerate(folders) if row["wav"].startswith(folder)) for row in rows]
+    corpus = [folder_of(row["wav"], folders) for row in rows]
+    if -1 in corpus:
+        raise ValueError("corpus_weights does not know which folder converted files came from: give it null")
     seconds = [min(float(row["duration"]), longest) for row in rows]
     totals = [0.0] * len(folders)
     for which, value in zip(corpus, seconds, strict=True):
@@ -110,15 +109,16 @@ def _labels_to_keep(hparams: dict, speakers: set[str]) -> CategoricalEncoder | N
     return labels if labels is not None and speakers <= labels.lab2ind.keys() else None
 
 
-def build_dev_set(hparams: dict) -> tuple[list[dict], Trials] | None:
-    """Return the rows of the held-out utterances and their trials, or None where there are none."""
+def build_dev_set(hparams: dict) -> tuple[list[dict], Trials, list[int]] | None:
+    """Return the rows of the held-out utterances, their trials and the data folder of each row, or None without any."""
     if not hparams["dev_speakers"]:
         return None
     folder = Path(hparams["save_folder"])
     with open(folder / "dev.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     models = folder / "dev_model_enrollment.txt"
-    return rows, read_trials(folder / "dev_trials.txt", enrolment=models if models.is_file() else None)
+    trials = read_trials(folder / "dev_trials.txt", enrolment=models if models.is_file() else None)
+    return rows, trials, [folder_of(row["wav"], _as_list(hparams["data_folder"])) for row in rows]
 
 
 def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> SpeakerBrain:

@@ -12,7 +12,12 @@ import torch
 import yaml
 from speechbrain.dataio.sampler import ReproducibleRandomSampler
 from speechbrain.nnet.losses import AdditiveAngularMargin
-from speechbrain.utils.checkpoints import mark_as_loader, mark_as_saver, register_checkpoint_hooks
+from speechbrain.utils.checkpoints import (
+    average_checkpoints,
+    mark_as_loader,
+    mark_as_saver,
+    register_checkpoint_hooks,
+)
 from speechbrain.utils.distributed import ddp_all_reduce
 from speechbrain.utils.logger import get_logger
 from torch.distributed import ReduceOp
@@ -47,8 +52,9 @@ class SpeakerBrain(sb.core.Brain):
     `train_logger` and optionally `tensorboard_logger`.
 
     The learning rate follows `warmup_cosine` per optimiser step, the margin `linear_margin`. A checkpoint is
-    written at each epoch's end; the one with the lowest dev EER and the latest are kept. Resuming starts at
-    the step of the last checkpoint (run options `ckpt_interval_steps` and `ckpt_interval_minutes`).
+    written at each epoch's end; the one with the lowest dev EER and the latest are kept, with `average_checkpoints` as
+    many of each, and in the end the average of the latest is one more. Resuming starts at the step of the last
+    checkpoint (run options `ckpt_interval_steps` and `ckpt_interval_minutes`).
 
     Under torchrun, `batch_size` is that of each process: two processes with batches of 32 train as one with batches of
     64, with the batch statistics of all 64. A training may be resumed with another number of processes or another
@@ -65,7 +71,7 @@ class SpeakerBrain(sb.core.Brain):
         train_set : TrainingCrops or DataLoader
             Training data.
         valid_set : tuple, optional
-            Rows of the dev utterances (see `embed_utterances`) and their `Trials`.
+            Rows of the dev utterances (see `embed_utterances`), their `Trials`, and the corpus of each row.
         progressbar, train_loader_kwargs : optional
             As in SpeechBrain.
 
@@ -96,6 +102,31 @@ class SpeakerBrain(sb.core.Brain):
         self.steps_per_epoch = max(1, len(train_set) // self.grad_accumulation_factor)
         self.last_epoch = epoch_counter.limit
         super().fit(epoch_counter, train_set, progressbar=progressbar)
+        if self.averaged > 1 and self.checkpointer is not None:
+            self._save_average()
+
+    @property
+    def averaged(self) -> int:
+        """How many epochs' weights are averaged in the end."""
+        return getattr(self.hparams, "average_checkpoints", 0)
+
+    def _save_average(self):
+        """Average the encoder of the last epochs into one more checkpoint, which has to win by its dev EER."""
+        found = self.checkpointer.list_checkpoints()
+        ended = [one for one in found if "epoch" in one.meta]
+        epochs = sorted(ended, key=lambda one: one.meta["epoch"])[-self.averaged :]
+        if len(epochs) < 2 or any("averaged" in one.meta for one in found):
+            return
+        plain(self.modules.embedding_model).load_state_dict(average_checkpoints(epochs, "embedding_model"))
+        meta = {"epoch": epochs[-1].meta["epoch"], "averaged": len(epochs)}
+        if self.dev_set is not None:
+            meta["eer"] = self.dev_eer()
+            best = min(one.meta["eer"] for one in found if "eer" in one.meta)
+            logger.info(
+                f"the average of the last {len(epochs)} epochs has a dev EER of {100 * meta['eer']:.3f} %, the best of "
+                f"them {100 * best:.3f} %"
+            )
+        self.checkpointer.save_checkpoint(meta=meta)
 
     def extract_features(self, batch, stage):
         """Compute normalised features (batch, frames, mels) and relative lengths of a batch."""
@@ -276,7 +307,7 @@ class SpeakerBrain(sb.core.Brain):
     @torch.no_grad()
     def embed_dev(self, progressbar=False) -> np.ndarray:
         """Embed the dev utterances whole: (N, D), in the order of `trials.ids`."""
-        rows, trials = self.dev_set
+        rows, trials, _ = self.dev_set
         self.modules.eval()
         own, part = rows[process_index() :: process_count()], ([], None)
         if own or not rows:
@@ -296,10 +327,19 @@ class SpeakerBrain(sb.core.Brain):
         return embeddings[[position[utterance] for utterance in trials.ids]]
 
     def dev_eer(self, progressbar=False):
-        """Compute the EER in [0, 1] of the dev trials, scored by the cosine of whole utterances."""
-        trials, embeddings = self.dev_set[1], self.embed_dev(progressbar)
+        """Compute the EER in [0, 1] of the dev trials, scored by the cosine of whole utterances.
+
+        Of several corpora the mean of their EERs: they have thresholds of their own, and each counts alike.
+        """
+        (rows, trials, corpora), embeddings = self.dev_set, self.embed_dev(progressbar)
         scores = np.asarray(cosine_scores(embeddings, trials.enrol, trials.test, trials.models))
-        return float(equal_error_rate(scores[trials.target], scores[~trials.target])[0])
+        corpus = {row["ID"]: number for row, number in zip(rows, corpora, strict=True)}
+        tested = np.array([corpus[trials.ids[row]] for row in trials.test])
+        parts = [tested == number for number in np.unique(tested)]
+        sides = [(scores[part & trials.target], scores[part & ~trials.target]) for part in parts]
+        # A corpus of one dev speaker has nobody to confuse it with.
+        usable = [side for side in sides if all(map(len, side))] or [(scores[trials.target], scores[~trials.target])]
+        return float(np.mean([equal_error_rate(*side)[0] for side in usable]))
 
     def on_stage_end(self, stage, stage_loss, epoch=None):
         """Log the epoch and write its checkpoint once the dev trials are scored."""
@@ -320,6 +360,7 @@ class SpeakerBrain(sb.core.Brain):
             # Explicit, as SpeechBrain appends to its default list of key functions at each call.
             self.checkpointer.save_and_keep_only(
                 meta={"epoch": epoch} | ({} if stage_loss is None else {"eer": stage_loss}),
+                num_to_keep=max(1, self.averaged),
                 min_keys=["eer"],
                 importance_keys=[],
             )

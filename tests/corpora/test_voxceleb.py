@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -151,6 +152,26 @@ def test_several_folders_and_formats(corpus, tmp_path):
     assert result.n_speakers + result.n_dev_speakers == 15
     for row in rows(result.train_csv):
         assert len(soundfile.read(row["wav"])[0]) == int(row["stop"])
+
+
+def test_dev_trials_stay_within_a_corpus_and_take_as_many_speakers_of_each(corpus, tmp_path):
+    folders = [corpus] + [
+        make_corpus(tmp_path / name, speakers, utterances=utterances)
+        for name, speakers, utterances in (("two", range(20, 23), 4), ("three", [30], 1), ("four", range(40, 44), 4))
+    ]
+    result = prepare([str(folder) for folder in folders], tmp_path / "save", dev_speakers=7, dev_trials=60)
+    home = {row["spk_id"]: row["wav"].removeprefix(str(tmp_path)).split("/")[1] for row in rows(result.dev_csv)}
+    assert sorted(Counter(home.values()).values()) == [1, 2, 2, 2] and home["id30"] == "three"
+    trials = read_trials(result.dev_trials)
+    sides = [[home[speaker_of(trials.ids[row])] for row in side] for side in (trials.enrol, trials.test)]
+    assert sides[0] == sides[1] and not trials.target.all()
+
+
+def test_corpora_of_one_dev_speaker_each_meet(tmp_path):
+    folders = [make_corpus(tmp_path / name, [start, start + 1]) for name, start in (("one", 0), ("two", 5))]
+    result = prepare(folders, tmp_path / "save", dev_speakers=2)
+    trials = read_trials(result.dev_trials)
+    assert result.n_dev_speakers == 2 and not trials.target.all()
 
 
 def test_same_utterance_in_two_folders_is_an_error(corpus, tmp_path):

@@ -107,7 +107,7 @@ def make(
         target=np.array([True, True, False, False]),
     )
     loader = {"batch_size": batch_size, "shuffle": True, "drop_last": True}
-    return brain, partial(brain.fit, counter, crops, (dev, trials), train_loader_kwargs=loader)
+    return brain, partial(brain.fit, counter, crops, (dev, trials, [0] * 6), train_loader_kwargs=loader)
 
 
 def weights(brain):
@@ -197,6 +197,44 @@ def test_the_best_and_the_latest_checkpoint_are_kept(rows, tmp_path, monkeypatch
     assert kept == {2: 0.1, 4: 0.2}
     log = read_train_log(tmp_path / "train_log.txt")
     assert [line["valid eer"] for line in log] == [40, 10, 30, 20]
+
+
+@pytest.mark.parametrize("won", [True, False])
+def test_the_average_of_the_last_epochs_is_one_more_checkpoint(rows, tmp_path, monkeypatch, won):
+    eers = iter([0.4, 0.1, 0.3, 0.2, 0.05 if won else 0.15])
+    monkeypatch.setattr(SpeakerBrain, "dev_eer", lambda self, progressbar=False: next(eers))
+    brain, fit = make(tmp_path, rows, epochs=4, options={"average_checkpoints": 3})
+    fit()
+    found = brain.checkpointer.list_checkpoints()
+    weights = {
+        one.meta["epoch"]: torch.load(one.paramfiles["embedding_model"]) for one in found if "averaged" not in one.meta
+    }
+    (average,) = [one for one in found if "averaged" in one.meta]
+    assert average.meta["averaged"] == 3 and weights.keys() >= {2, 3, 4}
+    for name, value in torch.load(average.paramfiles["embedding_model"]).items():
+        expected = sum(weights[epoch][name] for epoch in (2, 3, 4)) / 3
+        assert torch.allclose(value.float(), expected.float(), atol=1e-6)
+    best = brain.checkpointer.find_checkpoint(min_key="eer")
+    assert ("averaged" in best.meta) is won
+    _, again = make(tmp_path, rows, epochs=4, options={"average_checkpoints": 3})
+    again()  # nothing is left to do
+    assert len(brain.checkpointer.list_checkpoints()) == len(found)
+
+
+def test_corpora_count_alike_in_the_dev_eer(rows, tmp_path):
+    brain, fit = make(tmp_path, rows, epochs=1)
+    fit()
+    trials = brain.dev_set[1]
+    vectors = np.array([[1.0, 0], [0, 1], [1, 0.1], [1, 0], [0.1, 1], [0, 1]])
+    brain.embed_dev = lambda progressbar: vectors
+    # Of rows 0 to 2 (corpus 0) trials at 0.99 and 0.1; of rows 3 to 5 (corpus 1) as well, the wrong way round.
+    pairs = np.array([(0, 2), (0, 1), (3, 4), (4, 5)])
+    target = np.array([True, False, True, False])
+    rows_of = brain.dev_set[0]
+    for corpora, eer in (([0] * 3 + [1] * 3, 0.5), ([0] * 6, 0.5), ([0] * 3 + [1] * 2 + [2], 0.0)):
+        listed = Trials(trials.ids, enrol=pairs[:, 0], test=pairs[:, 1], target=target)
+        brain.dev_set = rows_of, listed, corpora
+        assert brain.dev_eer() == pytest.approx(eer)
 
 
 def test_dev_trials_are_scored_at_intervals_and_at_the_end(rows, tmp_path):

@@ -206,9 +206,9 @@ def test_a_bad_loss_of_one_process_is_skipped_by_all(rows, tmp_path):
 def lonely_eer(folder, rows):
     brain, fit = build(folder, rows, "labels", 3, epochs=1)
     fit()
-    dev, trials = brain.dev_set
+    dev, trials, _ = brain.dev_set
     same = np.zeros(2, int)
-    brain.dev_set = dev[:1], Trials(trials.ids[:1], enrol=same, test=same, target=np.array([True, False]))
+    brain.dev_set = dev[:1], Trials(trials.ids[:1], enrol=same, test=same, target=np.array([True, False])), [0]
     return brain.dev_eer()
 
 

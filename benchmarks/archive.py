@@ -29,7 +29,8 @@ import numpy as np
 import soundfile
 from recipe_runs import ROOT, describe_machine, speech_corpus
 
-from speechbrain_bccmt.audio.recording import Recording, find_recordings, read_mono
+from speechbrain_bccmt.audio.folders import find_recordings
+from speechbrain_bccmt.audio.recording import Recording, read_mono
 from speechbrain_bccmt.inference.embedding_files import read_embeddings
 
 SEED = 1986

@@ -16,7 +16,8 @@ import torchaudio
 from recipe_runs import SPEECH
 from speechbrain.processing.signal_processing import reverberate
 
-from speechbrain_bccmt.audio.recording import find_recordings, read_mono
+from speechbrain_bccmt.audio.folders import find_recordings
+from speechbrain_bccmt.audio.recording import read_mono
 from speechbrain_bccmt.corpora.layout import find_utterances
 from speechbrain_bccmt.trials.read import read_trials
 from speechbrain_bccmt.trials.trial_list import speaker_of, trial_speakers

@@ -38,7 +38,8 @@ from torch.utils.data import DataLoader, RandomSampler
 
 from speechbrain_bccmt import bccmt
 from speechbrain_bccmt.audio import members
-from speechbrain_bccmt.audio.recording import find_recordings, read_mono
+from speechbrain_bccmt.audio.folders import find_recordings
+from speechbrain_bccmt.audio.recording import read_mono
 from speechbrain_bccmt.corpora.shards import write_shards
 from speechbrain_bccmt.features import build_front_end
 from speechbrain_bccmt.losses import AttentionMapLoss, match_blocks

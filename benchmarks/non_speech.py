@@ -28,7 +28,8 @@ from card_speech import RATE, TrialSet, available, read, trial_set
 from recipe_runs import ROOT, SPEECH, describe_machine, speech_corpus
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio.recording import Chunk, equal_parts, find_recordings, read_mono
+from speechbrain_bccmt.audio.folders import find_recordings
+from speechbrain_bccmt.audio.recording import Chunk, equal_parts, read_mono
 from speechbrain_bccmt.audio.speech import find_speech, keep_speech
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.inference.verifier import embed_chunks

@@ -70,7 +70,8 @@ def train(count: int, folder: Path) -> Callable[[], object]:
 
 def extract(count: int, folder: Path) -> Callable[[], object]:
     """Return the embedding of `count` recordings into an archive."""
-    from speechbrain_bccmt.audio.recording import find_recordings, read_mono
+    from speechbrain_bccmt.audio.folders import find_recordings
+    from speechbrain_bccmt.audio.recording import read_mono
     from speechbrain_bccmt.inference.archive import Archive
     from speechbrain_bccmt.inference.loading import load_verifier
 

@@ -13,7 +13,8 @@ from model_card import campplus_model
 from recipe_runs import SPEECH
 from tqdm import tqdm
 
-from speechbrain_bccmt.audio.recording import find_recordings, read_mono
+from speechbrain_bccmt.audio.folders import find_recordings
+from speechbrain_bccmt.audio.recording import read_mono
 from speechbrain_bccmt.corpora.layout import find_utterances
 from speechbrain_bccmt.features import KaldiFbank
 from speechbrain_bccmt.trials.trial_list import speaker_of

@@ -8,8 +8,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "crops": ["read_crop"],
+        "folders": ["find_recordings"],
         "headers": ["read_header", "read_headers"],
-        "recording": ["Recording", "find_recordings", "read_crop", "read_mono"],
+        "recording": ["Recording", "read_mono"],
         "resampling": ["resample"],
     },
 )

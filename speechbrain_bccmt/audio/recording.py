@@ -8,7 +8,6 @@ regular file.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,10 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from speechbrain_bccmt.audio.containers import ENDINGS as ENDINGS_OF_CONTAINERS
 from speechbrain_bccmt.audio.containers import ContainerFile
 from speechbrain_bccmt.audio.headers import open_decoder, read_header
 from speechbrain_bccmt.audio.levels import audible_seconds, flat_tops
-from speechbrain_bccmt.audio.members import Member
-from speechbrain_bccmt.audio.resampling import ZERO_CROSSINGS, resample
+from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.audio.waveforms import mix_down
 
 # What `Recording.open` accepts. Beyond, a header is more likely damaged than true.
@@ -247,66 +244,6 @@ def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = No
     return next(Recording.open(path).chunks(rate, math.inf, start, stop)).wav
 
 
-def read_crop(
-    path: str | Path | Member, rate: int, start: int, stop: int, offset: int, n_samples: int
-) -> np.ndarray:
-    """Read a stretch of an utterance by offset: the samples that `read_mono` gives there, without the rest.
-
-    Parameters
-    ----------
-    path : str, Path or Member
-        The file, or a member of a tar file.
-    rate : int
-        The sample rate wanted in Hz.
-    start, stop : int
-        The utterance, in samples of the file.
-    offset, n_samples : int
-        The stretch, in samples at `rate` from the beginning of the utterance.
-
-    Returns
-    -------
-    numpy.ndarray
-        (n_samples,) or fewer at the utterance's end, float32, channels averaged.
-
-    Raises
-    ------
-    ValueError
-        If the file cannot be read, holds no samples there, or NaN or infinite ones; the message names it.
-
-    Examples
-    --------
-    >>> path = getfixture("tmp_path") / "a.wav"
-    >>> soundfile.write(path, np.random.randn(44100) / 10, 44100)
-    >>> whole, crop = read_mono(path, 16000), read_crop(path, 16000, 0, 44100, offset=5000, n_samples=800)
-    >>> np.allclose(crop, whole[5000:5800], atol=1e-6)
-    True
-    """
-    name = path.label if isinstance(path, Member) else path
-    try:
-        with open_decoder(path) as file:
-            factor = math.gcd(file.samplerate, rate)
-            up, down = rate // factor, file.samplerate // factor
-            # Sample k * up of the result is sample k * down of the file. The filter reaches so many times max(up, down)
-            # of their common samples to each side.
-            context = 0 if up == down else math.ceil(ZERO_CROSSINGS * max(up, down) / (up * down)) + 1
-            first = max(0, offset // up - context)
-            last = math.ceil((offset + n_samples) / up) + context
-            begin, end = start + first * down, min(stop, start + last * down)
-            file.seek(begin)
-            samples = file.read(end - begin, dtype="float32", always_2d=True)
-            file_rate = file.samplerate
-    except (soundfile.SoundFileError, RuntimeError, OSError, ValueError) as error:
-        raise ValueError(f"cannot read {name} from sample {start}: {error}") from None
-    if not len(samples):
-        raise ValueError(
-            f"no audio in {name} from sample {begin} on: remove the file or prepare the data again"
-        )
-    if not np.isfinite(samples).all():
-        raise ValueError(f"{name} holds NaN or infinite samples: remove the file and prepare the data again")
-    wav = resample(mix_down(samples)[0], file_rate, rate)
-    return wav[offset - first * up :][:n_samples]
-
-
 def equal_parts(wav: np.ndarray, rate: int) -> list[np.ndarray]:
     """Cut a waveform in memory into the fewest parts that are not above `MAX_CHUNK_SECONDS`.
 
@@ -337,57 +274,3 @@ def check_rate(rate: float, name: str) -> int:
             f"{name} is {rate} Hz, expected a whole number from {SAMPLE_RATES[0]} to {SAMPLE_RATES[1]}"
         )
     return int(rate)
-
-
-# Of files that are found in folders: what libsndfile decodes, then what FFmpeg does.
-ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", *ENDINGS_OF_CONTAINERS)
-
-
-def find_recordings(folder: str | os.PathLike) -> list[str]:
-    """List the recordings in a folder and its subfolders, by their ending; hidden files are left out.
-
-    Parameters
-    ----------
-    folder : str or Path
-        The folder. Links to folders are followed, each folder once.
-
-    Returns
-    -------
-    list of str
-        Paths that begin with `folder`, sorted.
-
-    Raises
-    ------
-    FileNotFoundError
-        If there is no recording.
-    PermissionError
-        If a folder may not be read: a part of the recordings is not what was asked for.
-
-    Examples
-    --------
-    >>> folder = getfixture("tmp_path")
-    >>> for name in ("b.wav", "a.FLAC", "notes.txt", ".hidden.wav"):
-    ...     (folder / name).touch()
-    >>> [os.path.basename(path) for path in find_recordings(folder)]
-    ['a.FLAC', 'b.wav']
-    """
-    found, seen = [], set()
-    for parent, folders, names in os.walk(folder, followlinks=True, onerror=_fail):
-        folders.sort()
-        real = os.path.realpath(parent)
-        if real in seen:  # a link to what has been searched, perhaps to a folder above it
-            folders.clear()
-            continue
-        seen.add(real)
-        found += [
-            os.path.join(parent, name)
-            for name in names
-            if name.lower().endswith(ENDINGS) and not name.startswith(".")
-        ]
-    if not found:
-        raise FileNotFoundError(f"{folder}: the folder holds no recording ({', '.join(ENDINGS)})")
-    return sorted(found)
-
-
-def _fail(error: OSError) -> None:
-    raise error

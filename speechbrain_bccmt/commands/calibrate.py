@@ -132,7 +132,7 @@ def calibrate(folder, model, output, p_target, utterances, as_json, vad, device,
 
 def _recordings(folder: Path, most: int) -> tuple[list[str], list[str]]:
     """Return the recordings, at most so many a speaker, spread evenly, and the speaker of each."""
-    from speechbrain_bccmt.audio.recording import find_recordings
+    from speechbrain_bccmt.audio.folders import find_recordings
 
     paths, speakers = [], []
     for speaker in sorted(

@@ -121,7 +121,7 @@ def expand_inputs(arguments: Iterable[str]) -> list[str]:
             lines = [line.rstrip("\r\n").removeprefix("\ufeff") for line in sys.stdin or ()]
             found = [line for line in lines if line.strip()]
         elif os.path.isdir(argument):
-            from speechbrain_bccmt.audio.recording import find_recordings
+            from speechbrain_bccmt.audio.folders import find_recordings
 
             found = find_recordings(argument)
         elif glob.has_magic(argument) and not os.path.exists(argument):

@@ -16,7 +16,7 @@ from speechbrain.augment.freq_domain import SpectrogramDrop
 from speechbrain.augment.time_domain import AddNoise
 from speechbrain.processing.signal_processing import reverberate
 
-from speechbrain_bccmt.audio.recording import find_recordings
+from speechbrain_bccmt.audio.folders import find_recordings
 from speechbrain_bccmt.training.crops import CropReader
 
 

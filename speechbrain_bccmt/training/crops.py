@@ -20,8 +20,9 @@ from speechbrain.dataio.encoder import CategoricalEncoder
 from speechbrain.utils.distributed import if_main_process
 from tqdm import tqdm
 
+from speechbrain_bccmt.audio.crops import read_crop
 from speechbrain_bccmt.audio.members import Member
-from speechbrain_bccmt.audio.recording import read_crop, read_mono
+from speechbrain_bccmt.audio.recording import read_mono
 
 UNLABELLED = -1
 

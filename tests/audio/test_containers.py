@@ -11,7 +11,8 @@ from click.testing import CliRunner
 
 from speechbrain_bccmt import cli
 from speechbrain_bccmt.audio.containers import ENDINGS, ContainerFile
-from speechbrain_bccmt.audio.recording import Recording, find_recordings, read_mono
+from speechbrain_bccmt.audio.folders import find_recordings
+from speechbrain_bccmt.audio.recording import Recording, read_mono
 from tests.voices import voice
 
 # Ending: codec, rate, samples that the codec may add at its ends.

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from speechbrain_bccmt.audio.recording import find_recordings
+from speechbrain_bccmt.audio.folders import find_recordings
 
 
 def test_recordings_behind_links_are_found_once(tmp_path):

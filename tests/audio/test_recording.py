@@ -11,14 +11,10 @@ from scipy.signal import resample_poly
 from torchaudio.functional import resample as torchaudio_resample
 
 from speechbrain_bccmt.audio import recording as audio
+from speechbrain_bccmt.audio.crops import read_crop
+from speechbrain_bccmt.audio.folders import find_recordings
 from speechbrain_bccmt.audio.levels import bandwidth
-from speechbrain_bccmt.audio.recording import (
-    Recording,
-    audible_seconds,
-    find_recordings,
-    read_crop,
-    read_mono,
-)
+from speechbrain_bccmt.audio.recording import Recording, audible_seconds, read_mono
 from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.audio.waveforms import mix_down, to_float
 from tests.voices import voice

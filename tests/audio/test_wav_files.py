@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import soundfile
 
+from speechbrain_bccmt.audio.crops import read_crop
+from speechbrain_bccmt.audio.folders import find_recordings
 from speechbrain_bccmt.audio.headers import read_headers
-from speechbrain_bccmt.audio.recording import Recording, find_recordings, read_crop, read_mono
+from speechbrain_bccmt.audio.recording import Recording, read_mono
 from tests.audio.test_containers import encode, similarity, sweep
 from tests.voices import voice
 

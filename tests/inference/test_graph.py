@@ -12,7 +12,7 @@ import soundfile
 from click.testing import CliRunner
 
 from speechbrain_bccmt import cli
-from speechbrain_bccmt.audio.recording import find_recordings
+from speechbrain_bccmt.audio.folders import find_recordings
 from speechbrain_bccmt.export.hub import export_hub
 from speechbrain_bccmt.export.onnx import export_onnx
 from speechbrain_bccmt.inference.graph import GraphVerifier

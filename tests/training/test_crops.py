@@ -9,7 +9,8 @@ import torch
 from speechbrain.dataio.batch import PaddedBatch
 from torch.utils.data import DataLoader
 
-from speechbrain_bccmt.audio.recording import Recording, read_crop, read_mono
+from speechbrain_bccmt.audio.crops import read_crop
+from speechbrain_bccmt.audio.recording import Recording, read_mono
 from speechbrain_bccmt.training.crops import CropReader, TrainingCrops
 
 

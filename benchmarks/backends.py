@@ -29,7 +29,7 @@ from speechbrain_bccmt.evaluation.report import (
 )
 from speechbrain_bccmt.inference.embedding_files import read_embeddings
 from speechbrain_bccmt.scoring import Calibration, act_dcf, cllr, cosine_scores, min_cllr, min_dcf, s_norm
-from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.cohorts import speaker_means
 from speechbrain_bccmt.scoring.plda import PLDA
 from speechbrain_bccmt.trials.read import read_trials
 from speechbrain_bccmt.trials.trial_list import trial_speakers

@@ -19,7 +19,7 @@ from speechbrain_bccmt.scoring import (
     miss_rate_at,
     s_norm,
 )
-from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.cohorts import speaker_means
 from speechbrain_bccmt.trials.read import read_trials
 
 SIZE, COHORT, TOP_N = 192, 5994, 300

@@ -37,7 +37,7 @@ from peak_memory import peak_megabytes
 from recipe_runs import ROOT, describe_machine
 from threadpoolctl import threadpool_limits
 
-from speechbrain_bccmt.scoring.cosine import unit_length
+from speechbrain_bccmt.scoring.vectors import unit_length
 from speechbrain_bccmt.voiceprints import postgres
 from speechbrain_bccmt.voiceprints.store import Voiceprints
 

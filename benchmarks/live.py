@@ -36,10 +36,10 @@ from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.audio.speech import keep_speech, level_gain
 from speechbrain_bccmt.inference.stream import FIRST_SECONDS, GROWTH, MOST_SECONDS
 from speechbrain_bccmt.scoring import equal_error_rate
-from speechbrain_bccmt.scoring.cosine import unit_length
-from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.cohorts import speaker_means
 from speechbrain_bccmt.scoring.quality import quality_measures, side_quality
 from speechbrain_bccmt.scoring.sequential import SequentialTest, decision_times
+from speechbrain_bccmt.scoring.vectors import unit_length
 
 OUT = ROOT / "results" / "live"
 SEED, SPLITS, LONGEST, OTHERS = 0, 12, 15.0, 8

@@ -21,9 +21,9 @@ import numpy as np
 from everybody import shipped_model, utterances
 from recipe_runs import ROOT, describe_machine
 
-from speechbrain_bccmt.scoring.cosine import unit_length
 from speechbrain_bccmt.scoring.open_set import OpenSet
 from speechbrain_bccmt.scoring.quality import quality_measures, side_quality
+from speechbrain_bccmt.scoring.vectors import unit_length
 
 SEED, DRAWS, ENROL, PROBES = 0, 6, 3, 6
 CORPORA = ("google_speech_commands", "common_voice_mini", "speechocean762")

@@ -22,9 +22,9 @@ from recipe_runs import describe_machine, speech_corpus
 from speechbrain_bccmt.corpora.layout import find_utterances
 from speechbrain_bccmt.inference.graph import GraphVerifier
 from speechbrain_bccmt.scoring import cosine_scores, equal_error_rate
-from speechbrain_bccmt.scoring.cosine import unit_length
 from speechbrain_bccmt.scoring.logistic import fit_log_likelihood_ratio
 from speechbrain_bccmt.scoring.quality import side_quality
+from speechbrain_bccmt.scoring.vectors import unit_length
 from speechbrain_bccmt.trials.read import read_trials
 from speechbrain_bccmt.trials.trial_list import speaker_of
 

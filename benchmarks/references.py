@@ -21,7 +21,7 @@ from model_card import embeddings
 from recipe_runs import ROOT, describe_machine
 
 from speechbrain_bccmt.scoring import equal_error_rate, min_dcf
-from speechbrain_bccmt.scoring.cosine import unit_length
+from speechbrain_bccmt.scoring.vectors import unit_length
 
 SEED, SPLITS = 0, 5
 SOUNDS = {"headset": "whole", "phone": "telephone, A-law", "room": "reverberation"}

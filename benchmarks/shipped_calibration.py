@@ -22,7 +22,7 @@ import torch
 from card_speech import TrialSet, held_out_set, with_held_out
 
 from speechbrain_bccmt.scoring import act_dcf, cllr, min_cllr, min_dcf
-from speechbrain_bccmt.scoring.norms import speaker_means
+from speechbrain_bccmt.scoring.cohorts import speaker_means
 from speechbrain_bccmt.scoring.quality import QualityFusion, side_quality
 
 CONDITIONS = ("whole", "1 s", "2 s", "3 s", "noise 10 dB", "telephone, A-law")

@@ -196,8 +196,9 @@ def _score_embeddings(path: str, trials, options: dict, point):
     import numpy as np
 
     from speechbrain_bccmt.inference.embedding_files import read_embeddings
+    from speechbrain_bccmt.scoring.cohorts import subtract_mean
     from speechbrain_bccmt.scoring.cosine import cosine_scores
-    from speechbrain_bccmt.scoring.norms import s_norm, subtract_mean
+    from speechbrain_bccmt.scoring.norms import s_norm
 
     embeddings = read_embeddings(path)
     rows = embeddings.rows_of(trials.ids)

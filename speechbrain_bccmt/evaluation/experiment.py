@@ -23,8 +23,9 @@ from speechbrain_bccmt.hparams import load_hparams
 from speechbrain_bccmt.inference.embedding import embed_with_store
 from speechbrain_bccmt.inference.model_folder import SpeakerModel, load_speaker_model
 from speechbrain_bccmt.profiling import count_parameters
+from speechbrain_bccmt.scoring.cohorts import choose_cohort, speaker_means
 from speechbrain_bccmt.scoring.cosine import cosine_scores
-from speechbrain_bccmt.scoring.norms import choose_cohort, s_norm, speaker_means
+from speechbrain_bccmt.scoring.norms import s_norm
 from speechbrain_bccmt.trials.read import Trials, read_trials
 from speechbrain_bccmt.trials.table import TRIAL_TYPES
 

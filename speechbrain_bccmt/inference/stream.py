@@ -19,8 +19,8 @@ from speechbrain_bccmt.audio.silero import SpeechDetector
 from speechbrain_bccmt.audio.speech import SpeechJoiner, level_gain, stretches_of
 from speechbrain_bccmt.audio.waveforms import mix_down, to_float
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
-from speechbrain_bccmt.scoring.cosine import side_direction
 from speechbrain_bccmt.scoring.quality import side_quality
+from speechbrain_bccmt.scoring.vectors import side_direction
 
 if TYPE_CHECKING:
     from speechbrain_bccmt.inference.verifier import Verifier

@@ -18,11 +18,11 @@ from speechbrain_bccmt.inference.model_files import OPEN_SET_FILE, SEQUENTIAL_FI
 from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
 from speechbrain_bccmt.inference.stream import Claim, SpeakerStream
 from speechbrain_bccmt.scoring.calibration import Calibration
-from speechbrain_bccmt.scoring.cosine import side_direction
 from speechbrain_bccmt.scoring.open_set import OpenSet
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import QualityFusion, side_quality
 from speechbrain_bccmt.scoring.sequential import SequentialTest
+from speechbrain_bccmt.scoring.vectors import side_direction
 
 # Ten frames. Too short to verify anyone, but less holds no syllable.
 MIN_SECONDS = 0.1

@@ -14,8 +14,8 @@ from speechbrain_bccmt.audio import speech
 from speechbrain_bccmt.audio.hum import remove_hum
 from speechbrain_bccmt.audio.levels import bandwidth
 from speechbrain_bccmt.audio.recording import Recording
-from speechbrain_bccmt.scoring.cosine import side_direction, unit_length
 from speechbrain_bccmt.scoring.quality import side_quality
+from speechbrain_bccmt.scoring.vectors import side_direction, unit_length
 
 if TYPE_CHECKING:
     from speechbrain_bccmt.inference.verifier import Verifier

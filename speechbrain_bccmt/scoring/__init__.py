@@ -1,6 +1,7 @@
 """From embeddings to scores, and from scores to error rates."""
 
 from speechbrain_bccmt.scoring.calibration import Calibration
+from speechbrain_bccmt.scoring.cohorts import subtract_mean
 from speechbrain_bccmt.scoring.cosine import cosine_scores
 from speechbrain_bccmt.scoring.metrics import (
     act_dcf,
@@ -11,7 +12,7 @@ from speechbrain_bccmt.scoring.metrics import (
     min_dcf,
     miss_rate_at,
 )
-from speechbrain_bccmt.scoring.norms import s_norm, subtract_mean, t_norm, z_norm
+from speechbrain_bccmt.scoring.norms import s_norm, t_norm, z_norm
 
 __all__ = [
     "Calibration",

@@ -9,10 +9,10 @@ import numpy as np
 
 from speechbrain_bccmt.arrays import as_array
 from speechbrain_bccmt.scoring.calibration import Calibration
-from speechbrain_bccmt.scoring.cosine import side_direction
 from speechbrain_bccmt.scoring.fitted_json import finite_number, read_json, write_json
 from speechbrain_bccmt.scoring.logistic import check_score_weight, fit_log_likelihood_ratio
 from speechbrain_bccmt.scoring.metrics import equal_error_rate
+from speechbrain_bccmt.scoring.vectors import side_direction
 
 FORMAT = "speechbrain_bccmt phrase fusion"
 VERSION = 1

@@ -10,7 +10,8 @@ from scipy import linalg
 
 from speechbrain_bccmt.arrays import as_array
 from speechbrain_bccmt.files import temporary_sibling
-from speechbrain_bccmt.scoring.cosine import check_models, check_trials, mean_embeddings
+from speechbrain_bccmt.scoring.cosine import check_trials
+from speechbrain_bccmt.scoring.enrolment import check_models, mean_embeddings
 from speechbrain_bccmt.scoring.plda_training import check_speakers, lda_projection, two_covariances
 
 FORMAT = "speechbrain_bccmt PLDA"

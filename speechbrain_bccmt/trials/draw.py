@@ -41,7 +41,7 @@ def _opponents(
 def _speaker_means(embeddings, members: list[np.ndarray]) -> np.ndarray:
     """Return the mean embedding of each speaker, of unit length, (speakers, size)."""
     # Here and not above: `scoring` imports trial lists.
-    from speechbrain_bccmt.scoring.cosine import unit_length
+    from speechbrain_bccmt.scoring.vectors import unit_length
 
     embeddings = unit_length(embeddings)
     return unit_length(

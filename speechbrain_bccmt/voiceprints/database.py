@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from speechbrain_bccmt.scoring.cosine import unit_length
+from speechbrain_bccmt.scoring.vectors import unit_length
 
 # The rows of many speakers are read and written at once in chunks of this many.
 CHUNK = 500

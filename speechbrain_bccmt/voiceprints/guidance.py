@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from speechbrain_bccmt.audio.recording import CLIPPED_SHARE
-from speechbrain_bccmt.scoring.cosine import side_direction
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
 from speechbrain_bccmt.scoring.quality import NARROW_HZ, side_quality
+from speechbrain_bccmt.scoring.vectors import side_direction
 from speechbrain_bccmt.voiceprints.records import Reference
 
 # Speech that a voiceprint needs: what more adds is little (docs/live.md).

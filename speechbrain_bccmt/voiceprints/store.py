@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from speechbrain_bccmt.scoring.cosine import unit_length
+from speechbrain_bccmt.scoring.vectors import unit_length
 from speechbrain_bccmt.voiceprints.database import CHUNK, open_database, sum_directions, unit_directions
 from speechbrain_bccmt.voiceprints.names import check_label, check_name
 from speechbrain_bccmt.voiceprints.records import (

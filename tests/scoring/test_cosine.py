@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from speechbrain_bccmt.scoring import cosine as cosine_module
 from speechbrain_bccmt.scoring import cosine as module
 from speechbrain_bccmt.scoring import cosine_scores
+from speechbrain_bccmt.scoring import enrolment as enrolments
 from speechbrain_bccmt.trials.read import EnrolmentModel
 
 
@@ -70,7 +70,7 @@ def model_score(units, model, other, enrolment, n_best):
     [("mean_embedding", 2), ("mean_score", 2), ("n_best_mean", 1), ("n_best_mean", 3), ("n_best_mean", 9)],
 )
 def test_models_against_their_definition(monkeypatch, enrolment, n_best, scores_per_block):
-    monkeypatch.setattr(cosine_module, "SCORES_PER_BLOCK", scores_per_block)
+    monkeypatch.setattr(enrolments, "SCORES_PER_BLOCK", scores_per_block)
     embeddings, _, test = make_trials(40, 16, 200)
     units = embeddings / np.linalg.norm(embeddings, axis=1, keepdims=True)
     models, enrol = make_models(), np.random.default_rng(3).integers(0, 9, 200)
@@ -86,7 +86,7 @@ def test_models_against_their_definition(monkeypatch, enrolment, n_best, scores_
 def test_models_of_one_utterance_are_plain_trials():
     embeddings, enrol, test = make_trials(40, 16, 200)
     models = [(row,) for row in range(40)]
-    for enrolment in cosine_module.ENROLMENTS:
+    for enrolment in enrolments.ENROLMENTS:
         scores = cosine_scores(embeddings, enrol, test, models, enrolment)
         assert np.allclose(scores, cosine_scores(embeddings, enrol, test), atol=1e-6)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from speechbrain_bccmt.scoring import cosine_scores, norms, s_norm, subtract_mean, t_norm, z_norm
-from speechbrain_bccmt.scoring.norms import choose_cohort, speaker_means
+from speechbrain_bccmt.scoring.cohorts import choose_cohort, speaker_means
 
 
 def make_case(seed=0, n_embeddings=15, size=8, n_cohort=40, n_trials=60):

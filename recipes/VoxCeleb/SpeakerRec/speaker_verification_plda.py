@@ -15,7 +15,7 @@ import sys
 from speechbrain_bccmt.corpora.voxceleb import prepare_voxceleb
 from speechbrain_bccmt.evaluation.experiment import print_results, read_rows, run_recipe
 from speechbrain_bccmt.scoring import cosine_scores
-from speechbrain_bccmt.scoring.norms import choose_cohort
+from speechbrain_bccmt.scoring.cohorts import choose_cohort
 from speechbrain_bccmt.scoring.plda import PLDA
 from speechbrain_bccmt.trials.read import read_trials
 

@@ -35,7 +35,7 @@ class TokenEmbedder(nn.Module):
         What becomes the embedding: "mean" (of the frames), "class" (the class token), or "class+distillation" (a
         token that learns the label and one that learns a teacher's predictions).
     class_tokens : int
-        R, trainable vectors that the class token is drawn from in training; their mean serves at inference.
+        R, trainable vectors that the class token is drawn from in training; the first serves at inference.
     embedding : str
         With two tokens, which of them is the embedding at inference: "class", "distillation", the "mean" of the two,
         or their "concatenation", of twice the size.

@@ -5,7 +5,7 @@ Axes: b batch, n position (tokens, then frames), t frame, d channel, h head.
 Sources: Mingote et al. (Digital Signal Processing 133, 2023; arXiv 2111.03842), known to us by the abstract: a class
 token concatenated to the input before the first self-attention layer, drawn from a list of R trainable vectors, and a
 distillation token beside it. DeiT (arXiv 2012.12877) for the two tokens' form. That one vector is drawn for each
-utterance, that their mean serves at inference, the norms and the residuals are our reading.
+utterance, that the first serves at inference, the norms and the residuals are our reading.
 """
 
 from __future__ import annotations
@@ -37,8 +37,9 @@ class Tokens(nn.Module):
 
     Notes
     -----
-    In training each utterance draws its own vector of the R, with equal chances; at inference the mean of the R stands
-    in, so that the embedding is not random.
+    In training each utterance draws its own vector of the R, with equal chances; at inference the first stands for all,
+    so that the embedding is not random. Their mean, which training never sees, has more errors, and the mean of the R
+    embeddings no fewer (docs/text_dependent.md).
 
     Examples
     --------
@@ -69,7 +70,7 @@ class Tokens(nn.Module):
             drawn = torch.randint(available, (b,), device=frames.device)
             class_token = self.class_vectors[drawn].unsqueeze(1)
         else:
-            class_token = self.class_vectors.mean(0).expand(b, 1, -1)
+            class_token = self.class_vectors[:1].expand(b, 1, -1)
         parts = [class_token.to(frames.dtype)]
         if self.distillation_vector is not None:
             parts.append(self.distillation_vector.to(frames.dtype).expand(b, 1, -1))

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
 """Fits the calibration of the shipped model, and judges it on every corpus that it was not fitted on.
 
-    python benchmarks/shipped_calibration.py calibration.json [--p-target 0.05]
+    python benchmarks/shipped_calibration.py calibration.json [--centred calibration_centred.json] [--p-target 0.05]
 
 Trials are drawn from the held-out speakers of all corpora of SPEECH_DATA (held_out_speakers.csv): enrolments of one to
 five utterances against one other, under the conditions CONDITIONS on each side, as many of each corpus; speech alone is
 embedded and counted, as `bccmt verify` does. Writes the calibration fitted on all corpora, and prints actDCF against
-minDCF and Cllr against minCllr for each corpus left out.
+minDCF and Cllr against minCllr for each corpus left out. `--centred` does the same after `bccmt adapt`, with 30
+recordings of other speakers of each corpus (adaptation.py).
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import numpy as np
 import torch
 from card_speech import TrialSet, held_out_set, with_held_out
 
+from speechbrain_bccmt.inference.graph import GraphVerifier
 from speechbrain_bccmt.scoring import act_dcf, cllr, min_cllr, min_dcf
 from speechbrain_bccmt.scoring.cohorts import speaker_means
 from speechbrain_bccmt.scoring.quality import QualityFusion, side_quality
@@ -127,15 +129,25 @@ def main() -> int:
 
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("output", help="file to write")
+    parser.add_argument("--centred", help="file to write, fitted after bccmt adapt")
     parser.add_argument("--p-target", type=float, default=0.05)
     options = parser.parse_args()
     torch.set_num_threads(1)
     tiny = load_tiny()
     embed = partial(embeddings, "tiny", tiny, vad=True)
-    drawn = {name: draw(held_out_set(name), embed) for name in with_held_out()}
-    fit(drawn, options.p_target).save(options.output)
-    for name, row in leave_one_out(drawn, options.p_target).items():
-        print(name, " ".join(f"{key} {value:.3f}" for key, value in row.items()))
+    drawn = {options.output: {name: draw(held_out_set(name), embed) for name in with_held_out()}}
+    if options.centred:
+        from adaptation import corpus_centre, without
+
+        model = GraphVerifier.load("tiny", threads=1)
+        drawn[options.centred] = {
+            name: draw(held_out_set(name), without(corpus_centre(model, name), embed)) for name in with_held_out()
+        }
+    for path, trials in drawn.items():
+        fit(trials, options.p_target).save(path)
+        print(path)
+        for name, row in leave_one_out(trials, options.p_target).items():
+            print(name, " ".join(f"{key} {value:.3f}" for key, value in row.items()))
     return 0
 
 

@@ -35,6 +35,7 @@ COMMANDS = {
     "evaluate": "Evaluate scores or embeddings on a trial list.",
     "attention": "Plot attention maps of recordings.",
     "calibrate": "Fit a threshold on recordings of your own speakers.",
+    "adapt": "Fit a model to recordings of your own device, room or language.",
     "models": "List the models that come with the package.",
     "info": "Show a model's size, operations and latency.",
     "export": "Export a trained model to a hub folder, to ONNX, or as a web page.",

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import safetensors.torch
 import torch
 from speechbrain.utils.checkpoints import hook_on_loading_state_dict_checkpoint
@@ -99,6 +100,7 @@ def export_hub(
     card: dict | None = None,
     examples: Sequence[str | Path] = (),
     overwrite: bool = False,
+    centre: np.ndarray | None = None,
 ) -> Path:
     """Write a hub folder: what SpeechBrain's `SpeakerRecognition` and this package's interface load.
 
@@ -118,6 +120,8 @@ def export_hub(
         Recordings that may be published with the model; stored as `example1.wav` and so on.
     overwrite : bool
         Replace the files of an earlier export.
+    centre : numpy.ndarray, optional
+        (D,), taken off every embedding, see `inference.domain`; then no classifier is published.
 
     Returns
     -------
@@ -131,7 +135,8 @@ def export_hub(
     FileNotFoundError
         If the training folder lacks a file, or an example does not exist.
     ValueError
-        If files of the training folder do not fit each other, or an example is of an unknown format or no audio.
+        If files of the training folder do not fit each other, an example is of an unknown format or no audio, or the
+        network has no last layer to take a centre off.
 
     Notes
     -----
@@ -142,18 +147,18 @@ def export_hub(
     has its name in the label encoder.
     """
     training_folder, output_folder = resolve_model(training_folder), Path(output_folder)
-    if output_folder.is_dir() and any(output_folder.iterdir()) and not overwrite:
-        raise FileExistsError(
-            f"{output_folder} is not empty: give another folder, or allow to overwrite it (--overwrite)"
-        )
+    check_output(output_folder, overwrite)
     _check_examples(examples)
     model = load_speaker_model(training_folder)
-    fitted = () if calibration else (SEQUENTIAL_FILE, OPEN_SET_FILE)
+    # A centre changes scores, and its calibration makes ratios of them that mean the same.
+    fitted = (SEQUENTIAL_FILE, OPEN_SET_FILE) if calibration is None or centre is not None else ()
     calibration = calibration or model.calibration
     # Where voice and phrase are two parts, the classes of the training are pairs, which no classifier knows.
     pairs = hasattr(model.embedding_model, "voice_size")
-    labels = None if pairs else read_labels(training_folder, needed=False)
+    labels = None if pairs or centre is not None else read_labels(training_folder, needed=False)
     states = {"embedding_model": _load_state(training_folder, "embedding_model")}
+    if centre is not None:
+        _take_off(model, states["embedding_model"], centre)
     if labels is not None:
         classifier = _load_state(training_folder, "classifier")
         states["classifier"] = {"weight": _labelled_classes(classifier["weight"], len(labels))}
@@ -204,6 +209,24 @@ def export_hub(
         )
         (folder / HPARAMS_FILE).write_text(text, encoding="utf-8")
     return output_folder
+
+
+def check_output(folder: Path, overwrite: bool) -> None:
+    """Raise FileExistsError if a folder has files in it that may not be replaced."""
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise FileExistsError(f"{folder} is not empty: give another folder, or allow to overwrite it (--overwrite)")
+
+
+def _take_off(model: SpeakerModel, state: dict[str, torch.Tensor], centre: np.ndarray) -> None:
+    """Take a centre off the embeddings of a network and of its parameters, in the bias of the last layer."""
+    name = "embedding.bias"
+    if name not in state or state[name].shape != centre.shape:
+        kind = type(model.embedding_model).__name__
+        raise ValueError(
+            f"a centre of size {len(centre)} cannot be taken off {kind}: it is no BCCMT with such embeddings"
+        )
+    state[name] = state[name] - torch.from_numpy(centre).to(state[name])
+    model.embedding_model.load_state_dict(state)
 
 
 def write_graph(model: SpeakerModel, path: Path) -> Path | None:

@@ -15,6 +15,8 @@ from speechbrain_bccmt.models import resolve_model, shipped_models
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 CONFIG_FILE, HPARAMS_FILE, CALIBRATION_FILE = "config.json", "hyperparams.yaml", "calibration.json"
 GRAPH_FILE, PHRASE_FILE = "waveform.onnx", "phrase_calibration.json"
+# The calibration of the model once it is adapted to a domain, see `inference.domain`.
+CENTRED_CALIBRATION_FILE = "calibration_centred.json"
 # Thresholds of decisions while somebody speaks, and among many names: on the ratios of the model's own calibration.
 SEQUENTIAL_FILE, OPEN_SET_FILE = "sequential.json", "open_set.json"
 

@@ -1,0 +1,80 @@
+"""A model's view of one's own recordings: what they have in common, be it channel, room or language, is no voice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from speechbrain_bccmt.scoring.vectors import side_direction, unit_length
+
+# The mean of fewer voices says more about them than about their recordings.
+LEAST_VOICES = 5
+# Voices that weigh as much as the model's own view, which is no centre at all (benchmarks/adaptation.py).
+PRIOR_VOICES = 10
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What the recordings of a place have in common.
+
+    Attributes
+    ----------
+    centre : numpy.ndarray
+        (D,), to be subtracted from every embedding: the mean over the voices, the smaller the fewer they are.
+    voices, recordings : int
+        How many it was made of.
+    """
+
+    centre: np.ndarray
+    voices: int
+    recordings: int
+
+
+def find_domain(embeddings, threshold: float) -> Domain:
+    """Find what recordings of several people have in common; who speaks in which need not be known.
+
+    Recordings are put together by voice as the model hears it, so that each voice counts alike.
+
+    Parameters
+    ----------
+    embeddings : array_like
+        (N, D), as the network gives them, not of unit length.
+    threshold : float
+        The cosine from which on two recordings are of one voice.
+
+    Returns
+    -------
+    Domain
+        The centre.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than `LEAST_VOICES` voices, or an embedding is zero, NaN or infinite.
+
+    Examples
+    --------
+    >>> voices = np.eye(8)[:6] + 0.5  # six voices in one room
+    >>> domain = find_domain(np.repeat(voices, [1, 2, 1, 1, 3, 1], axis=0), threshold=0.9)
+    >>> domain.voices, domain.recordings, domain.centre.round(2).tolist()
+    (6, 9, [0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.19, 0.19])
+    """
+    embeddings = np.asarray(embeddings, dtype=np.float64)
+    groups: list[list[int]] = []
+    for row, unit in enumerate(unit_length(embeddings)):
+        likeness = [side_direction(embeddings[rows]) @ unit for rows in groups]
+        best = int(np.argmax(likeness)) if likeness else 0
+        if likeness and likeness[best] >= threshold:
+            groups[best].append(row)
+        else:
+            groups.append([row])
+    if len(groups) < LEAST_VOICES:
+        raise ValueError(
+            f"{len(embeddings)} recordings of {len(groups)} {'voice' if len(groups) == 1 else 'voices'}, as the model "
+            f"hears them: what they have in common is known from {LEAST_VOICES} voices on, and well from "
+            f"{3 * PRIOR_VOICES}: add recordings of other people"
+        )
+    mean = np.mean([embeddings[rows].mean(axis=0) for rows in groups], axis=0)
+    weight = len(groups) / (len(groups) + PRIOR_VOICES)
+    return Domain(weight * mean, len(groups), len(embeddings))

@@ -26,6 +26,7 @@ from speechbrain_bccmt.inference.embedding import embed_waveforms
 from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.model_files import (
     CALIBRATION_FILE,
+    CENTRED_CALIBRATION_FILE,
     CONFIG_FILE,
     GRAPH_FILE,
     HPARAMS_FILE,
@@ -60,6 +61,7 @@ WRITTEN = (
     "mean_var_norm.ckpt",
     "label_encoder.*",
     CALIBRATION_FILE,
+    CENTRED_CALIBRATION_FILE,
     SEQUENTIAL_FILE,
     OPEN_SET_FILE,
     PHRASE_FILE,
@@ -113,7 +115,7 @@ def export_hub(
         Where to write; created.
     calibration : Calibration or QualityFusion, optional
         From score to probability, with the threshold; stored as `calibration.json`. By default the model's own, with
-        what was fitted on its ratios: `sequential.json` and `open_set.json`.
+        what was fitted with it: `calibration_centred.json`, `sequential.json` and `open_set.json`.
     card : dict, optional
         What the model card says, see `write_model_card`.
     examples : sequence of str or Path
@@ -150,8 +152,10 @@ def export_hub(
     check_output(output_folder, overwrite)
     _check_examples(examples)
     model = load_speaker_model(training_folder)
-    # A centre changes scores, and its calibration makes ratios of them that mean the same.
-    fitted = (SEQUENTIAL_FILE, OPEN_SET_FILE) if calibration is None or centre is not None else ()
+    fitted = [] if calibration else [CENTRED_CALIBRATION_FILE, SEQUENTIAL_FILE, OPEN_SET_FILE]
+    if centre is not None:
+        # The ratios of its calibration mean the same. It is centred now, and not to be centred again.
+        fitted = [SEQUENTIAL_FILE, OPEN_SET_FILE]
     calibration = calibration or model.calibration
     # Where voice and phrase are two parts, the classes of the training are pairs, which no classifier knows.
     pairs = hasattr(model.embedding_model, "voice_size")

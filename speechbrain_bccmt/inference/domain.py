@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from speechbrain_bccmt.scoring.vectors import side_direction, unit_length
+from speechbrain_bccmt.scoring.vectors import unit_length
 
 # The mean of fewer voices says more about them than about their recordings.
 LEAST_VOICES = 5
@@ -61,20 +61,20 @@ def find_domain(embeddings, threshold: float) -> Domain:
     (6, 9, [0.25, 0.25, 0.25, 0.25, 0.25, 0.25, 0.19, 0.19])
     """
     embeddings = np.asarray(embeddings, dtype=np.float64)
-    groups: list[list[int]] = []
-    for row, unit in enumerate(unit_length(embeddings)):
-        likeness = [side_direction(embeddings[rows]) @ unit for rows in groups]
-        best = int(np.argmax(likeness)) if likeness else 0
-        if likeness and likeness[best] >= threshold:
-            groups[best].append(row)
-        else:
-            groups.append([row])
-    if len(groups) < LEAST_VOICES:
+    units, voices = unit_length(embeddings), 0
+    sums = np.zeros_like(units)  # of the units of each voice so far
+    voice = np.empty(len(units), dtype=np.intp)
+    for row, unit in enumerate(units):
+        likeness = sums[:voices] @ unit / np.linalg.norm(sums[:voices], axis=1)
+        known = voices and likeness.max() >= threshold
+        voice[row] = likeness.argmax() if known else voices
+        voices += not known
+        sums[voice[row]] += unit
+    if voices < LEAST_VOICES:
         raise ValueError(
-            f"{len(embeddings)} recordings of {len(groups)} {'voice' if len(groups) == 1 else 'voices'}, as the model "
-            f"hears them: what they have in common is known from {LEAST_VOICES} voices on, and well from "
-            f"{3 * PRIOR_VOICES}: add recordings of other people"
+            f"{len(embeddings)} recordings of {voices} voice{'s' * (voices > 1)}, as the model hears them: "
+            f"what they have in common is known from {LEAST_VOICES} voices on, and well from {3 * PRIOR_VOICES}: add "
+            "recordings of other people"
         )
-    mean = np.mean([embeddings[rows].mean(axis=0) for rows in groups], axis=0)
-    weight = len(groups) / (len(groups) + PRIOR_VOICES)
-    return Domain(weight * mean, len(groups), len(embeddings))
+    mean = np.mean([embeddings[voice == number].mean(axis=0) for number in range(voices)], axis=0)
+    return Domain(voices / (voices + PRIOR_VOICES) * mean, voices, len(embeddings))

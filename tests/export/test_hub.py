@@ -208,7 +208,7 @@ def test_through_the_hub(training_folder, scores, recordings, tmp_path):
 def test_what_was_fitted_on_the_calibration_goes_with_it(tmp_path, monkeypatch):
     shipped = resolve_model("tiny")
     export_hub("tiny", tmp_path / "same")
-    for name in ("calibration.json", "sequential.json", "open_set.json"):
+    for name in ("calibration.json", "calibration_centred.json", "sequential.json", "open_set.json"):
         assert json.loads((tmp_path / "same" / name).read_text()) == json.loads((shipped / name).read_text())
     model = GraphVerifier.load(tmp_path / "same")
     assert "speechocean762" in model.sequential.fitted_on and "speechocean762" in model.open_set.fitted_on

@@ -1,5 +1,7 @@
 """What recordings have in common, found without knowing who speaks."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -36,6 +38,13 @@ def test_the_order_and_the_size_of_embeddings_do_not_decide_who_is_who():
     embeddings, _ = recordings(10, [3] * 10)
     order = np.random.default_rng(1).permutation(len(embeddings))
     assert find_domain(embeddings[order], 0.8).voices == find_domain(7 * embeddings, 0.8).voices == 10
+
+
+def test_thousands_of_recordings_take_moments():
+    embeddings, _ = recordings(2000, [2] * 2000)
+    started = time.process_time()
+    assert find_domain(embeddings, 0.8).voices == 2000
+    assert time.process_time() - started < 20
 
 
 @pytest.mark.parametrize("voices", [1, LEAST_VOICES - 1])

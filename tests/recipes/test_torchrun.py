@@ -6,6 +6,9 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+import torch
+
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.training.curves import read_train_log
 from tests.recipes.test_recipes import COMMON, ROOT, TRAINING_FLAGS, VOXCELEB, row_of, run
@@ -80,6 +83,23 @@ def test_a_killed_distillation_on_two_nodes_resumes_and_ends_and_its_model_verif
     flags = "--teacher_source={teacher} --embedding_weight=1.0 --number_of_epochs=3"
     assert run(row_of("bccmt_tiny_kd"), output, flags, **corpus, **models) == 0
     assert [line["epoch"] for line in read_train_log(output / "train_log.txt")] == [1, 2, 3]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_distillation_runs_on_all_gpus_by_nccl_and_its_model_verifies(corpus, models, tmp_path):
+    output, yaml = tmp_path / "output", ROOT / "hparams" / "bccmt_tiny_kd.yaml"
+    flags = f"{COMMON} {VOXCELEB} {TRAINING_FLAGS} --teacher_source={{teacher}} --embedding_weight=1.0 \
+        --distributed_backend=nccl --precision=bf16"
+    flags = flags.replace("--device=cpu", "--device=cuda").format(output=output, **corpus, **models).split()
+    agent = f"-m torch.distributed.run --standalone --nproc_per_node={torch.cuda.device_count()}"
+    script = ROOT / "recipes" / "VoxCeleb" / "SpeakerRec" / "train_speaker_embeddings.py"
+    command = [sys.executable, *agent.split(), str(script), str(yaml), *flags]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=SECONDS)
+    assert done.returncode == 0, done.stderr
+    assert [line["epoch"] for line in read_train_log(output / "train_log.txt")] == [1, 2]
+    names = [str(corpus["corpus"] / "wav" / name) for name in ("id06/s0/00000.wav", "id06/s1/00001.wav")]
+    assert -1 <= float(SpeakerVerification.from_hparams(output).verify_files(*names, threshold=0.5)[0]) <= 1
 
 
 def test_too_few_gpus_are_said_with_the_way_out(corpus, models, tmp_path, monkeypatch, capsys):

@@ -116,12 +116,12 @@ def embeddings(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Embed the utterances of a trial set under a condition, once: (N, size), their seconds and bandwidths, (N,) each.
 
-    With `vad` speech alone, and its seconds, as `bccmt verify` does; else whole, and the audible seconds.
+    With `vad` speech alone, with seconds and band, as `bccmt verify` does; else whole, and the audible seconds.
     """
     path = OUT / _version(system) / f"{data.name} {condition}{' speech' * vad}.npz"
     names = "embeddings", "seconds", "bandwidths"
-    if path.is_file() and list((found := np.load(path))["paths"]) == data.paths and "bandwidths" in found:
-        return tuple(found[name] for name in names)
+    if path.is_file() and list((found := np.load(path))["paths"]) == data.paths and (not vad or names[2] in found):
+        return tuple(found.get(name, np.full(len(data.paths), np.nan)) for name in names)
     vectors, seconds, bands = [], [], []
     with torch.inference_mode():
         for name in tqdm(data.paths, f"{system}, {data.name}, {condition}", unit="utt", disable=None):
@@ -132,7 +132,7 @@ def embeddings(
             else:
                 heard = audible_seconds(wave.numpy(), RATE)
             seconds.append(max(0.05, heard))
-            bands.append(bandwidth(wave.numpy(), RATE))
+            bands.append(bandwidth(wave.numpy(), RATE) if vad else np.nan)
             vectors.append(embed(wave).numpy())
     path.parent.mkdir(parents=True, exist_ok=True)
     found = np.stack(vectors), np.array(seconds), np.array(bands)

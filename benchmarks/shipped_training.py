@@ -41,7 +41,7 @@ from speechbrain_bccmt.models import resolve_model
 from speechbrain_bccmt.training.augmentation import SpecAugment
 from speechbrain_bccmt.training.schedules import linear_margin
 
-CROPS = (1.0, 2.0, 3.2, 2.0, 3.2)  # seconds, in turn
+CROPS = (1.0, 2.0, 3.2, 2.0, 4.8)  # seconds, in turn
 SPEAKER_WEIGHT, MARGIN, SCALE = 0.3, 0.2, 30
 
 
@@ -64,6 +64,8 @@ class Training:
         groups = [{"params": matrices, "weight_decay": 0.02}, {"params": [*vectors, self.classifier]}]
         self.optimiser = torch.optim.AdamW(groups, lr=lr, weight_decay=0.0)
         self.step, self.elapsed, self.curve = 0, 0.0, []
+        # On a CPU that has instructions for it a step takes a fifth less time; on others it takes more.
+        self.half = device.type == "cuda" or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
 
     def one_step(
         self, augment: BatchAugmentation, batch_seconds: float, progress: float
@@ -78,7 +80,7 @@ class Training:
             waves, rows, speeds = speech.draw(max(2, int(batch_seconds / seconds)), int(seconds * RATE))
             features = self.front_end(augment(waves))
             features = self.spec_augment(features - features.mean(1, keepdim=True))
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
             embeddings = self.network(features).squeeze(1).float()
         bank = self.bank_loss(embeddings, speech.targets[speeds, rows])
         known = speech.speakers[rows] >= 0

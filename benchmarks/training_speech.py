@@ -81,11 +81,13 @@ class Speech:
         self.counts = torch.bincount(self.speakers + 1, minlength=self.n_speakers + 1)
         self.first = self.counts.cumsum(0) - self.counts
         self.probabilities = torch.zeros(len(utterances), device=device)
+        self.targets = self._embed()
         weights = (self.lengths[0] / RATE).clamp(max=6).sqrt()
         for corpus in {corpus for corpus, _, _ in utterances}:
             rows = torch.tensor([name == corpus for name, _, _ in utterances], device=device)
             self.probabilities[rows] = SHARES[corpus] * weights[rows] / weights[rows].sum()
-        self.targets = self._embed()
+            # What a corpus' recordings have in common is no voice, and the student is not to learn it.
+            self.targets[:, rows] -= self.targets[0, rows].mean(0)
 
     def draw(self, batch: int, samples: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Draw crops (batch, samples) in [-1, 1], their utterances and their speeds.
@@ -132,13 +134,12 @@ class Speech:
         return found.clone().reshape(*self.lengths.shape, -1)
 
     def class_centres(self) -> torch.Tensor:
-        """Return where the classifier begins: the mean centred target of each speaker and class of speeds."""
-        mean = (self.targets[0] * self.probabilities[:, None]).sum(0) / self.probabilities.sum()
-        centred = F.normalize(self.targets - mean, dim=-1)
+        """Return where the classifier begins: the mean target of each speaker and class of speeds."""
+        targets = F.normalize(self.targets, dim=-1)
         known = self.speakers >= 0
         classes = max(SPEED_CLASSES) + 1
-        centres = torch.zeros(self.n_speakers * classes, centred.shape[-1], device=self.device)
-        for speed, vectors in enumerate(centred):
+        centres = torch.zeros(self.n_speakers * classes, targets.shape[-1], device=self.device)
+        for speed, vectors in enumerate(targets):
             centres.index_add_(0, self.speakers[known] * classes + SPEED_CLASSES[speed], vectors[known])
         return F.normalize(centres, dim=-1)
 

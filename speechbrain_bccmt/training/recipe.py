@@ -158,6 +158,9 @@ def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> S
         targets = StoredTargets(files)
         seconds = {name: float(row["duration"]) for name, row in training_set.data.items()}
         targets.check(seconds, training_set.speeds)
+        if hparams["centre_by_corpus"]:
+            folders = [*_as_list(hparams["data_folder"]), *_as_list(hparams["unlabelled_folder"])]
+            targets.centre({name: folder_of(row["wav"], folders) for name, row in training_set.data.items()})
     if "teacher_source" not in hparams:
         return SpeakerBrain(**options) if targets is None else DistillationBrain(None, targets, **options)
     source, model = hparams["teacher_source"], hparams["teacher_model"]

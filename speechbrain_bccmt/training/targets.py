@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -89,6 +91,24 @@ class StoredTargets:
                         f"{path}: the target of {name} is of {target:.2f} s, but the utterance has "
                         f"{duration * 100 / speed:.2f} s at speed {speed}: the targets are of other audio"
                     )
+
+    def centre(self, groups: Mapping[str, int]) -> None:
+        """Take the mean of each group's targets off them: what the recordings of a corpus have in common is no voice.
+
+        Parameters
+        ----------
+        groups : mapping of str to int
+            Utterance id to its corpus. Means are those of the first speed, so that a voice at another one stays one.
+        """
+        ids, number = list(groups), np.array(list(groups.values()))
+        self.files = {speed: replace(found, vectors=found.vectors.copy()) for speed, found in self.files.items()}
+        rows = {speed: found.rows_of(ids) for speed, found in self.files.items()}
+        first = next(iter(self.files))
+        for group in np.unique(number):
+            own = number == group
+            mean = self.files[first].vectors[rows[first][own]].mean(axis=0)
+            for speed, found in self.files.items():
+                found.vectors[rows[speed][own]] -= mean
 
     def __call__(self, ids: Sequence[str], speeds: Sequence[int] | None = None) -> Tensor:
         """Look up the targets of utterances.

@@ -46,3 +46,19 @@ def test_targets_of_two_teachers_are_refused(files, tmp_path):
     np.savez(tmp_path / "other.npz", ids=["a/1"], embeddings=np.ones((1, 5)))
     with pytest.raises(ValueError, match=r"sizes \[4, 5\]"):
         StoredTargets({100: files[100], 90: tmp_path / "other.npz"})
+
+
+def test_the_mean_of_each_corpus_is_taken_off(tmp_path):
+    rng = np.random.default_rng(0)
+    ids, vectors = [f"{name}/{n}" for name in "ab" for n in range(5)], rng.normal(size=(10, 4)).astype(np.float32)
+    vectors[:5] += 3  # another channel
+    for speed, shift in ((100, 0), (90, 1)):
+        np.savez(tmp_path / f"{speed}.npz", ids=ids, embeddings=vectors + shift)
+    targets = StoredTargets({speed: tmp_path / f"{speed}.npz" for speed in (100, 90)})
+    targets.centre({name: name[0] == "a" for name in ids[:9]})  # the last is not trained on
+    expected = vectors.copy()
+    for part in (slice(0, 5), slice(5, 9)):
+        expected[part] -= vectors[part].mean(axis=0)
+    assert targets(ids)[:, 0].numpy() == pytest.approx(expected, abs=1e-6)
+    # A voice at another speed keeps what makes it another one.
+    assert targets(ids[:9], [90] * 9)[:, 0].numpy() == pytest.approx(expected[:9] + 1, abs=1e-6)

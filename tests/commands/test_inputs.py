@@ -19,6 +19,7 @@ COMMANDS = {
     "embed": "a.wav",
     "attention": "a.wav",
     "calibrate": ".",
+    "adapt": "out a.wav",
     "info": "",
     "demo": "",
     "export hub": "out",

@@ -58,7 +58,7 @@ class GraphVerifier(Verifier):
     --------
     >>> model = GraphVerifier.load("tiny")
     >>> model.embed(np.random.default_rng(0).normal(0, 0.1, (2, 16000))).shape, round(model.threshold, 2)
-    ((2, 192), 0.51)
+    ((2, 192), 0.45)
     """
 
     engine = "onnx"

@@ -28,6 +28,7 @@ FILES = {
     "NOTICE",
     "README.md",
     "calibration.json",
+    "calibration_centred.json",
     "config.json",
     "embedding_model.safetensors",
     "open_set.json",

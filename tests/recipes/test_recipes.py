@@ -301,7 +301,11 @@ def test_voice_and_phrase_from_training_to_a_decision(phrase_corpora, tmp_path, 
         result = CliRunner().invoke(cli.main, arguments)
         told.append(json.loads(result.stdout))
         assert result.exit_code == (0 if told[-1]["decision"] == "same" else 1)
-    assert told[0] == told[1] and re.fullmatch(r"\w+ voice, \w+ phrase", told[0]["reason"])
+    # PyTorch and the graph agree to the last digit but one that is printed.
+    numbers = [{key: value for key, value in one.items() if isinstance(value, float)} for one in told]
+    words = [{key: value for key, value in one.items() if not isinstance(value, float)} for one in told]
+    assert numbers[0] == pytest.approx(numbers[1], abs=2e-6) and words[0] == words[1]
+    assert re.fullmatch(r"\w+ voice, \w+ phrase", told[0]["reason"])
     result = CliRunner().invoke(cli.main, ["verify", "--phrase", *map(str, sides)])
     assert result.exit_code == 2 and "it knows voices alone" in result.stderr
     result = CliRunner().invoke(cli.main, ["verify", "--phrase", "--threshold", "0.3", *map(str, sides)])

@@ -53,7 +53,8 @@ def test_files_are_enrolled_verified_identified_and_deleted_as_in_python(
         text = result(page, heading)
         expected = model.verify_files(ada[:3], path)
         score, threshold = re.search(r"Score (-?[\d.]+), threshold ([\d.]+\d)", text).groups()
-        assert float(score) == pytest.approx(expected.score, abs=6e-4)
+        # Three digits are shown, and a cosine of 0.99999 on either side may move a score by 0.004.
+        assert float(score) == pytest.approx(expected.score, abs=5e-4 + 4e-3)
         assert float(threshold) == pytest.approx(expected.threshold, abs=6e-4)
         if shown := re.search(r"Ada: ([\d.]+) %", text):
             assert float(shown[1]) / 100 == pytest.approx(expected.probability, abs=6e-4)

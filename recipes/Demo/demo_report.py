@@ -127,6 +127,7 @@ def _compare_maps(output: Path, models: dict[str, dict]) -> dict[str, float]:
     pairs = match_blocks(models["tiny"]["embedding_model"].depths, teacher.depths)
     loss = AttentionMapLoss(pairs)
     sums = {"tiny": 0.0, "tiny_kd": 0.0}
+    torch.set_num_threads(1)  # more are slower at this size, and a hundred times slower beside a busy process
     for row in tqdm(rows, desc="attention maps", unit="utt"):
         maps = {name: _maps(modules, row) for name, modules in models.items()}
         for name in sums:

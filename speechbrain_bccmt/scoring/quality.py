@@ -105,19 +105,19 @@ def side_quality(seconds: Sequence[float], bandwidths: Sequence[float] | None = 
     Returns
     -------
     dict of str to float
-        `log_duration` of all, `log_utterances`, and `narrow`, the share of those whose band is known, for
-        `QualityFusion.at`; without it where no band is known.
+        `log_duration` of all, `log_utterances`, and `narrow`, the share of those whose band is known, 0 where none is,
+        for `QualityFusion.at`.
 
     Examples
     --------
     >>> {name: round(value, 3) for name, value in side_quality([1.0, 2.0], [8000.0, 4000.0]).items()}
     {'log_duration': 1.099, 'log_utterances': 0.693, 'narrow': 0.5}
     """
-    measures = quality_measures([np.sum(seconds)], counts=[np.size(seconds)])
     bandwidths = np.asarray([] if bandwidths is None else bandwidths, dtype=np.float64)
-    if (known := ~np.isnan(bandwidths)).any():
-        measures["narrow"] = quality_measures(bandwidths=bandwidths[known])["narrow"].mean(keepdims=True)
-    return {name: float(value[0]) for name, value in measures.items()}
+    known = bandwidths[~np.isnan(bandwidths)]
+    narrow = quality_measures(bandwidths=known)["narrow"].mean() if len(known) else 0.0
+    measures = quality_measures([np.sum(seconds)], counts=[np.size(seconds)])
+    return {name: float(value[0]) for name, value in measures.items()} | {"narrow": float(narrow)}
 
 
 @dataclass(frozen=True)
@@ -310,7 +310,7 @@ class QualityFusion:
         Parameters
         ----------
         enrolment, test : mapping of str to float or None
-            The measures of a side. What is not known of it, or None: the median of those it was fitted on.
+            The measures of a side; None: the median of those it was fitted on.
 
         Returns
         -------
@@ -320,11 +320,11 @@ class QualityFusion:
         Raises
         ------
         ValueError
-            If a measure is NaN or infinite.
+            If a measure is missing, NaN or infinite.
         """
         typical = {name: row[1] for name, row in zip(self.measures, self.ranges, strict=True)}
         enrolment, test = (
-            {name: np.atleast_1d(value) for name, value in {**typical, **(side or {})}.items()}
+            {name: np.atleast_1d(value) for name, value in (typical if side is None else side).items()}
             for side in (enrolment, test)
         )
         offset = float(self.llr([0.0], [0], [0], test, enrolment)[0])

@@ -40,7 +40,6 @@ test("quality counts within the range that was fitted, and sides may change plac
   assert.equal(offset(2, 1), offset(1, 2));
   assert.equal(offset(-5, 9), -6 + 0 + 1.5);
   assert.equal(fusion.at().offset, -6 + 1.5);
-  assert.equal(fusion.at({}, { narrow: 1 }).offset, fusion.at().offset);
 });
 
 test("a damaged calibration is refused", () => {

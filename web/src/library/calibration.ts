@@ -47,15 +47,15 @@ export class QualityFusion {
     readonly calibration: Calibration,
   ) {}
 
-  /** The calibration between sides of known quality; what is not known is that of the median side that it was fitted on. */
+  /** The calibration between sides of known quality; without a side, of the median one that it was fitted on. */
   at(enrolment?: Quality, test?: Quality): Calibration {
     const { scale, pTarget, cMiss, cFalseAlarm } = this.calibration;
     let offset = this.calibration.offset;
     this.measures.forEach((name, index) => {
       const [lowest, median, highest] = this.ranges[index]!;
       const values = [enrolment, test].map((side) => {
-        const value = side?.[name] ?? median;
-        if (!Number.isFinite(value)) throw new Error(`the measure ${name} of a side is ${value}`);
+        const value = side === undefined ? median : side[name];
+        if (value === undefined || !Number.isFinite(value)) throw new Error(`a side lacks the measure ${name}`);
         return Math.min(highest, Math.max(lowest, value));
       });
       offset += this.lower[index]! * Math.min(...values) + this.higher[index]! * Math.max(...values);

@@ -96,8 +96,8 @@ function audible(side: readonly Utterance[]): readonly Utterance[] {
 function quality(side: readonly Utterance[]): Quality {
   const seconds = side.reduce((sum, utterance) => sum + utterance.speechSeconds, 0);
   const bands = side.map((utterance) => utterance.bandwidth ?? null).filter((band) => band !== null);
-  const narrow: Quality = bands.length ? { narrow: bands.filter((band) => band <= NARROW_HZ).length / bands.length } : {};
-  return { log_duration: Math.log(seconds), log_utterances: Math.log(side.length), ...narrow };
+  const narrow = bands.filter((band) => band <= NARROW_HZ).length / (bands.length || 1);
+  return { log_duration: Math.log(seconds), log_utterances: Math.log(side.length), narrow };
 }
 
 /** Average embeddings, each scaled to unit length. */

@@ -1,6 +1,6 @@
 /** Waveforms: mixed to one channel, measured, and cut into chunks, as the Python package does. */
-import { NARROW_HZ } from "./levels.js";
 
+import { NARROW_HZ } from "./levels.js";
 
 /** Channels whose average has less than this share of the louder one's energy cancel each other. */
 const CANCELLED_SHARE = 0.1;

@@ -32,7 +32,7 @@ from speechbrain_bccmt.audio.folders import find_recordings
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts, read_mono
 from speechbrain_bccmt.audio.speech import find_speech, keep_speech
 from speechbrain_bccmt.inference import SpeakerVerification
-from speechbrain_bccmt.inference.verifier import embed_chunks
+from speechbrain_bccmt.inference.chunk_mean import embed_chunks
 from speechbrain_bccmt.scoring import act_dcf, cosine_scores, equal_error_rate, min_dcf
 from speechbrain_bccmt.scoring.quality import quality_measures
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS
+from speechbrain_bccmt.inference.chunk_mean import measure_band
 from speechbrain_bccmt.inference.embedding_store import (
     EmbeddingStore,
     ShardWriter,
@@ -24,7 +25,7 @@ from speechbrain_bccmt.inference.embedding_store import (
 from speechbrain_bccmt.inference.loading import load_verifier
 from speechbrain_bccmt.inference.ray_workers import results_of_ray
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
-from speechbrain_bccmt.inference.verifier import Verifier, measure_band
+from speechbrain_bccmt.inference.verifier import Verifier
 
 # A worker is given this many recordings at once, neighbours in size.
 TASK = 16

@@ -15,6 +15,7 @@ from speechbrain_bccmt.audio import recording
 from speechbrain_bccmt.audio.recording import Chunk, equal_parts, read_mono
 from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.features import frame_count, relative_lengths, sample_rate
+from speechbrain_bccmt.inference.chunk_mean import embed_chunks
 from speechbrain_bccmt.inference.embedding_store import (
     EmbeddingStore,
     ShardWriter,
@@ -22,7 +23,6 @@ from speechbrain_bccmt.inference.embedding_store import (
     utterance_key,
 )
 from speechbrain_bccmt.inference.fingerprint import fingerprint
-from speechbrain_bccmt.inference.verifier import embed_chunks
 
 logger = get_logger(__name__)
 

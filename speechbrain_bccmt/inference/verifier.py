@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from speechbrain_bccmt.arrays import as_array
-from speechbrain_bccmt.audio.levels import bandwidth
 from speechbrain_bccmt.audio.recording import Chunk, Recording
 from speechbrain_bccmt.audio.speech import keep_speech
+from speechbrain_bccmt.inference.chunk_mean import ChunkMean, embed_chunks
 from speechbrain_bccmt.inference.model_files import OPEN_SET_FILE, SEQUENTIAL_FILE, find_file
 from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
 from speechbrain_bccmt.inference.stream import Claim, SpeakerStream
@@ -283,71 +282,6 @@ class Verifier:
         if not math.isfinite(threshold):
             raise ValueError(f"threshold is {threshold}, expected a finite number")
         return float(threshold)
-
-
-def embed_chunks(
-    chunks: Iterable[Chunk], embed: Callable[[np.ndarray], np.ndarray], rate: int
-) -> tuple[np.ndarray, list[Chunk]]:
-    """Embed a recording chunk by chunk: the mean of their embeddings by length, silent chunks left out.
-
-    Parameters
-    ----------
-    chunks : iterable of Chunk
-        Of the recording, one or more; one of them at a time is in memory.
-    embed : callable
-        Maps a waveform (samples,) to its embedding (D,), an array of NumPy or PyTorch.
-    rate : int
-        Sample rate of the chunks in Hz.
-
-    Returns
-    -------
-    embedding : numpy.ndarray or torch.Tensor
-        (D,); of a recording that is silent, the first chunk's.
-    chunks : list of Chunk
-        What was embedded, without samples, their bandwidth measured.
-    """
-    mean = ChunkMean(embed, rate)
-    for chunk in chunks:
-        mean.add(chunk)
-    return mean.embedding(), mean.seen
-
-
-class ChunkMean:
-    """The embedding of a recording whose chunks come one after another; see `embed_chunks`.
-
-    Attributes
-    ----------
-    seen : list of Chunk
-        What was embedded, without samples.
-    """
-
-    def __init__(self, embed: Callable[[np.ndarray], np.ndarray], rate: int):
-        self._embed, self._rate, self.seen = embed, rate, []
-        self._total, self._weight, self._silent = 0, 0, None
-
-    def add(self, chunk: Chunk) -> None:
-        """Embed a chunk."""
-        if chunk.audible_seconds:
-            self._total, self._weight = self._with([chunk])
-        elif self._silent is None:
-            self._silent = self._embed(chunk.wav)
-        self.seen.append(measure_band(chunk, self._rate))
-
-    def embedding(self, also: Sequence[Chunk] = ()):
-        """Return the embedding (D,) of all chunks, and of others, with speech, which are not kept."""
-        total, weight = self._with(also)
-        return total / weight if weight else self._silent
-
-    def _with(self, chunks: Sequence[Chunk]):
-        total, weight = self._total, self._weight
-        for chunk in chunks:
-            total, weight = total + len(chunk.wav) * self._embed(chunk.wav), weight + len(chunk.wav)
-        return total, weight
-
-
-def measure_band(chunk: Chunk, rate: int) -> Chunk:
-    """Return a chunk at `rate` in Hz with its bandwidth, and without its samples."""
-    return replace(chunk, wav=np.empty(0, np.float32), bandwidth=bandwidth(chunk.wav, rate))
 
 
 def _quality(side: Sequence[EmbeddedUtterance]) -> dict[str, float]:

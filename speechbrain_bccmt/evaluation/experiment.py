@@ -84,7 +84,11 @@ class Experiment:
             return self.embed([by_id[utterance] for utterance in trials.ids])
 
     def score_by_cosine(
-        self, trials: Trials, test_csv: str, train_csv: str | None, enrolment: str = "mean_embedding"
+        self,
+        trials: Trials,
+        embeddings: np.ndarray,
+        train_csv: str | None,
+        enrolment: str = "mean_embedding",
     ) -> tuple[dict, dict, int]:
         """Score trials by cosine, and normalised by the cohort of the training speakers where the YAML says so.
 
@@ -92,8 +96,10 @@ class Experiment:
         ----------
         trials : Trials
             The trials.
-        test_csv, train_csv : str
-            Utterances of the trials, and of the cohort; the latter counts with `score_norm` alone.
+        embeddings : numpy.ndarray
+            Of `embed_trials`, (N, D).
+        train_csv : str or None
+            Utterances of the cohort, needed with `score_norm`.
         enrolment : str
             How the utterances of a model are combined, see `cosine_scores`.
 
@@ -104,8 +110,7 @@ class Experiment:
         n_cohort : int
             Speakers of the cohort.
         """
-        hparams, embeddings = self.hparams, self.embed_trials(read_rows(test_csv), trials)
-        pairs = embeddings, trials.enrol, trials.test
+        hparams, pairs = self.hparams, (embeddings, trials.enrol, trials.test)
         with self.timed("scoring"):
             scores, files = (
                 {"cosine": cosine_scores(*pairs, trials.models, enrolment)},
@@ -265,12 +270,12 @@ def verify_phrases(experiment: Experiment, prepare: Callable[..., Preparation]) 
             f"no trial list to verify: {hparams['data_folder']} has none, and corpus_options name none"
         )
     hparams["verification_file"] = prepared.test_trials  # for the report
-    known = {row["ID"] for row in read_rows(prepared.test_csv)}
+    rows = read_rows(prepared.test_csv)
+    known = {row["ID"] for row in rows}
     trials = read_trials(prepared.test_trials, known, prepared.test_models, hparams["key_file"])
-    scores, files, _ = experiment.score_by_cosine(
-        trials, prepared.test_csv, prepared.train_csv, hparams["enrolment"]
-    )
-    parts = score_parts(experiment, trials, prepared.test_csv)
+    embeddings = experiment.embed_trials(rows, trials)
+    scores, files, _ = experiment.score_by_cosine(trials, embeddings, prepared.train_csv, hparams["enrolment"])
+    parts = score_parts(experiment, trials, embeddings)
     scores, files = scores | parts, files | {part: f"scores_{part}.txt" for part in parts}
     costs = {key: hparams[key] for key in ("p_target", "c_miss", "c_fa")}
     types = {}
@@ -286,7 +291,9 @@ def verify_phrases(experiment: Experiment, prepare: Callable[..., Preparation]) 
     return results
 
 
-def score_parts(experiment: Experiment, trials: Trials, test_csv: str) -> dict[str, np.ndarray]:
+def score_parts(
+    experiment: Experiment, trials: Trials, embeddings: np.ndarray
+) -> dict[str, np.ndarray]:
     """Score who speaks and what is said apart, and fused, as far as the model knows how.
 
     Returns
@@ -298,8 +305,6 @@ def score_parts(experiment: Experiment, trials: Trials, test_csv: str) -> dict[s
     size = getattr(model.embedding_model, "voice_size", None)
     if size is None:
         return {}
-    by_id = {row["ID"]: row for row in read_rows(test_csv)}
-    embeddings = experiment.embed([by_id[utterance] for utterance in trials.ids])  # from the store
     voice, phrase = (
         np.asarray(
             cosine_scores(part, trials.enrol, trials.test, trials.models, experiment.hparams["enrolment"])

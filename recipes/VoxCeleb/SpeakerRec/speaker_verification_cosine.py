@@ -29,14 +29,15 @@ def verify(experiment):
         training=hparams["score_norm"] is not None,  # the cohort are training speakers
         progress=experiment.progress,
     )
-    scores, files, n_cohort = experiment.score_by_cosine(trials, prepared.test_csv, prepared.train_csv)
-    seconds = sum(float(row["duration"]) for row in read_rows(prepared.test_csv))
+    rows = read_rows(prepared.test_csv)
+    embeddings = experiment.embed_trials(rows, trials)
+    scores, files, n_cohort = experiment.score_by_cosine(trials, embeddings, prepared.train_csv)
     results = experiment.report(
         trials,
         scores,
         files,
         picture_of="cosine",
-        audio_seconds=round(seconds, 2),
+        audio_seconds=round(sum(float(row["duration"]) for row in rows), 2),
         cohort_speakers=n_cohort,
     )
     print_results(results, experiment.output_folder)

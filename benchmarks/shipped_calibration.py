@@ -25,7 +25,8 @@ from card_speech import TrialSet, held_out_set, with_held_out
 from speechbrain_bccmt.inference.graph import GraphVerifier
 from speechbrain_bccmt.scoring import act_dcf, cllr, min_cllr, min_dcf
 from speechbrain_bccmt.scoring.cohorts import speaker_means
-from speechbrain_bccmt.scoring.quality import QualityFusion, side_quality
+from speechbrain_bccmt.scoring.quality import side_quality
+from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
 
 CONDITIONS = ("whole", "1 s", "2 s", "3 s", "noise 10 dB", "telephone, A-law")
 COUNTS = (1, 1, 2, 3, 5)  # of enrolment utterances

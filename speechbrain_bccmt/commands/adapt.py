@@ -33,7 +33,7 @@ def adapt(out, files, model, overwrite, as_json, vad, quiet):
     from speechbrain_bccmt.export.hub import check_output, export_hub
     from speechbrain_bccmt.inference.domain import find_domain
     from speechbrain_bccmt.inference.model_files import CENTRED_CALIBRATION_FILE, find_file
-    from speechbrain_bccmt.scoring.quality import load_calibration
+    from speechbrain_bccmt.scoring.quality_fusion import load_calibration
 
     check_output(out, overwrite)  # before the long work
     paths = inputs.expand_inputs(files)

@@ -52,7 +52,8 @@ def calibrate(folder, model, output, p_target, utterances, as_json, vad, device,
     import numpy as np
 
     from speechbrain_bccmt.scoring import Calibration, act_dcf, cosine_scores, equal_error_rate
-    from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
+    from speechbrain_bccmt.scoring.quality import quality_measures
+    from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
 
     paths, speakers = _recordings(folder, utterances)
     verification = inputs.load_model(model, device, vad, engine)

@@ -236,7 +236,8 @@ def _calibrate_by_quality(embeddings, trials, scores, options: dict, point):
     """
     from speechbrain_bccmt.scoring.calibration import Calibration
     from speechbrain_bccmt.scoring.cosine import cosine_scores
-    from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
+    from speechbrain_bccmt.scoring.quality import quality_measures
+    from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
     from speechbrain_bccmt.trials.read import read_trials
 
     if trials.models is not None:

@@ -72,7 +72,7 @@ def hub(
     from speechbrain_bccmt.export.hub import export_hub, push_to_hub
     from speechbrain_bccmt.inference.model_files import HUB_ID
     from speechbrain_bccmt.scoring.calibration import Calibration
-    from speechbrain_bccmt.scoring.quality import load_calibration
+    from speechbrain_bccmt.scoring.quality_fusion import load_calibration
 
     if repo_id and not HUB_ID.fullmatch(repo_id):
         raise click.UsageError(f"--push {repo_id}: expected OWNER/MODEL")

@@ -41,7 +41,7 @@ from speechbrain_bccmt.inference.parameters import find_checkpoint_file, read_la
 from speechbrain_bccmt.models import resolve_model
 from speechbrain_bccmt.profiling import count_parameters
 from speechbrain_bccmt.scoring.calibration import Calibration
-from speechbrain_bccmt.scoring.quality import QualityFusion
+from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
 from speechbrain_bccmt.sessions import load_session
 
 logger = get_logger(__name__)

@@ -25,7 +25,7 @@ from speechbrain_bccmt.inference.verifier import Verifier
 from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
-from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration
+from speechbrain_bccmt.scoring.quality_fusion import QualityFusion, load_calibration
 from speechbrain_bccmt.sessions import load_session
 
 

@@ -23,7 +23,8 @@ from speechbrain_bccmt.inference.verifier import MIN_SECONDS, Verifier
 from speechbrain_bccmt.models import DEFAULT
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
-from speechbrain_bccmt.scoring.quality import QualityFusion, side_quality
+from speechbrain_bccmt.scoring.quality import side_quality
+from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
 
 
 class SpeakerVerification(Verifier, SpeakerRecognition):

@@ -19,7 +19,8 @@ from speechbrain_bccmt.inference.stream import Claim, SpeakerStream
 from speechbrain_bccmt.scoring.calibration import Calibration
 from speechbrain_bccmt.scoring.open_set import OpenSet
 from speechbrain_bccmt.scoring.phrase_fusion import PhraseFusion
-from speechbrain_bccmt.scoring.quality import QualityFusion, side_quality
+from speechbrain_bccmt.scoring.quality import side_quality
+from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
 from speechbrain_bccmt.scoring.sequential import SequentialTest
 from speechbrain_bccmt.scoring.vectors import side_direction
 

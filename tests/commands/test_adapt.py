@@ -12,7 +12,7 @@ from speechbrain_bccmt.inference.graph import GraphVerifier
 from speechbrain_bccmt.inference.model_files import CENTRED_CALIBRATION_FILE
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from speechbrain_bccmt.models import resolve_model
-from speechbrain_bccmt.scoring.quality import load_calibration
+from speechbrain_bccmt.scoring.quality_fusion import load_calibration
 
 
 def run(*arguments):

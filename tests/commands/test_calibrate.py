@@ -8,7 +8,7 @@ import soundfile
 from click.testing import CliRunner
 
 from speechbrain_bccmt import cli
-from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration
+from speechbrain_bccmt.scoring.quality_fusion import QualityFusion, load_calibration
 from tests.voices import voice
 
 

@@ -8,7 +8,8 @@ from click.testing import CliRunner
 
 from speechbrain_bccmt import cli
 from speechbrain_bccmt.scoring import Calibration, cllr, cosine_scores, equal_error_rate, min_dcf
-from speechbrain_bccmt.scoring.quality import QualityFusion, quality_measures
+from speechbrain_bccmt.scoring.quality import quality_measures
+from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
 from speechbrain_bccmt.trials.read import read_trials
 
 SPEAKERS, EACH = 8, 4

@@ -14,7 +14,7 @@ from speechbrain_bccmt.export import web
 from speechbrain_bccmt.inference.fingerprint import fingerprint
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.inference.verification import SpeakerVerification
-from speechbrain_bccmt.scoring.quality import load_calibration
+from speechbrain_bccmt.scoring.quality_fusion import load_calibration
 from speechbrain_bccmt.sessions import load_session
 from tests.tiny_hub_folder import write_hub_folder
 from tests.voices import CALIBRATION, voice

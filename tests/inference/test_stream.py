@@ -12,7 +12,7 @@ from speechbrain_bccmt.audio.recording import read_mono
 from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.scoring.calibration import Calibration
-from speechbrain_bccmt.scoring.quality import QualityFusion
+from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
 from speechbrain_bccmt.scoring.sequential import SequentialTest
 from speechbrain_bccmt.voiceprints.records import EnrolledUtterance
 from speechbrain_bccmt.voiceprints.store import Voiceprints

@@ -20,7 +20,7 @@ from speechbrain_bccmt.inference.graph import GraphVerifier
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from speechbrain_bccmt.models import DEFAULT, resolve_model, shipped_models
-from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration
+from speechbrain_bccmt.scoring.quality_fusion import QualityFusion, load_calibration
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(resolve_model(DEFAULT))

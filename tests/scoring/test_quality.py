@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from speechbrain_bccmt.scoring import Calibration, act_dcf, cllr, min_dcf
-from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration, quality_measures, side_quality
+from speechbrain_bccmt.scoring.quality import quality_measures, side_quality
+from speechbrain_bccmt.scoring.quality_fusion import QualityFusion, load_calibration
 
 
 def simulate(n_trials=60000, seed=0, n_utterances=500):

@@ -13,7 +13,8 @@ from speechbrain_bccmt.attention.clip_attention import attend_to_clip
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.models import resolve_model
-from speechbrain_bccmt.scoring.quality import QualityFusion, load_calibration, side_quality
+from speechbrain_bccmt.scoring.quality import side_quality
+from speechbrain_bccmt.scoring.quality_fusion import QualityFusion, load_calibration
 from speechbrain_bccmt.voiceprints.store import Voiceprints
 from tests.voices import CALIBRATION, voice
 from tests.web.serving import serve

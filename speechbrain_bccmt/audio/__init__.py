@@ -1,6 +1,6 @@
-"""The one reader of recordings for training and inference: decoding, resampling, headers.
+"""Reading recordings, for training and inference alike: decoding, resampling, headers.
 
-Nothing here knows of networks.
+Nothing here depends on a network.
 """
 
 import lazy_loader

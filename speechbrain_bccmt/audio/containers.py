@@ -1,6 +1,6 @@
 """What libsndfile cannot read, decoded by FFmpeg's libraries (PyAV): m4a, webm, amr, the sound of a video, mp3.
 
-Headers may guess the length, so that it is counted by decoding once. Reading is sequential.
+Headers may only estimate the length, so it is counted by decoding once. Reading is sequential.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-# Of files that are found in folders beside those of libsndfile.
+# File endings searched for in folders, in addition to libsndfile's.
 ENDINGS = (".m4a", ".aac", ".mp4", ".mov", ".webm", ".mkv", ".amr", ".3gp", ".wma")
 
 # Programs disagree on whether the packet that holds the packet count counts itself.
@@ -26,14 +26,14 @@ class ContainerFile:
     source : str, Path or file object
         The file.
     kind : str or None
-        FFmpeg's name of the format, where it is known; None: FFmpeg finds out.
+        FFmpeg's name of the format, if known; None: FFmpeg detects it.
     codec : str
-        What to call a codec that FFmpeg does not know.
+        Name to report for a codec that FFmpeg does not know.
 
     Raises
     ------
     ValueError
-        If it is no audio, damaged, or its codec is not supported; or PyAV is not installed.
+        If it is not audio, is damaged or has an unsupported codec; or if PyAV is not installed.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class ContainerFile:
         if self._stream.codec_context is None:
             self._container.close()
             raise ValueError(f"its codec{f' ({codec})' if codec else ''} is not supported")
-        # Of mp4 and its kin, which list their packets.
+        # mp4 and its relatives list their packets.
         self._promised = self._promised or self._stream.frames
         self._blocks = self._decode()
         try:
@@ -91,7 +91,7 @@ class ContainerFile:
         return found
 
     def seek(self, frames: int) -> None:
-        """Skip the first samples of a file that was not read yet."""
+        """Skip the first samples of a file that has not been read yet."""
         while frames:
             skipped = len(self.read(min(frames, 2**20)))
             if not skipped:
@@ -106,7 +106,7 @@ class ContainerFile:
         self._rest = np.concatenate(parts) if len(parts) > 1 else parts[0]
 
     def _decode(self) -> Iterator[np.ndarray]:
-        """Yield the samples of each decoded frame, and raise where the file ends before its table says."""
+        """Yield the samples of each decoded frame; raise if the file ends before its table says it does."""
         av, convert, packets = _import_av(), None, 0
         is_mp3 = self._stream.codec_context.name.startswith("mp3")
         try:
@@ -132,7 +132,7 @@ class ContainerFile:
 
 
 def _import_av():
-    """Import PyAV: 60 ms and 25 MB, which most recordings have no need of."""
+    """Import PyAV on demand: it costs 60 ms and 25 MB, and most recordings do not need it."""
     try:
         import av
     except ImportError:
@@ -143,10 +143,10 @@ def _import_av():
 
 
 def _xing_frames(path: str | os.PathLike) -> int:
-    """Return the packet count in the tag of an mp3 file, 0 where it has none."""
+    """Return the packet count in the tag of an mp3 file, 0 if it has none."""
     with open(path, "rb") as file:
         head = file.read(10)
-        if head[:3] == b"ID3" and len(head) == 10:  # of a length in four bytes of seven bits
+        if head[:3] == b"ID3" and len(head) == 10:  # its length is in four bytes of seven bits
             file.seek(10 + sum(byte << shift for byte, shift in zip(head[6:], (21, 14, 7, 0), strict=True)))
         else:
             file.seek(0)

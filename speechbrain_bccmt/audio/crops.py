@@ -1,4 +1,4 @@
-"""Crops of recordings, read by offset: what training needs of files that are too many to keep in memory."""
+"""Crops of recordings, read by offset, for training on more files than fit in memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from speechbrain_bccmt.audio.waveforms import mix_down
 def read_crop(
     path: str | Path | Member, rate: int, start: int, stop: int, offset: int, n_samples: int
 ) -> np.ndarray:
-    """Read a stretch of an utterance by offset: the samples that `read_mono` gives there, without the rest.
+    """Read a stretch of an utterance by offset: the same samples as `read_mono`, without reading the rest.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def read_crop(
     start, stop : int
         The utterance, in samples of the file.
     offset, n_samples : int
-        The stretch, in samples at `rate` from the beginning of the utterance.
+        The stretch, in samples at `rate`, counted from the beginning of the utterance.
 
     Returns
     -------
@@ -38,7 +38,7 @@ def read_crop(
     Raises
     ------
     ValueError
-        If the file cannot be read, holds no samples there, or NaN or infinite ones; the message names it.
+        If the file cannot be read, or holds no samples there, or NaN or infinite ones; the message names it.
 
     Examples
     --------
@@ -54,8 +54,8 @@ def read_crop(
         with open_decoder(path) as file:
             factor = math.gcd(file.samplerate, rate)
             up, down = rate // factor, file.samplerate // factor
-            # Sample k * up of the result is sample k * down of the file. The filter reaches so many times max(up, down)
-            # of their common samples to each side.
+            # Sample k * up of the result is sample k * down of the file. To each side the filter reaches
+            # ZERO_CROSSINGS * max(up, down) samples at the common multiple of both rates.
             context = 0 if up == down else math.ceil(ZERO_CROSSINGS * max(up, down) / (up * down)) + 1
             first = max(0, offset // up - context)
             last = math.ceil((offset + n_samples) / up) + context

@@ -6,12 +6,12 @@ import os
 
 from speechbrain_bccmt.audio.containers import ENDINGS as ENDINGS_OF_CONTAINERS
 
-# Of files that are found in folders: what libsndfile decodes, then what FFmpeg does.
+# File endings searched for in folders: what libsndfile decodes, then what FFmpeg does.
 ENDINGS = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", *ENDINGS_OF_CONTAINERS)
 
 
 def find_recordings(folder: str | os.PathLike) -> list[str]:
-    """List the recordings in a folder and its subfolders, by their ending; hidden files are left out.
+    """List the recordings in a folder and its subfolders, by file ending; hidden files are left out.
 
     Parameters
     ----------
@@ -28,7 +28,7 @@ def find_recordings(folder: str | os.PathLike) -> list[str]:
     FileNotFoundError
         If there is no recording.
     PermissionError
-        If a folder may not be read: a part of the recordings is not what was asked for.
+        If a folder may not be read: the list would be incomplete.
 
     Examples
     --------
@@ -42,7 +42,7 @@ def find_recordings(folder: str | os.PathLike) -> list[str]:
     for parent, folders, names in os.walk(folder, followlinks=True, onerror=_fail):
         folders.sort()
         real = os.path.realpath(parent)
-        if real in seen:  # a link to what has been searched, perhaps to a folder above it
+        if real in seen:  # a link to a folder already searched, perhaps one above it
             folders.clear()
             continue
         seen.add(real)

@@ -1,4 +1,4 @@
-"""Length and sample rate of many audio files, from their headers alone, and which cannot be read."""
+"""Length and sample rate of many audio files, from their headers alone, and which files cannot be read."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from speechbrain_bccmt.audio.containers import ENDINGS, ContainerFile
 from speechbrain_bccmt.audio.members import Member
 from speechbrain_bccmt.audio.riff import HEAD, JoinedWav, WavFile, read_wav
 
-_CHUNK = 256  # files per task: handing over single files costs several times what reading their headers does
-_QUICK = 1e-4  # seconds a file; more than this, and threads shorten the wait
+_CHUNK = 256  # files per task: handing over single files costs several times as much as reading their headers
+_QUICK = 1e-4  # seconds per file; above this, threads shorten the wait
 _OGG_PAGE = 65307  # bytes of the longest Ogg page
 
 
@@ -35,7 +35,7 @@ class AudioHeader(NamedTuple):
 
 
 def _check_ogg_end(path: str, size: int) -> None:
-    """Raise where the file ends in the middle of an Ogg page, as an interrupted copy does."""
+    """Raise if the file ends in the middle of an Ogg page, as an interrupted copy does."""
     with open(path, "rb") as file:
         file.seek(max(0, size - _OGG_PAGE))
         tail = file.read()
@@ -46,7 +46,7 @@ def _check_ogg_end(path: str, size: int) -> None:
 
 
 def libsndfile_name(path: str | os.PathLike) -> str | bytes:
-    """Return a path as libsndfile opens it, though it be no text in the encoding of the system."""
+    """Return a path in a form that libsndfile opens, even if it is not valid text in the system's encoding."""
     return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
@@ -69,12 +69,12 @@ def open_decoder(
     path : str, Path or Member
         The file; a member of a tar file must be one that libsndfile reads.
     wav : WavFile or None
-        What is known of it already, if it is a wav file.
+        What is already known about it, if it is a wav file.
 
     Returns
     -------
     soundfile.SoundFile or ContainerFile
-        libsndfile's, or FFmpeg's: for what libsndfile cannot read, and for mp3, of which it guesses the length and
+        libsndfile's; or FFmpeg's, for what libsndfile cannot read and for mp3, whose length libsndfile guesses and
         reads no further.
 
     Raises
@@ -121,14 +121,14 @@ def _count(file: ContainerFile) -> int:
 
 
 def read_header(path: str, size: int | None = None) -> AudioHeader:
-    """Read length and sample rate of one file; of mp3 and what FFmpeg reads, by decoding it, as headers guess.
+    """Read length and sample rate of one file; mp3 and what FFmpeg reads are decoded, as their headers may guess.
 
     Parameters
     ----------
     path : str
-        Of any format that `open_decoder` opens.
+        A file of any format that `open_decoder` opens.
     size : int, optional
-        Of the file in bytes, where it is known already.
+        Size of the file in bytes, if already known.
 
     Returns
     -------
@@ -138,9 +138,9 @@ def read_header(path: str, size: int | None = None) -> AudioHeader:
     Raises
     ------
     OSError
-        Where the file cannot be opened.
+        If the file cannot be opened.
     ValueError
-        Where it is empty, is not audio, holds no samples, or is shorter than its header promises.
+        If it is empty, is not audio, holds no samples, or is shorter than its header promises.
 
     Examples
     --------
@@ -160,10 +160,10 @@ def read_header(path: str, size: int | None = None) -> AudioHeader:
             frames = file.frames if isinstance(file, soundfile.SoundFile) else _count(file)
             header = AudioHeader(frames, file.samplerate)
             if getattr(file, "format", "") == "FLAC" and frames:
-                file.seek(frames - 1)  # fails where the last block is missing
+                file.seek(frames - 1)  # fails if the last block is missing
                 file.read(1)
     except soundfile.LibsndfileError as error:
-        # Of an mp3 without a frame it says that there is no file, which was read above.
+        # For an mp3 without a frame it says that the file does not exist, though it was read above.
         reason = "" if "does not exist" in str(error) else f": {error.error_string or error}"
         raise ValueError(f"not readable as audio, or truncated{reason}") from None
     if header.frames <= 0 or header.sample_rate <= 0:
@@ -197,18 +197,18 @@ def read_headers(
         The files.
     workers : int, optional
         Number of threads, used where reading takes time. Default: four more than there are cores. More help
-        where a distant disk answers slowly. Processes were measured to be no quicker.
+        with a slow remote disk. Processes were measured to be no faster.
     progress : bool
         Whether to show the progress bar.
     sizes : sequence of int, optional
-        Of the files in bytes, where they are known already.
+        Sizes of the files in bytes, if already known.
 
     Returns
     -------
     headers : list of AudioHeader or None
         In the order of `paths`, None for unreadable files.
     unreadable : dict
-        Path of each unreadable file to the reason.
+        Maps the path of each unreadable file to the reason.
 
     Examples
     --------
@@ -227,7 +227,7 @@ def read_headers(
     chunks = iter([files[i : i + _CHUNK] for i in range(0, len(files), _CHUNK)])
     found: list[AudioHeader | str] = []
     with tqdm(total=len(paths), desc="Reading headers", unit="file", disable=not progress) as bar:
-        # Files the system has in memory are read one by one quicker than threads can take turns.
+        # Files that the system has cached are read faster one by one than threads can take turns.
         for chunk in chunks:
             start = time.perf_counter()
             found.extend(_read_chunk(chunk))

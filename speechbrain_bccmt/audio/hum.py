@@ -1,4 +1,4 @@
-"""Hum of the mains under a recording: found by its steady lines, and filtered out."""
+"""Mains hum in a recording: found by its steady spectral lines, and filtered out."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import numpy as np
 
 from speechbrain_bccmt.audio.levels import hann
 
-# Hz; the lines up to the tenth harmonic.
+# In Hz; lines up to the tenth harmonic.
 _MAINS, _HARMONICS = (50, 60), 10
-# The lowest line of a hum stands so far above what is beside it, and lies at most so far below the whole, in dB. Clean
-# speech of six corpora passes neither but for some recordings that do hum; 10 dB below the speech, hum passes both.
+# In dB: the lowest line of a hum is at least this far above its surroundings, and at most this far below the whole.
+# Clean speech of six corpora passes neither, except some recordings that do hum; hum 10 dB below speech passes both.
 _PROMINENT_DB, _LOUD_DB = 25.0, -20.0
-# Other lines of it are filtered from here on.
+# Its other lines are filtered from this height on.
 _LINE_DB = 10.0
-# Width of a notch in Hz. Its ringing has died away to a thousandth within the reflection that is put to both ends.
+# Width of a notch in Hz. Its ringing decays to a thousandth within the reflection added at both ends.
 _NOTCH_HZ, _REFLECTED_SECONDS = 4.0, 0.6
 
 
 def remove_hum(wav: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
-    """Filter a loud hum out of a recording, and leave all others as they are.
+    """Filter loud hum out of a recording; recordings without it are returned unchanged.
 
     Parameters
     ----------
@@ -30,9 +30,9 @@ def remove_hum(wav: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
     Returns
     -------
     wav : numpy.ndarray
-        (samples,), the same one where there is no hum, or less than 1.5 s.
+        (samples,), unchanged if there is no hum or less than 1.5 s.
     mains : int
-        50 or 60 Hz; 0 where there is no hum.
+        50 or 60 Hz; 0 if there is no hum.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def remove_hum(wav: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
     """
     if len(wav) < 1.5 * rate:
         return wav, 0
-    # Frames of 1 s have a value for each Hz; their median is of what is always there.
+    # Frames of 1 s have one bin per Hz; the median over frames keeps what is always there.
     frames = np.lib.stride_tricks.sliding_window_view(wav, rate)[:: rate // 2] * hann(rate)
     power = np.square(np.abs(np.fft.rfft(frames)))
     middle = (len(power) - 1) // 2
@@ -57,7 +57,7 @@ def remove_hum(wav: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
         peaks = np.array([power[line - 1 : line + 2].max() for line in lines])
         beside = [np.r_[power[line - 8 : line - 3], power[line + 4 : line + 9]] for line in lines]
         heights = peaks / np.maximum(np.median(beside, axis=1), 1e-12 * whole)
-        # The window spreads a line over three values, in all 1.5 times the highest.
+        # The window spreads a line over three bins, which sum to 1.5 times the highest.
         if heights[0] < 10 ** (_PROMINENT_DB / 10) or 1.5 * peaks[0] < whole * 10 ** (_LOUD_DB / 10):
             continue
         found = [
@@ -68,9 +68,9 @@ def remove_hum(wav: np.ndarray, rate: int) -> tuple[np.ndarray, int]:
 
 
 def _notch(wav: np.ndarray, lines: list[int], rate: int) -> np.ndarray:
-    """Filter lines out by second-order notches, there and back, so that no phase is turned.
+    """Filter lines out by second-order notches, forwards and backwards, for zero phase.
 
-    As `scipy.signal.filtfilt` does with `iirnotch`; here on the spectrum, and with longer reflections at both ends.
+    Like `scipy.signal.filtfilt` with `iirnotch`, but on the spectrum, and with longer reflections at both ends.
     """
     size = round(_REFLECTED_SECONDS * rate)
     wav = wav.astype(np.float64)

@@ -1,33 +1,33 @@
-"""What a recording has lost, measured against the recording itself: what can be heard, clipped tops, its band."""
+"""What a recording has lost, measured without a reference: audible seconds, level, clipped tops, bandwidth."""
 
 from __future__ import annotations
 
 import numpy as np
 
 _FRAME_SECONDS = 0.02
-# A frame is audible down to this far below the loud ones (their 95th percentile).
+# A frame is audible down to this far below the loud frames (95th percentile).
 AUDIBLE_DB = 40.0
-# Levels of a steady noise differ by less between its loud and its quiet frames (95th and 5th percentile): 1.2 dB are
-# those of white noise, 2.5 dB of one that 16 bits have rounded to little; of 300 clips of a word the least has 4.7 dB.
+# A steady noise varies by less than this between its loud and quiet frames (95th and 5th percentile): white noise by
+# 1.2 dB, noise that 16 bits have rounded to little by 2.5 dB; of 300 one-word clips the steadiest varies by 4.7 dB.
 STEADY_DB = 3.0
-# In fewer frames a voice may be as steady.
+# Over fewer frames a voice can be as steady.
 _STEADY_FRAMES = 25
-# Of the loudest sample: an offset leaves as much behind in float32.
+# Share of the loudest sample: an offset leaves that much behind in float32.
 _ROUNDING = 1e-6
-# Equal samples one after another at the extreme value make a flat top. So few bits that a wave has a smaller number of
-# steps from its middle to its top round many tops flat.
+# A flat top is this many consecutive samples at the extreme value. In a wave with fewer than this many steps from its
+# middle to its top (few bits), rounding makes many tops flat.
 _FLAT_SAMPLES, _STEPS = 3, 16
 
-# Bands of 250 Hz, from frames of 512 samples; one is in use whose loud frames (95th percentile) are at most so far
-# below those of the loudest band.
+# Bands of 250 Hz, from frames of 512 samples; a band is in use if its loud frames (95th percentile) are at most this
+# many dB below those of the loudest band.
 _BAND_HZ, _BAND_FRAME, _BAND_DB = 250.0, 512, 55.0
 
 
 def audible_seconds(wav: np.ndarray, rate: int) -> float:
     """Return how much of a waveform is audible, whatever its level, in frames of 20 ms without their offset.
 
-    Audible is what lies less than `AUDIBLE_DB` below the loud frames. Digital silence is not, nor is a recording that
-    has nothing but a steady noise.
+    A frame is audible if it is less than `AUDIBLE_DB` below the loud frames. Digital silence is not audible, nor is a
+    recording of steady noise alone.
 
     Parameters
     ----------
@@ -62,12 +62,12 @@ def audible_seconds(wav: np.ndarray, rate: int) -> float:
 
 
 def level_and_noise(wav: np.ndarray, rate: int) -> tuple[float, float]:
-    """Measure how loud a recording is, and how far its loud frames (95th percentile) stand above its quiet ones (5th).
+    """Measure how loud a recording is, and how far its loud frames (95th percentile) are above its quiet ones (5th).
 
     Parameters
     ----------
     wav : numpy.ndarray
-        (samples,), with pauses: noise shows in them.
+        (samples,), with its pauses, where noise shows.
     rate : int
         Sample rate in Hz.
 
@@ -76,7 +76,7 @@ def level_and_noise(wav: np.ndarray, rate: int) -> tuple[float, float]:
     level : float
         In dBFS; minus infinity for silence.
     ratio : float
-        In dB; infinity where pauses are digital silence. Of speech in noise about its signal-to-noise ratio plus 6 dB.
+        In dB; infinity if pauses are digital silence. For speech in noise, about the signal-to-noise ratio plus 6 dB.
 
     Examples
     --------
@@ -97,17 +97,17 @@ def _frame_levels(wav: np.ndarray, rate: int) -> np.ndarray:
 
 
 def flat_tops(samples: np.ndarray) -> int:
-    """Count the samples that lie in flat tops, as clipping leaves them, at whatever level.
+    """Count the samples in flat tops, as left by clipping at any level.
 
     Parameters
     ----------
     samples : numpy.ndarray
-        (samples, channels), as they were decoded: another rate has no flat tops left.
+        (samples, channels), as decoded: resampling removes flat tops.
 
     Returns
     -------
     int
-        Samples where a channel stays at its highest or its lowest value for three samples or more.
+        Samples where a channel stays at its highest or lowest value for three samples or more.
 
     Examples
     --------
@@ -138,7 +138,7 @@ def hann(size: int) -> np.ndarray:
 
 
 def bandwidth(wav: np.ndarray, rate: int) -> float:
-    """Measure up to which frequency a recording holds sound.
+    """Measure the frequency up to which a recording holds sound.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ def bandwidth(wav: np.ndarray, rate: int) -> float:
     Returns
     -------
     float
-        In Hz, a multiple of 250; half the sample rate where all is in use, or where it is too short or silent.
+        In Hz, a multiple of 250; half the sample rate if all bands are in use, or if it is too short or silent.
 
     Examples
     --------

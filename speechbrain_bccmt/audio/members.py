@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class Member(NamedTuple):
-    """A recording inside a file, which `read_crop` takes in place of a path.
+    """A recording inside a tar file, which `read_crop` accepts in place of a path.
 
     Attributes
     ----------
@@ -19,7 +19,7 @@ class Member(NamedTuple):
     offset, size : int
         Where its bytes are.
     name : str
-        In the tar file, for messages.
+        Its name in the tar file, for messages.
 
     Examples
     --------
@@ -37,7 +37,7 @@ class Member(NamedTuple):
 
     @property
     def label(self) -> str:
-        """What it is called in messages."""
+        """Its name in messages."""
         return f"{self.name} in {self.file}"
 
     def open(self) -> io.BytesIO:
@@ -48,7 +48,7 @@ class Member(NamedTuple):
         OSError
             If the tar file cannot be read.
         ValueError
-            If it ends before.
+            If it ends too early.
         """
         content = os.pread(_descriptor(self.file, os.getpid()).number, self.size, self.offset)
         if len(content) < self.size:
@@ -57,18 +57,18 @@ class Member(NamedTuple):
 
 
 class _Descriptor:
-    """A file that is open until nobody uses it."""
+    """A file that stays open as long as it is used."""
 
     def __init__(self, path: str):
         self.number = os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self.number)
         if hasattr(os, "posix_fadvise"):
-            # All of it will be read, in an order that only a shuffle of some thousand utterances disturbs. So the
-            # system fetches it at the speed of the disk, not a file and a wait at a time.
+            # All of it will be read, in order but for a shuffle of some thousand utterances. This lets the system
+            # fetch it at the speed of the disk, instead of waiting for one file at a time.
             os.posix_fadvise(self.number, 0, 0, os.POSIX_FADV_WILLNEED)
 
 
-# Those that a shuffle window spans, and some. A forked process opens its own.
+# As many as a shuffle window spans, and some more. A forked process opens its own.
 @functools.lru_cache(maxsize=16)
 def _descriptor(path: str, process: int) -> _Descriptor:
     return _Descriptor(path)

@@ -1,8 +1,7 @@
 """Recordings on disk: decoded, checked, mixed to one channel and resampled, in chunks of bounded size.
 
-Decoding is libsndfile's (wav, flac, ogg, opus and more), and FFmpeg's for mp3 and what libsndfile cannot read. What
-they let pass is refused here: files shorter than their header promises, NaN and infinite samples, things that are no
-regular file.
+libsndfile decodes wav, flac, ogg, opus and more; FFmpeg decodes mp3 and what libsndfile cannot read. What they let
+pass is refused here: files shorter than their header promises, NaN and infinite samples, anything but regular files.
 """
 
 from __future__ import annotations
@@ -21,15 +20,15 @@ from speechbrain_bccmt.audio.levels import audible_seconds, flat_tops
 from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.audio.waveforms import mix_down
 
-# What `Recording.open` accepts. Beyond, a header is more likely damaged than true.
+# What `Recording.open` accepts, in Hz. Outside this range, a header is more likely damaged than true.
 SAMPLE_RATES = (1_000, 768_000)
-# More than this share of the samples in flat tops is clipping. Speech of five corpora, at any level and in 8 bits,
-# A-law or mu-law, stays below it; clipped at two thirds of its 99.9th percentile, 98 % of the clips are above it.
+# A larger share of samples in flat tops is clipping. Speech of five corpora, at any level and in 8 bits, A-law or
+# mu-law, stays below it; clipped at two thirds of its 99.9th percentile, 98 % of the clips are above it.
 CLIPPED_SHARE = 1e-3
 # Longer recordings are embedded in equal chunks of at most this length: attention over time is quadratic in length,
 # and chunks bound time and memory. What that does to error rates: docs/latency.md.
 MAX_CHUNK_SECONDS = 30.0
-# Values decoded at a time, so that many channels or a high rate take no more memory.
+# Values decoded at a time: many channels or a high rate take no more memory.
 _BLOCK_VALUES = 2**22
 
 
@@ -40,21 +39,21 @@ class Chunk:
     Attributes
     ----------
     wav : numpy.ndarray
-        (samples,), float32, mono, at the rate asked for.
+        (samples,), float32, mono, at the requested rate.
     seconds : float
         Length of the stretch.
     audible_seconds : float
-        How much of it is audible, see `audible_seconds`; of a chunk of speech alone, the speech.
+        How much of it is audible, see `audible_seconds`; for a chunk of speech alone, the speech.
     clipped_share : float
-        Share of its samples that lie in flat tops in any channel, see `flat_tops`.
+        Share of its samples in flat tops in any channel, see `flat_tops`.
     cancelled : bool
-        Whether its channels cancel each other, so that one of them was taken.
+        Whether its channels cancel each other, in which case one of them was taken.
     bandwidth : float
-        Up to which frequency in Hz it holds sound, once that was measured; infinity before.
+        Frequency in Hz up to which it holds sound, once measured; infinity before.
     hum : int
-        Frequency in Hz of the hum that was filtered out; 0: none was.
+        Frequency in Hz of the hum that was filtered out; 0 if none was.
     level, noise_ratio : float
-        Of a chunk of speech alone, what `level_and_noise` measured in the recording that it comes from, in dB.
+        For a chunk of speech alone, what `level_and_noise` measured in its recording, in dB.
     """
 
     wav: np.ndarray
@@ -69,7 +68,7 @@ class Chunk:
 
     @classmethod
     def from_waveform(cls, wav: np.ndarray, rate: int) -> Chunk:
-        """Take a waveform (samples,) in memory, mono, at `rate` in Hz, for a chunk."""
+        """Make a chunk of a waveform (samples,) in memory, mono, at `rate` in Hz."""
         clipped = flat_tops(wav[:, None]) / len(wav)
         return cls(wav, len(wav) / rate, audible_seconds(wav, rate), clipped)
 
@@ -109,14 +108,14 @@ class Recording:
         OSError
             If it is missing, is a folder or may not be read.
         ValueError
-            If it is no audio, is truncated, holds no samples or has an impossible sample rate.
+            If it is not audio, is truncated, holds no samples or has an impossible sample rate.
         """
         path = Path(path)
         if path.is_dir():
             raise IsADirectoryError(f"{path}: is a folder, expected an audio file")
         if not path.exists():
             raise FileNotFoundError(f"{path}: there is no such file")
-        if not path.is_file():  # a pipe would be waited for without end
+        if not path.is_file():  # a pipe would be waited for forever
             raise OSError(f"{path}: is no regular file")
         if path.suffix.lower() == ".raw":
             raise ValueError(
@@ -143,7 +142,7 @@ class Recording:
         stop: int | None = None,
         equal: bool = True,
     ) -> Iterator[Chunk]:
-        """Read the recording chunk by chunk, so that its length does not count in memory.
+        """Read the recording chunk by chunk, in memory that does not grow with its length.
 
         Parameters
         ----------
@@ -152,15 +151,15 @@ class Recording:
         max_seconds : float or None
             The longest chunk; None: `MAX_CHUNK_SECONDS`.
         start, stop : int
-            Of the part to read, in samples of the file.
+            Part to read, in samples of the file.
         equal : bool
-            All chunks are of one length, but for a sample; False: all but the last are the longest, as of a stream
-            whose end is not known.
+            Whether all chunks have the same length, to within a sample; False: all but the last have the greatest
+            length, as in a stream whose end is not known.
 
         Yields
         ------
         Chunk
-            Channels averaged, resampled where `rate` is another than the file's.
+            Channels averaged, resampled if `rate` differs from the file's.
 
         Raises
         ------
@@ -213,7 +212,7 @@ class Recording:
 
 
 def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = None) -> np.ndarray:
-    """Read a recording, or a part of it, at once.
+    """Read a recording, or a part of it, in one piece.
 
     Parameters
     ----------
@@ -222,7 +221,7 @@ def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = No
     rate : int
         The sample rate wanted in Hz; a file of another rate is resampled.
     start, stop : int
-        Of the part to read, in samples of the file.
+        Part to read, in samples of the file.
 
     Returns
     -------
@@ -245,7 +244,7 @@ def read_mono(path: str | Path, rate: int, start: int = 0, stop: int | None = No
 
 
 def equal_parts(wav: np.ndarray, rate: int) -> list[np.ndarray]:
-    """Cut a waveform in memory into the fewest parts that are not above `MAX_CHUNK_SECONDS`.
+    """Cut a waveform in memory into the fewest equal parts of at most `MAX_CHUNK_SECONDS`.
 
     Parameters
     ----------
@@ -257,7 +256,7 @@ def equal_parts(wav: np.ndarray, rate: int) -> list[np.ndarray]:
     Returns
     -------
     list of numpy.ndarray
-        (samples,) each, of one length but for a sample.
+        (samples,) each, of the same length to within a sample.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Change of the sample rate by a polyphase filter, a matrix product for each block of samples."""
+"""Resampling by a polyphase filter, as one matrix product per block of samples."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from functools import lru_cache
 import numpy as np
 
 # Zero crossings of the filter to each side of its centre, and the Kaiser window's shape: those of
-# `scipy.signal.resample_poly`, which gives the same samples to float32's rounding.
+# `scipy.signal.resample_poly`, which gives the same samples to within float32 rounding.
 ZERO_CROSSINGS, KAISER_BETA = 10, 5.0
-# Samples that one row of a product computes: with fewer, neighbours share too little of what goes in.
+# Output samples per row of a product: with fewer, neighbours share too little of their input.
 _ROW_SAMPLES = 64
 # Values laid out for a product at a time: 4 MB.
 _BLOCK_VALUES = 2**20
@@ -60,7 +60,7 @@ def _resample(wav: np.ndarray, up: int, down: int) -> np.ndarray:
     """Resample (samples,) by `up` / `down`, which have no common divisor.
 
     Sample n of the result is the sum over m of wav[m] * taps[n * down - m * up + half]. All n that differ by a multiple
-    of `up` share their taps: a row of the product holds `size` neighbours, and the next row those `period` later.
+    of `up` share their taps: a row of the product holds `size` neighbours, the next row those `period` later.
     """
     taps = _filter(up, down)
     half, n_samples = len(taps) // 2, -(-len(wav) * up // down)
@@ -85,7 +85,7 @@ def _resample(wav: np.ndarray, up: int, down: int) -> np.ndarray:
 
 
 class StreamResampler:
-    """`resample` of a waveform that comes in parts, of any size.
+    """`resample` for a waveform that arrives in parts of any size.
 
     Parameters
     ----------
@@ -104,10 +104,10 @@ class StreamResampler:
     def __init__(self, rate: int, wanted: int):
         self._rates, factor = (rate, wanted), math.gcd(rate, wanted)
         self._up, self._down = wanted // factor, rate // factor
-        # Counted in periods of both rates, as the filter reaches to each side.
+        # How far the filter reaches to each side, in common periods of both rates.
         reach = ZERO_CROSSINGS * max(self._up, self._down) / (self._up * self._down)
         self._context = 0 if self._up == self._down else math.ceil(reach) + 1
-        self._held, self._before = np.zeros(0, np.float32), 0  # periods at the beginning that were given already
+        self._held, self._before = np.zeros(0, np.float32), 0  # initial periods that were already returned
 
     def feed(self, wav: np.ndarray) -> np.ndarray:
         """Return the samples that `wav` (samples,), float32, completes."""
@@ -121,5 +121,5 @@ class StreamResampler:
         return found
 
     def finish(self) -> np.ndarray:
-        """Return the samples that are left at the end."""
+        """Return the remaining samples."""
         return resample(self._held, *self._rates)[self._before * self._up :]

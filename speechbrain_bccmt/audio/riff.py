@@ -1,4 +1,4 @@
-"""Where the samples of a wav file are: pipes write no true length, and some recorders write several data chunks."""
+"""Finding the samples of a wav file: pipes write no true length, and some recorders write several data chunks."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import os
 import struct
 from typing import NamedTuple
 
-HEAD = 1024  # bytes of a wav file to read at once; its samples nearly always begin within them
+HEAD = 1024  # bytes of a wav file to read at once; the samples nearly always begin within them
 _CHUNK_HEAD = struct.Struct("<4sI").unpack_from  # name, length
 _FORMAT = struct.Struct("<HHIIHH").unpack_from  # tag, channels, rate, bytes a second, block, bits
 _PLAIN_TAGS = {1, 3, 0xFFFE}  # integers, floats, and either in the extensible form
-# Lengths that programs write where they cannot know the true one, less the bytes of a header.
+# Lengths that programs write when they cannot know the true one; a header's bytes may be subtracted.
 _UNKNOWN, _HEADER_BYTES = (2**31, 2**32, 2_000_000_000), 4096
 
 
 class WavFile(NamedTuple):
-    """What is to be known of a wav file before it is decoded.
+    """Facts about a wav file that are needed before it is decoded.
 
     Attributes
     ----------
@@ -25,13 +25,13 @@ class WavFile(NamedTuple):
     sample_rate : int
         In Hz.
     block : int
-        Bytes of a sample of all channels; 0 where the codec is another than plain samples.
+        Bytes per sample of all channels; 0 if the codec is not plain samples.
     begin : int
         Position of the first chunk's data.
     pieces : tuple of (int, int)
         Position and length of each stretch of samples, in bytes.
     as_written : bool
-        Whether its header says so: one chunk of data, of a length above 0.
+        Whether the header says the same: one chunk of data, of a length above 0.
     """
 
     tag: int
@@ -43,12 +43,12 @@ class WavFile(NamedTuple):
 
     @property
     def frames(self) -> int:
-        """Samples per channel, of plain samples."""
+        """Samples per channel, if the samples are plain."""
         return sum(length for _, length in self.pieces) // self.block
 
 
 def read_wav(path: str | os.PathLike, head: bytes, size: int) -> WavFile | None:
-    """Read where the samples of a wav file are.
+    """Locate the samples of a wav file.
 
     Parameters
     ----------
@@ -57,19 +57,19 @@ def read_wav(path: str | os.PathLike, head: bytes, size: int) -> WavFile | None:
     head : bytes
         Its first `HEAD` bytes.
     size : int
-        Of the file in bytes.
+        Size of the file in bytes.
 
     Returns
     -------
     WavFile or None
-        None where it is no wav file, or is damaged.
+        None if it is not a wav file, or is damaged.
 
     Raises
     ------
     OSError
         If the file cannot be read.
     ValueError
-        If it is shorter than its header promises. A length as pipes write it promises nothing.
+        If it is shorter than its header promises. A length as written by pipes promises nothing.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def read_wav(path: str | os.PathLike, head: bytes, size: int) -> WavFile | None:
             if len(values) < 16:
                 return None
             tag, channels, rate, _, block, bits = _FORMAT(values)
-            # Compressed (ADPCM, GSM and others), or padded: bytes do not give the number of samples.
+            # If compressed (ADPCM, GSM and others) or padded, bytes do not give the number of samples.
             plain = tag in _PLAIN_TAGS and not bits % 8 and block == channels * bits // 8
             found = tag, rate, block if plain else 0
         elif name == b"data":
@@ -111,7 +111,7 @@ def _read(path: str | os.PathLike, head: bytes, position: int, count: int) -> by
 
 
 def _pieces(path, head: bytes, size: int, begin: int, length: int) -> tuple[tuple, bool]:
-    """Return the stretches of samples, the first of which begins at `begin`, and whether they are as written."""
+    """Return the stretches of samples, the first of them at `begin`, and whether they are as written."""
     rest = size - begin
     if length > rest:
         if not any(mark - _HEADER_BYTES <= length <= mark for mark in _UNKNOWN):
@@ -130,14 +130,14 @@ def _pieces(path, head: bytes, size: int, begin: int, length: int) -> tuple[tupl
                 )
             pieces.append((position, next_length))
         position += next_length + next_length % 2
-    if length == 0 and position != size:  # what follows is no chunk: samples whose number was never written
+    if length == 0 and position != size:  # samples follow whose number was never written
         return ((begin, rest),), False
     pieces = [piece for piece in pieces if piece[1]] or pieces[:1]
     return tuple(pieces), len(pieces) == 1 and length > 0
 
 
 class JoinedWav(io.RawIOBase):
-    """A wav file as it should have been written, of one chunk of data, for a decoder to read.
+    """A wav file as it should have been written, with one chunk of data, for a decoder to read.
 
     Parameters
     ----------
@@ -176,7 +176,7 @@ class JoinedWav(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer) -> int:
-        """Fill a buffer, and return how many bytes that took."""
+        """Fill a buffer, and return the number of bytes read."""
         view, done = memoryview(buffer).cast("B"), 0
         for here, length, there in self._parts:
             inside = self._position - here

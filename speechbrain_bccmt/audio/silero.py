@@ -1,6 +1,6 @@
-"""The network of silero-vad (https://github.com/snakers4/silero-vad), and what its probabilities make of a recording.
+"""The network of silero-vad (https://github.com/snakers4/silero-vad), and the stretches of speech it finds.
 
-The package silero-vad has the network as an ONNX file; its own Python needs PyTorch, this does not.
+The package silero-vad ships the network as an ONNX file; its own Python code needs PyTorch, this module does not.
 """
 
 from __future__ import annotations
@@ -13,19 +13,19 @@ import numpy as np
 
 from speechbrain_bccmt.sessions import load_session
 
-# Hz; the network knows no other of its rates as well.
+# In Hz; of its rates, the network handles this one best.
 RATE = 16000
-# Samples of a frame, and of the one before that go in with it.
+# Samples of a frame, and of the previous one that are fed in with it.
 FRAME, _CONTEXT = 512, 64
-# Frames of one call: 16 s.
+# Frames per call: 16 s.
 _FRAMES = 512
-# The probability from which on speech begins, and below which it may end.
+# Speech begins at or above the first probability, and may end below the second.
 BEGINS, ENDS = 0.5, 0.35
 MODEL_FILE = "silero_vad_16k_sequence.onnx"
 
 
 def model_file() -> Path:
-    """Find the network: beside this module, where the wheel of the runtime has it, or in the package silero-vad.
+    """Find the network: beside this module, as in the runtime's wheel, or in the package silero-vad.
 
     Raises
     ------
@@ -59,7 +59,7 @@ def speech_probabilities(wav: np.ndarray) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (frames,), one for each 512 samples begun.
+        (frames,), one per 512 samples, the last padded.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def speech_probabilities(wav: np.ndarray) -> np.ndarray:
 
 
 class SpeechDetector:
-    """The network over a waveform that comes in parts, at 16 kHz.
+    """The network run over a waveform that arrives in parts, at 16 kHz.
 
     Examples
     --------
@@ -81,7 +81,7 @@ class SpeechDetector:
     """
 
     def __init__(self):
-        self._held = np.zeros(_CONTEXT, np.float32)  # the end of the last frame, and samples that fill none yet
+        self._held = np.zeros(_CONTEXT, np.float32)  # the end of the last frame, and an unfinished one
         self._state, self._cell = np.zeros((2, 1, 1, 128), np.float32)
 
     def feed(self, wav: np.ndarray) -> np.ndarray:
@@ -111,20 +111,20 @@ def speech_stretches(
     Parameters
     ----------
     probabilities : array_like
-        Of each frame, (frames,).
+        Probability of speech in each frame, (frames,).
     n_samples : int
         Length of the recording.
     shortest : int
-        Samples of speech that are none yet.
+        Stretches of no more samples than this are dropped.
     pause : int
-        Samples without speech that end it.
+        Samples without speech that end a stretch.
     padding : int
-        Samples kept before and after; where two stretches are nearer to each other, they meet in the middle.
+        Samples kept before and after; stretches too close for that meet in the middle.
 
     Returns
     -------
     list of (int, int)
-        First sample of each stretch, and the one behind its last.
+        First sample of each stretch, and the one after its last.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Voice activity detection by silero-vad: the one place that decides what is speech."""
+"""Voice activity detection by silero-vad: the only place that decides what is speech."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from speechbrain_bccmt.audio.recording import Chunk, equal_parts
 from speechbrain_bccmt.audio.resampling import resample
 from speechbrain_bccmt.audio.silero import RATE, speech_probabilities, speech_stretches
 
-# Kept before and after speech, and the longest pause within it that does not end it. Shorter ones cost accuracy on
-# clean speech, which the models were trained on with its pauses: docs/recordings.md.
+# Padding before and after speech, and the pause that ends it. Shorter ones cost accuracy on clean speech, which the
+# models were trained on with its pauses: docs/recordings.md.
 PAD_SECONDS, PAUSE_SECONDS = 0.4, 0.8
-# Less than this is no speech: a short word has little more.
+# Less than this does not count as speech: a short word is little longer.
 MIN_SPEECH_SECONDS = 0.1
-# The detector hears less below -40 dBFS and above full scale, and front ends have a floor: for both, the loudest 100 ms
-# are brought to -20 dBFS.
+# The detector hears less below -40 dBFS and above full scale, and front ends have a floor; for both reasons, the
+# loudest 100 ms are brought to -20 dBFS.
 _LOUDEST, _LEVEL_SECONDS = 0.1, 0.1
 
 
@@ -38,7 +38,7 @@ def find_speech(wav: np.ndarray, rate: int) -> list[tuple[int, int]]:
     Returns
     -------
     list of (int, int)
-        First sample of each stretch of speech, and the one behind its last, in order and apart from each other.
+        First sample of each stretch of speech, and the one after its last, in order and without overlap.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def find_speech(wav: np.ndarray, rate: int) -> list[tuple[int, int]]:
 
 
 def stretches_of(probabilities: np.ndarray, n_samples: int, rate: int) -> list[tuple[int, int]]:
-    """Find the stretches of speech of so many samples at `rate` in Hz, as `find_speech`, by their probabilities."""
+    """Find the speech in `n_samples` at `rate` in Hz from its probabilities, in the form of `find_speech`."""
     seconds = (MIN_SPEECH_SECONDS, PAUSE_SECONDS, PAD_SECONDS)
     heard = -(-n_samples * RATE // rate)
     found = speech_stretches(probabilities, heard, *(round(RATE * value) for value in seconds))
@@ -63,19 +63,19 @@ def stretches_of(probabilities: np.ndarray, n_samples: int, rate: int) -> list[t
 
 
 def level_gain(wav: np.ndarray, rate: int) -> float:
-    """Return what brings a waveform to the level that is worked at; 0 where it is silent."""
+    """Return the gain that brings a waveform to the working level; 0 if it is silent."""
     size = min(len(wav), round(_LEVEL_SECONDS * rate))
     loudest = wav[: len(wav) // size * size].reshape(-1, size).std(axis=1, dtype=np.float64).max()
     return float(_LOUDEST / loudest) if loudest else 0.0
 
 
 def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
-    """Join the speech of a recording, without hum, and cut it into chunks anew.
+    """Join the speech of a recording, without hum, and cut it into new chunks.
 
     Parameters
     ----------
     chunks : iterable of Chunk
-        Of the recording, one or more.
+        Chunks of the recording, one or more.
     rate : int
         Their sample rate in Hz.
 
@@ -83,8 +83,8 @@ def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
     ------
     Chunk
         Speech alone, brought to one level, at most `recording.MAX_CHUNK_SECONDS` of it; `seconds` is the length of the
-        recording that it comes from, `audible_seconds` that of the speech. Of a recording without any, its first chunk
-        as it is, with `audible_seconds` 0. What is held in memory does not grow with the recording.
+        recording that it comes from, `audible_seconds` that of the speech. For a recording without speech, its first
+        chunk unchanged, with `audible_seconds` 0. Memory use does not grow with the recording.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def keep_speech(chunks: Iterable[Chunk], rate: int) -> Iterator[Chunk]:
 
 
 class SpeechJoiner:
-    """`keep_speech` of a recording whose chunks come one after another.
+    """`keep_speech` for a recording whose chunks arrive one by one.
 
     Parameters
     ----------
@@ -128,23 +128,23 @@ class SpeechJoiner:
         self._clipped += chunk.clipped_share * chunk.seconds
         while len(self._speech) >= 2 * longest:
             yield self._cut(self._speech[:longest], 1.0)
-            # A copy, so that what was given away can be freed.
+            # A copy, so that the yielded part can be freed.
             self._speech, self._first = self._speech[longest:].copy(), chunk
             self._seconds = self._clipped = 0.0
 
     @property
     def pending_seconds(self) -> float:
-        """Length of the speech that fills no chunk yet."""
+        """Length of the speech that does not fill a chunk yet."""
         return len(self._speech) / self._rate
 
     def pending(self, *more: np.ndarray) -> list[Chunk]:
-        """Return the chunks of speech that would be left if the recording ended with `more` speech, (samples,) each."""
+        """Return the chunks of speech that would remain if the recording ended with `more` speech, (samples,) each."""
         speech = np.concatenate([self._speech, *more])
         parts = equal_parts(speech, self._rate) if len(speech) else ()
         return [self._cut(part, 1 / len(parts)) for part in parts]
 
     def finish(self) -> Iterator[Chunk]:
-        """Yield the chunks that are left, where there was any chunk."""
+        """Yield the remaining chunks, if there were any chunks at all."""
         parts = self.pending()
         if not parts and self._first is not None:
             parts = [replace(self._cut(self._first.wav, 1.0), wav=self._first.wav, audible_seconds=0.0)]

@@ -1,4 +1,4 @@
-"""Waveforms in memory: checked, and taken out of their batch."""
+"""Waveforms in memory: conversion, mixing down, and checking and unpadding batches."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from speechbrain_bccmt.arrays import as_array
 
 
 def to_float(wav) -> np.ndarray:
-    """Turn samples of any kind into float32 of full scale 1, as libsndfile does: integers are scaled.
+    """Convert samples to float32 with full scale 1; integers are scaled as in libsndfile.
 
     Parameters
     ----------
     wav : array_like
-        numpy or torch, floating point or 8-bit unsigned, 16-bit or 32-bit integers.
+        numpy or torch; floating point, or integers of 8 bits (unsigned), 16 or 32 bits.
 
     Returns
     -------
@@ -23,7 +23,7 @@ def to_float(wav) -> np.ndarray:
     Raises
     ------
     ValueError
-        If the samples are of another kind.
+        If the samples are of another type.
 
     Examples
     --------
@@ -40,12 +40,12 @@ def to_float(wav) -> np.ndarray:
     return (wav / -float(np.iinfo(wav.dtype).min)).astype(np.float32)
 
 
-# Channels whose average has less than this share of the louder one's energy cancel each other: 10 dB less.
+# Channels cancel each other if their average has less than this share of the louder one's energy: 10 dB less.
 CANCELLED_SHARE = 0.1
 
 
 def mix_down(samples: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Average channels, or take the loudest where they cancel each other, as an inverted one does.
+    """Average channels, or take the loudest if they cancel each other, as when one is inverted.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ def mix_down(samples: np.ndarray) -> tuple[np.ndarray, bool]:
     mono : numpy.ndarray
         (samples,).
     cancelled : bool
-        Whether the average would have been lost.
+        Whether averaging would have lost the signal.
 
     Examples
     --------
@@ -75,14 +75,14 @@ def mix_down(samples: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 def split_batch(wavs, wav_lens, rate: int, min_seconds: float) -> list[np.ndarray]:
-    """Check a padded batch, and take its utterances out of the padding.
+    """Check a padded batch, and return its utterances without the padding.
 
     Parameters
     ----------
     wavs : array_like
         (batch, samples), (batch, samples, channels) or (samples,). Channels are averaged, see `mix_down`.
     wav_lens : array_like or None
-        Relative lengths, (batch,), in (0, 1]; None: all are whole.
+        Relative lengths, (batch,), in (0, 1]; None: all have full length.
     rate : int
         Sample rate in Hz.
     min_seconds : float
@@ -96,7 +96,7 @@ def split_batch(wavs, wav_lens, rate: int, min_seconds: float) -> list[np.ndarra
     Raises
     ------
     ValueError
-        If shape or lengths are impossible, an utterance is too short, or a sample of one is NaN or infinite.
+        If shape or lengths are impossible, an utterance is too short, or holds NaN or infinite samples.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What a database must do to keep voiceprints, and which one a place means."""
+"""The interface of a database of voiceprints, and the choice of the database by its place."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ class Database(Protocol):
     place: str
 
     def exists(self) -> bool:
-        """Return whether a store was begun there."""
+        """Return whether a store has been created there."""
 
     def reading(self, size: int | None = None) -> AbstractContextManager[Any | None]:
-        """Open a transaction that sees one state; None where the store is still empty.
+        """Open a transaction on one consistent state; None if the store is still empty.
 
-        `size` is that of the embeddings that will be compared; None if none will be. Raises OSError or ValueError if
-        there is no store, if it cannot be used or holds prints of another model.
+        `size` is that of the embeddings to be compared; None if none will be. Raises OSError or ValueError if there is
+        no store, or if it cannot be used or holds prints of another model.
         """
 
     def writing(self, size: int | None = None, create: bool = False) -> AbstractContextManager[Any]:
-        """Open a transaction that alone writes, and commit it in the end; `create` begins a store if need be."""
+        """Open the only writing transaction, and commit it at the end; `create` creates a store if needed."""
 
     def keep_directions(self, connection: Any, speakers: Sequence[int], directions: np.ndarray) -> None:
-        """Keep the directions (n, d) of speakers, by their ids, if the search needs them ready."""
+        """Store the directions (n, d) of speakers, by id, if the search needs them precomputed."""
 
     def search(self, probes: np.ndarray, n_best: int) -> list[list[tuple[str, float]]]:
-        """Return the best names and their cosines, the best first, for each unit probe (p, d); raises as `reading`."""
+        """Return the best names and their cosines, best first, for each unit probe (p, d); raises like `reading`."""
 
     def build_index(self, memory_mb: int) -> None:
-        """Build an index for the search in so much memory, or raise ValueError where there is no such thing."""
+        """Build a search index within this much memory, or raise ValueError if the database has no index."""
 
     def purge(self) -> None:
         """Rewrite what may still hold traces of deleted embeddings."""
@@ -63,7 +63,7 @@ def open_database(place: str | Path, fingerprint: str | None, source: str) -> Da
     place : str or Path
         Path of an SQLite file, or URL of a PostgreSQL database.
     fingerprint, source : str or None, str
-        Of the model.
+        The model's.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def open_database(place: str | Path, fingerprint: str | None, source: str) -> Da
 
 
 def refuse_other_model(place: str, theirs: tuple[str, str], ours: tuple[str | None, str]) -> None:
-    """Raise ValueError if two models, (fingerprint, source), are not the same; None is any."""
+    """Raise ValueError if two models, (fingerprint, source), are not the same; None stands for any model."""
     if ours[0] not in (None, theirs[0]):
         named = [f"{fingerprint}{f' ({source})' if source else ''}" for fingerprint, source in (theirs, ours)]
         raise ValueError(
@@ -119,14 +119,14 @@ def refuse_newer(place: str, version: int, known: int) -> None:
 
 
 def sum_directions(speakers: np.ndarray, owners: Sequence[int], vectors: np.ndarray) -> np.ndarray:
-    """Sum the unit embeddings of each speaker; `unit_directions` makes their mean direction of it.
+    """Sum the unit embeddings of each speaker; `unit_directions` turns the sums into mean directions.
 
     Parameters
     ----------
     speakers : numpy.ndarray
         Ids (n,), ascending.
     owners : sequence of int
-        Whose each embedding is, (u,), ascending.
+        Speaker's id of each embedding, (u,), ascending.
     vectors : numpy.ndarray
         Embeddings (u, d).
 

@@ -1,4 +1,4 @@
-"""Enrolment that guides: what a recording adds to a voiceprint, and what is wrong with it."""
+"""Guided enrolment: what a recording adds to a voiceprint, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from speechbrain_bccmt.scoring.quality import NARROW_HZ, side_quality
 from speechbrain_bccmt.scoring.vectors import side_direction
 from speechbrain_bccmt.voiceprints.records import Reference
 
-# Speech that a voiceprint needs: what more adds is little (docs/live.md).
+# Seconds of speech a voiceprint needs; more adds little (docs/live.md).
 NEEDED_SECONDS = 10.0
 LITTLE_SECONDS = 1.0
-# dBFS of the loud parts, below which 16 bits begin to round; dB between loud and quiet parts: docs/live.md.
+# Level of the loud parts in dBFS below which 16 bits begin to round; dB between loud and quiet parts: docs/live.md.
 QUIET_LEVEL, NOISY_RATIO = -45.0, 15.0
-# Log-likelihood ratio with what was enrolled before, from which on a recording is of the same voice: people who enrol
-# somebody say that it is, so that either mistake counts alike.
+# From this log-likelihood ratio on, a recording is of the same voice as what was enrolled before: whoever enrols
+# somebody says that it is, so both kinds of error count alike.
 MATCHES = 0.0
 
 
 @dataclass(frozen=True)
 class Advice:
-    """What to say of a recording.
+    """Advice on a recording.
 
     Attributes
     ----------
     accepted : bool
         Whether it becomes part of the voiceprint.
     percent : int
-        How much of the speech that a voiceprint needs is there now, 0 to 100.
+        Percentage of the speech a voiceprint needs that has been collected, 0 to 100.
     reasons : tuple of str
-        What is wrong: why it is not accepted, or what would be better.
+        What is wrong: why it is not accepted, or what could be better.
     """
 
     accepted: bool
@@ -43,21 +43,21 @@ class Advice:
 
 @dataclass
 class Enrolment:
-    """Recordings of a name that are taken one after another.
+    """Enrolment of one name, recording by recording.
 
     Parameters
     ----------
     calibration : Calibration, QualityFusion or None
-        Of the model; None: voices are not compared.
+        The model's; None: voices are not compared.
     before : Reference or None
-        What is enrolled of the name.
+        What is already enrolled under the name.
     phrases : PhraseFusion or None
-        With it, all recordings have to say one phrase.
+        If given, all recordings have to say the same phrase.
 
     Attributes
     ----------
     taken : list
-        The utterances that were accepted and are new.
+        The accepted utterances that are new.
 
     Examples
     --------
@@ -79,11 +79,11 @@ class Enrolment:
 
     @property
     def percent(self) -> int:
-        """How much of the speech that is needed is there, 0 to 100."""
+        """Percentage of the required speech that has been collected, 0 to 100."""
         return int(min(100.0, 100.0 * sum(self._seconds()) / NEEDED_SECONDS))
 
     def add(self, utterance, second_voice: str | None = None, force: bool = False) -> Advice:
-        """Take a recording, or say why not.
+        """Add a recording, or say why not.
 
         Parameters
         ----------
@@ -92,12 +92,12 @@ class Enrolment:
         second_voice : str or None
             Where another voice was heard in it.
         force : bool
-            Take it although it is of another voice, or of two.
+            Accept it even if it is of another voice, or of two.
 
         Returns
         -------
         Advice
-            What to do. What has no speech is never taken.
+            What to do. A recording without speech is never accepted.
         """
         refused, better = [], []
         if not utterance.speech_seconds:
@@ -121,7 +121,7 @@ class Enrolment:
         return Advice(accepted, self.percent, (*refused, *better))
 
     def mismatches(self, utterance) -> list[str]:
-        """Name what of an utterance is another than what was enrolled before: "voice", "phrase"; nothing at first."""
+        """Name what differs from what was enrolled before: "voice", "phrase"; nothing for a first utterance."""
         vectors = self._vectors()
         if self.phrases is not None and vectors:
             scores = self.phrases.scores(vectors, [utterance.embedding])

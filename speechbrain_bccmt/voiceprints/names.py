@@ -1,4 +1,4 @@
-"""What a speaker may be called."""
+"""Valid names of speakers, and labels of utterances."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _JOINERS = "\u200c\u200d"
 
 
 def check_name(name: str) -> str:
-    """Return a name as it is stored: in one Unicode form, without spaces at its ends.
+    """Return a name as it is stored: in one Unicode form, without leading or trailing spaces.
 
     Parameters
     ----------
@@ -27,8 +27,8 @@ def check_name(name: str) -> str:
     Raises
     ------
     ValueError
-        If it is empty, above `LONGEST_NAME` characters or the word for nobody, or has characters that control a line
-        or cannot be seen, by which two names would look alike.
+        If it is empty, longer than `LONGEST_NAME` characters or the word for strangers, or has control characters or
+        invisible ones, with which two names would look alike.
 
     Examples
     --------

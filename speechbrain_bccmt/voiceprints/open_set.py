@@ -1,4 +1,4 @@
-"""Who is talking, or nobody who is enrolled: decided for the number of names, by score and margin."""
+"""Open-set identification: an enrolled speaker or nobody, decided by score and margin for the number of names."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ def identify_open_set(
     embedding : array_like
         Of the recording, (D,).
     probe : mapping of str to float or None
-        Its `side_quality`; None: it has no speech, and is nobody's.
+        Its `side_quality`; None: it has no speech, and belongs to nobody.
     calibration : Calibration or QualityFusion
-        Of the model: ratios allow for the speech of either side.
+        The model's; ratios allow for the speech on either side.
     open_set : OpenSet
-        The ratio that the best name must reach among so many.
+        The ratio that the best name must reach among that many names.
     error : float
-        Share of strangers that may get a name.
+        Share of strangers that may be given a name.
     n_best : int
-        How many candidates to give.
+        How many candidates to return.
 
     Returns
     -------
     Identification
-        With `threshold`, in cosine, for the best candidate.
+        With `threshold` as a cosine, for the best candidate.
 
     Raises
     ------
     OSError, ValueError
-        As `Voiceprints.identify`, or if the error rate is out of range.
+        As for `Voiceprints.identify`, or if the error rate is out of range.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def identify_open_set(
         at = calibration.at(side, probe)
         at_best = at if at_best is None else at_best
         ratios.append(float(at.llr(candidate.score)))
-    # Of two names that are as good, the second may have the higher ratio, by less speech: then neither is known.
+    # Of two equally good names, the second may have the higher ratio for having less speech: then neither is accepted.
     known = probe is not None and ratios[0] >= least and open_set.accepts(ratios, names, error)
     return replace(
         found,

@@ -33,7 +33,7 @@ CREATE TABLE utterance (
 );
 CREATE INDEX utterance_of ON utterance (speaker);
 """
-# Unit directions: what is searched. They come with the first prints, as their size is that of the model.
+# Unit directions, which are searched. Created with the first prints, as their size is the model's.
 _DIRECTIONS = """
 CREATE TABLE direction (
     speaker BIGINT PRIMARY KEY REFERENCES speaker (id) ON DELETE CASCADE, unit vector({size}) NOT NULL
@@ -47,8 +47,8 @@ SELECT set_config('search_path', quote_ident(%s) || ', ' || coalesce(
      WHERE extname = 'vector'), 'public'), false), set_config('lock_timeout', %s, false)
 """
 WAIT_SECONDS = 30.0
-# With an index, at least this many near prints are scored exactly. Of 100,000 names it then finds the best one always,
-# where 100 miss 4 % (benchmarks/identification.py).
+# With an index, at least this many near prints are scored exactly. Among 100,000 names this always finds the best one;
+# 100 miss 4 % (benchmarks/identification.py).
 _LOOKED_AT = 400
 
 
@@ -60,7 +60,7 @@ class VoicePrintServer:
     url : str
         See the module.
     fingerprint : str or None
-        Of the model; None where prints are neither made nor compared.
+        The model's; None if prints are neither made nor compared.
     source : str
         Where the model is, for messages.
 
@@ -95,7 +95,7 @@ class VoicePrintServer:
 
     @contextlib.contextmanager
     def reading(self, size: int | None = None) -> Iterator[_Connection | None]:
-        """Open a transaction that sees one state; None where the store is still empty."""
+        """Open a transaction on one consistent state; None if the store is still empty."""
         with self._open(one_state=True) as connection:
             if not self._is_begun(connection):
                 raise FileNotFoundError(f"{self.place}: there is no such store of voiceprints")
@@ -104,9 +104,9 @@ class VoicePrintServer:
 
     @contextlib.contextmanager
     def writing(self, size: int | None = None, create: bool = False) -> Iterator[_Connection]:
-        """Open a transaction that alone writes, and commit it in the end; `create` begins a store if need be."""
+        """Open the only writing transaction, and commit it at the end; `create` creates a store if needed."""
         with self._open() as connection:
-            # Held to the end of the transaction. There need not be a table yet.
+            # Held until the end of the transaction. Needs no table, as there may be none yet.
             connection.execute("SELECT pg_advisory_xact_lock(hashtext(?))", (f"{_MARK} {self.schema}",))
             if not self._is_begun(connection):
                 if not create:
@@ -127,7 +127,7 @@ class VoicePrintServer:
     def keep_directions(
         self, connection: _Connection, speakers: Sequence[int], directions: np.ndarray
     ) -> None:
-        """Keep the directions (n, d) that the search compares with."""
+        """Store the directions (n, d) that the search compares with."""
         self._pgvector.register_vector(connection.raw)
         connection.executemany(
             "INSERT INTO direction VALUES (?, ?) ON CONFLICT (speaker) DO UPDATE SET unit = EXCLUDED.unit",
@@ -135,7 +135,7 @@ class VoicePrintServer:
         )
 
     def search(self, probes: np.ndarray, n_best: int) -> list[list[tuple[str, float]]]:
-        """Return the best names and their cosines for each unit probe (p, d): exact ones, of all or by the index."""
+        """Return the best names and their exact cosines for each unit probe (p, d), out of all or by the index."""
         with self.reading(probes.shape[1]) as connection:
             if connection is None:
                 return [[] for _ in probes]
@@ -160,7 +160,7 @@ class VoicePrintServer:
             return found
 
     def build_index(self, memory_mb: int) -> None:
-        """Build an HNSW index of the directions in half precision: from then on, searches look at near prints alone."""
+        """Build an HNSW index of the directions in half precision; searches then look only at near prints."""
         with self.reading() as connection:
             model = connection and connection.execute("SELECT size FROM model").fetchone()
             if model is None:
@@ -183,7 +183,7 @@ class VoicePrintServer:
 
     @contextlib.contextmanager
     def _open(self, one_state: bool = False, transaction: bool = True) -> Iterator[_Connection]:
-        """Begin a transaction, committed in the end, and say in our words what goes wrong."""
+        """Begin a transaction, committed at the end, and report errors in our own words."""
         psycopg = self._psycopg
         try:
             raw = self._connect()
@@ -201,7 +201,7 @@ class VoicePrintServer:
             raise OSError(f"{self.place}: cannot be used as store of voiceprints: {text}") from None
 
     def _connect(self):
-        """Return the connection of this thread and process; a new one where it is in use or the server ended it."""
+        """Return the connection of this thread and process; a new one if it is in use or the server closed it."""
         raw = getattr(self._local, "connection", None)
         idle = self._psycopg.pq.TransactionStatus.IDLE
         if raw is not None and self._local.process == os.getpid() and raw.info.transaction_status == idle:
@@ -214,7 +214,7 @@ class VoicePrintServer:
         return raw
 
     def _is_begun(self, connection: _Connection) -> bool:
-        """Check that the schema is a store; False where there is none."""
+        """Check that the schema is a store; False if there is none."""
         found = connection.execute(
             "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname = ?", (self.schema,)
         ).fetchone()
@@ -236,7 +236,7 @@ class VoicePrintServer:
         connection.raw.execute(_SCHEMA)
 
     def _check_model(self, connection: _Connection, size: int | None) -> tuple | None:
-        """Check the model of a begun store, and the size of embeddings; None where nobody is enrolled."""
+        """Check the model of an existing store, and the size of embeddings; None if nobody is enrolled."""
         model = connection.execute("SELECT fingerprint, source, size FROM model").fetchone()
         if model is not None:
             refuse_other_model(self.place, model[:2], (self.fingerprint, self.source))

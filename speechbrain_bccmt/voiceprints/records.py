@@ -1,4 +1,4 @@
-"""What a store of voiceprints holds and answers.
+"""What a store of voiceprints holds and returns.
 
 Axes: u utterances, d size of an embedding.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class EnrolledSpeaker:
-    """A name in a store: its utterances, their seconds, when the first and the last were enrolled (UTC), and labels."""
+    """A name in a store: its utterances, their seconds, when the first and last were enrolled (UTC), and labels."""
 
     name: str
     utterances: int
@@ -25,9 +25,9 @@ class EnrolledSpeaker:
 
 @dataclass(frozen=True)
 class Reference:
-    """What is enrolled of a name: its embeddings (u, d), their seconds (u,), labels ("": none), and bandwidths (u,).
+    """What is enrolled under a name: embeddings (u, d), their seconds (u,), labels ("": none), and bandwidths (u,).
 
-    A bandwidth is the frequency in Hz up to which a recording holds sound; NaN where it is not known.
+    A bandwidth is the frequency in Hz up to which a recording holds sound; NaN if not known.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Reference:
 
 @dataclass(frozen=True)
 class Candidate:
-    """An enrolled speaker, and the cosine with a probe."""
+    """An enrolled speaker, and its cosine with a probe."""
 
     name: str
     score: float
@@ -47,10 +47,10 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Identification:
-    """Who is talking: `speaker`, None if unknown, and the best `candidates`, the highest score first.
+    """Who is talking: `speaker`, None if unknown, and the best `candidates`, highest score first.
 
-    `margin` is how far the first one's score is above the next one's, infinite where there is no other name, and
-    `threshold` what the first had to reach.
+    `margin` is how far the first score is above the second, infinite if there is no other name, and `threshold` is what
+    the first had to reach.
     """
 
     speaker: str | None
@@ -61,7 +61,7 @@ class Identification:
 
 @dataclass(frozen=True)
 class EnrolledUtterance:
-    """An utterance of a name: embedding (d,), seconds of speech, file, time of enrolment (UTC), label and bandwidth."""
+    """An enrolled utterance: embedding (d,), seconds of speech, file, time of enrolment (UTC), label and bandwidth."""
 
     name: str
     embedding: np.ndarray

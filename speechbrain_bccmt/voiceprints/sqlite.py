@@ -1,4 +1,4 @@
-"""Voiceprints in an SQLite file: whose it is, how it is opened, what goes wrong with it, and the search in memory."""
+"""Voiceprints in an SQLite file: recognising and opening it, its errors, and the search in memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from speechbrain_bccmt.voiceprints.database import (
 )
 
 _MAGIC = b"SQLite format 3\0"
-_APPLICATION = 0x62636D74  # "bcmt", in the header of the file: whose it is
+_APPLICATION = 0x62636D74  # "bcmt", in the file's header: marks it as ours
 _VERSION = 3
 _SCHEMA = """
 CREATE TABLE model (fingerprint TEXT NOT NULL, source TEXT NOT NULL, size INTEGER NOT NULL, revision TEXT NOT NULL);
@@ -37,10 +37,10 @@ CREATE TABLE utterance (
 );
 CREATE INDEX utterance_of ON utterance (speaker);
 """
-# Columns of an utterance that came with a version: name, type, and value in files before. Who only reads such a file
-# may not be able to change it, and sees it with these values.
+# Columns of an utterance that were added in a version: name, type, and value for older files. A program that only
+# reads such a file may not be able to change it, and sees it with these values.
 _COLUMNS = {2: ("label", "TEXT NOT NULL DEFAULT ''", "''"), 3: ("bandwidth", "REAL", "NULL")}
-# How long another writer is waited for, in seconds. A write takes milliseconds.
+# How long to wait for another writer, in seconds. A write takes milliseconds.
 WAIT_SECONDS = 30.0
 _ROWS_PER_READ = 16384
 # Scores held at once, 4 bytes each: 64 MB.
@@ -55,7 +55,7 @@ class VoicePrintFile:
     path : str or Path
         The file.
     fingerprint : str or None
-        Of the model; None where prints are neither made nor compared.
+        The model's; None if prints are neither made nor compared.
     source : str
         Where the model is, for messages.
 
@@ -72,7 +72,7 @@ class VoicePrintFile:
     def __init__(self, path: str | Path, fingerprint: str | None = None, source: str = ""):
         self.path, self.fingerprint, self.source = Path(path), fingerprint, str(source)
         self.place = str(path)
-        # Names, their unit directions (n, d), and the revision of the file that they are of.
+        # Names, their unit directions (n, d), and the revision of the file that they come from.
         self._cached: tuple[list[str], np.ndarray, str] | None = None
 
     def exists(self) -> bool:
@@ -81,22 +81,22 @@ class VoicePrintFile:
 
     @contextlib.contextmanager
     def reading(self, size: int | None = None) -> Iterator[sqlite3.Connection | None]:
-        """Open the file for one transaction that sees one state of it.
+        """Open the file for one transaction on a consistent state.
 
         Parameters
         ----------
         size : int or None
-            Of the embeddings that will be compared; None if none will be.
+            Size of the embeddings to be compared; None if none will be.
 
         Yields
         ------
         sqlite3.Connection or None
-            None where the file is still empty.
+            None if the file is still empty.
 
         Raises
         ------
         OSError, ValueError
-            If the file cannot be read, is no store, is damaged, or holds prints of another model.
+            If the file cannot be read, is not a store, is damaged, or holds prints of another model.
         """
         with self._open("rw") as connection:
             connection.execute("BEGIN")
@@ -112,24 +112,24 @@ class VoicePrintFile:
 
     @contextlib.contextmanager
     def writing(self, size: int | None = None, create: bool = False) -> Iterator[sqlite3.Connection]:
-        """Open the file for one transaction that alone writes; without an error it is committed in the end.
+        """Open the file for the only writing transaction, committed at the end unless there is an error.
 
         Parameters
         ----------
         size : int or None
-            Of the embeddings that will be written; None if none will be.
+            Size of the embeddings to be written; None if none will be.
         create : bool
-            Begin a new store where there is no file.
+            Create a new store if there is no file.
 
         Yields
         ------
         sqlite3.Connection
-            With a begun store.
+            With all tables in place.
 
         Raises
         ------
         OSError, ValueError
-            As `reading`, or if another program keeps writing.
+            As for `reading`, or if another program keeps writing.
         """
         with self._open("rwc" if create else "rw") as connection:
             connection.execute("BEGIN IMMEDIATE")
@@ -154,10 +154,10 @@ class VoicePrintFile:
 
     @contextlib.contextmanager
     def _open(self, mode: str) -> Iterator[sqlite3.Connection]:
-        """Open the file for one transaction, and say in our words what goes wrong.
+        """Open the file for one transaction, and report errors in our own words.
 
-        A connection for each, so that threads and forked processes do not share one. What is not committed in
-        the end is undone.
+        Each has its own connection, so threads and forked processes share none. What is not committed at the end is
+        rolled back.
         """
         self._check_file(mode)
         try:
@@ -187,12 +187,12 @@ class VoicePrintFile:
             raise OSError(f"{self.path}: is no regular file")
         with open(self.path, "rb") as file:
             start = file.read(len(_MAGIC))
-        # Nothing at all is a store that was not begun yet.
+        # An empty file is a store that has not been created yet.
         if start not in (b"", _MAGIC):
             raise ValueError(f"{self.path}: is no store of voiceprints (not an SQLite file)")
 
     def _is_begun(self, connection: sqlite3.Connection) -> bool:
-        """Check that the file is a store, and of this model; False where it is still empty."""
+        """Check that the file is a store, and of this model; False if it is still empty."""
         application, tables = (
             connection.execute(query).fetchone()[0]
             for query in ("PRAGMA application_id", "SELECT count(*) FROM sqlite_master")
@@ -208,24 +208,24 @@ class VoicePrintFile:
         return True
 
     def _check_size(self, connection: sqlite3.Connection, size: int) -> bool:
-        """Check the size of embeddings; False where the file has no model yet."""
+        """Check the size of embeddings; False if the file has no model yet."""
         model = connection.execute("SELECT size FROM model").fetchone()
         if model is not None:
             refuse_other_size(self.place, model[0], size)
         return model is not None
 
     def keep_directions(self, connection: sqlite3.Connection, speakers, directions: np.ndarray) -> None:
-        """Keep nothing: the search makes the directions of the embeddings."""
+        """Store nothing: the search computes the directions from the embeddings."""
 
     def purge(self) -> None:
-        """Do nothing: what is deleted is overwritten at once."""
+        """Do nothing: deleted data is overwritten at once."""
 
     def build_index(self, memory_mb: int) -> None:
         """Refuse: the search is one product with all prints in memory."""
         raise ValueError(f"{self.place}: a file is searched without an index; PostgreSQL has one")
 
     def search(self, probes: np.ndarray, n_best: int) -> list[list[tuple[str, float]]]:
-        """Return the best names and their cosines for each unit probe (p, d), by one exact product with all."""
+        """Return the best names and their cosines for each unit probe (p, d), by one exact product with all prints."""
         size, found = probes.shape[1], []
         with self.reading(size) as connection:
             names, matrix = self._matrix(connection, size)
@@ -240,7 +240,7 @@ class VoicePrintFile:
         return found
 
     def _matrix(self, connection: sqlite3.Connection | None, size: int) -> tuple[list[str], np.ndarray]:
-        """Return all names and their unit directions (n, d), read anew where the file has changed."""
+        """Return all names and their unit directions (n, d), read again if the file has changed."""
         model = connection and connection.execute("SELECT revision FROM model").fetchone()
         if model is None:
             return [], np.empty((0, size), dtype=np.float32)

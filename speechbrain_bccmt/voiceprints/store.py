@@ -30,26 +30,25 @@ class Voiceprints:
     """Voiceprints of one model in a database: an SQLite file, or PostgreSQL with pgvector.
 
     A name has one utterance or several; its score is the cosine of the probe with the mean of their embeddings, each
-    of unit length. Every write is one transaction: a kill, or a full disk, leaves the store as it was before. Several
-    processes may read and write it at once. Of a file, the embeddings of all names are kept in memory after the first
-    search, 4 n d bytes, until the file changes; a server searches by itself.
+    of unit length. Every write is one transaction: a kill or a full disk leaves the store as it was before. Several
+    processes may read and write it at once. With a file, the embeddings of all names stay in memory after the first
+    search, 4 n d bytes, until the file changes; a server does the search itself.
 
     Parameters
     ----------
     place : str or Path
-        The file, which appears with the first enrolment, or `postgresql://user@host/database`, see
-        `voiceprints.postgres`.
+        The file, created by the first enrolment, or `postgresql://user@host/database`, see `voiceprints.postgres`.
     fingerprint : str or None
-        Of the model, see `inference.fingerprint`. Prints of another model are refused. None: prints can be
-        listed, exported and deleted, no more.
+        The model's, see `inference.fingerprint`; prints of another model are refused. None: prints can only be
+        listed, exported and deleted.
     source : str
         Where the model is, for messages.
 
     Raises
     ------
     OSError, ValueError
-        By every method: if the store cannot be read, is no store, is damaged, or holds prints of another model. It is
-        left as it is.
+        By every method: if the store cannot be read, is not a store, is damaged, or holds prints of another model. It
+        is left unchanged.
 
     Examples
     --------
@@ -72,11 +71,11 @@ class Voiceprints:
         self._database = open_database(place, fingerprint, source)
 
     def exists(self) -> bool:
-        """Return whether anybody has been enrolled there yet."""
+        """Return whether anybody has ever been enrolled there."""
         return self._database.exists()
 
     def check(self) -> None:
-        """Raise what any other method would: the store is missing, damaged, no store or of another model."""
+        """Raise what any other method would if the store is missing, damaged, not a store or of another model."""
         with self._database.reading():
             pass
 
@@ -94,34 +93,34 @@ class Voiceprints:
         Parameters
         ----------
         name : str
-            Any text of one line; spaces at its ends do not count.
+            Any text of one line; leading and trailing spaces do not count.
         embeddings : array_like
             One for each utterance, (u, d).
         seconds : sequence of float
             Length of each utterance.
         files : sequence of str or None
-            Where each came from, for who reads the store.
+            Where each came from, for human readers of the store.
         replace : bool
-            Forget the utterances that the name has so far.
+            Delete the utterances that the name has so far.
         label : str
             How they were recorded, such as headset, phone or room.
 
         Returns
         -------
         int
-            How many utterances were added: one that the name has already, to the bit, does not count twice.
+            How many utterances were added; one that the name already has, bit for bit, does not count twice.
         """
         return self.enroll_many([(name, embeddings, seconds, files)], replace, label)
 
     def enroll_many(self, speakers: Iterable[tuple], replace: bool = False, label: str = "") -> int:
-        """Enrol many speakers in one transaction: all, or none where one is refused.
+        """Enrol many speakers in one transaction: all, or none if one is refused.
 
         Parameters
         ----------
         speakers : iterable of tuple
             `name`, `embeddings`, `seconds` and `files` of each, as for `enroll`.
         replace : bool
-            Forget the utterances that these names have so far.
+            Delete the utterances that these names have so far.
         label : str
             As for `enroll`.
 
@@ -143,23 +142,23 @@ class Voiceprints:
         )
 
     def add(self, utterances: Iterable[EnrolledUtterance], replace: bool = False) -> int:
-        """Add utterances, such as those of another store, in one transaction: all, or none where one is refused.
+        """Add utterances, such as those of another store, in one transaction: all, or none if one is refused.
 
         Parameters
         ----------
         utterances : iterable of EnrolledUtterance
-            Without a time of enrolment, they are enrolled now.
+            Those without a time of enrolment are enrolled now.
         replace : bool
-            Forget the utterances that these names have so far.
+            Delete the utterances that these names have so far.
 
         Returns
         -------
         int
-            How many were added: one that the name has already, to the bit, does not count twice.
+            How many were added; one that the name already has, bit for bit, does not count twice.
         """
         if self.fingerprint is None:
             raise ValueError("to enrol speakers, the fingerprint of the model is needed")
-        # All is checked before the store is opened: nobody waits for a slow caller, and mistakes begin no store.
+        # Checked before the store is opened: a slow caller keeps nobody waiting, and mistakes create no store.
         speakers: dict[str, list[EnrolledUtterance]] = {}
         for utterance in utterances:
             speakers.setdefault(check_name(utterance.name), []).append(utterance)
@@ -214,7 +213,7 @@ class Voiceprints:
         Parameters
         ----------
         memory_mb : int
-            What the server may use: some 1.5 GB for a million prints of 192 dimensions; with less it takes much longer.
+            What the server may use: about 1.5 GB for a million prints of 192 dimensions; less takes much longer.
 
         Raises
         ------
@@ -231,7 +230,7 @@ class Voiceprints:
             )
 
     def speakers(self) -> list[EnrolledSpeaker]:
-        """List who is enrolled, by name."""
+        """List the enrolled speakers, by name."""
         with self._database.reading() as connection:
             if connection is None:
                 return []
@@ -248,7 +247,7 @@ class Voiceprints:
             return [EnrolledSpeaker(*row, tuple(sorted(labelled.get(row[0], ())))) for row in rows]
 
     def reference(self, name: str) -> Reference | None:
-        """Return what is enrolled of a name, None where nothing is.
+        """Return what is enrolled under a name, None if nothing is.
 
         Parameters
         ----------
@@ -276,7 +275,7 @@ class Voiceprints:
         return Reference(name, vectors, np.array(seconds), labels, np.array(bandwidths, dtype=np.float64))
 
     def utterances(self) -> Iterator[EnrolledUtterance]:
-        """Yield all utterances, those of a speaker together, as one state of the store."""
+        """Yield all utterances, grouped by speaker, from one consistent state of the store."""
         query = (
             "SELECT speaker, utterance.id, name, embedding, seconds, file, enrolled, label, bandwidth "
             "FROM utterance JOIN speaker ON speaker.id = speaker "
@@ -294,7 +293,7 @@ class Voiceprints:
                 last = rows[-1][:2]
 
     def model(self) -> tuple[str, str] | None:
-        """Return fingerprint and source of the model whose prints these are; None where nobody is enrolled."""
+        """Return fingerprint and source of the prints' model; None if nobody is enrolled."""
         with self._database.reading() as connection:
             return connection and connection.execute("SELECT fingerprint, source FROM model").fetchone()
 
@@ -306,10 +305,10 @@ class Voiceprints:
         embeddings : array_like
             One for each probe, (p, d).
         threshold : float
-            The least cosine at which the best candidate is taken for the speaker. One that was calibrated on pairs
-            of recordings lets a stranger pass the more often, the more names there are: see `identify_open_set`.
+            The least cosine at which the best candidate is taken to be the speaker. A threshold calibrated on pairs
+            of recordings lets a stranger pass more often the more names there are: see `identify_open_set`.
         n_best : int
-            How many candidates to give.
+            How many candidates to return.
 
         Returns
         -------
@@ -397,5 +396,5 @@ def _check_enrolment(
 
 
 def _as_text(path: str) -> str:
-    # A name of a file may hold bytes that are no text.
+    # A file name may hold bytes that are not text.
     return path.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -1,13 +1,13 @@
-"""Voiceprints in a file of plain JSON: to keep, to read elsewhere, or to take to another store.
+"""Voiceprints in a plain JSON file: to keep, to read elsewhere, or to move to another store.
 
-The page in the browser writes and reads the same. One object:
+The browser page reads and writes the same format, one object:
 
 - `format`: "speechbrain_bccmt voiceprints"; `version`: 1
 - `model`: fingerprint; `source`: where the model was, optional
-- `speakers`: list of `name` and `utterances`; of each `embedding` (a list of numbers), `seconds`, `audible_seconds`,
+- `speakers`: list of `name` and `utterances`, each with `embedding` (a list of numbers), `seconds`, `audible_seconds`,
   `speech_seconds`, and optionally `bandwidth` (Hz), `file`, `enrolled` (UTC) and `label`
 
-We write a speaker a line, so that files larger than memory can be read back.
+We write one speaker per line, so files larger than memory can be read back.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ _END_OF_HEADER = '"speakers": ['
 
 
 def write_file(path: str | Path, model: tuple[str, str], utterances: Iterable[EnrolledUtterance]) -> int:
-    """Write voiceprints to a file, which appears whole; only its owner may read it.
+    """Write voiceprints to a file, which appears only when complete; only its owner may read it.
 
     Parameters
     ----------
     path : str or Path
-        Ending in .gz, it is compressed.
+        Compressed if it ends in .gz.
     model : tuple of str
         Fingerprint and source.
     utterances : iterable of EnrolledUtterance
-        Those of a speaker together.
+        Grouped by speaker.
 
     Returns
     -------
     int
-        How many speakers there are.
+        How many speakers were written.
 
     Examples
     --------
@@ -76,21 +76,21 @@ def read_file(path: str | Path) -> tuple[dict, Iterator[EnrolledUtterance]]:
     Parameters
     ----------
     path : str or Path
-        Of `write_file`, or from the page in the browser.
+        From `write_file` or the browser page.
 
     Returns
     -------
     header : dict
-        `model`, and `source`, "" where it has none.
+        `model`, and `source`, "" if it has none.
     utterances : iterator of EnrolledUtterance
-        Read while it is iterated, where a speaker is a line.
+        Read during iteration if the file has one speaker per line.
 
     Raises
     ------
     OSError
         If it cannot be read.
     ValueError
-        If it is no such file, of a later version or damaged; also while it is iterated.
+        If it is not such a file, is of a later version or is damaged; also raised during iteration.
     """
     with _open(path) as file:
         try:

@@ -1,9 +1,9 @@
-"""What a model is built of, as plain data: read from config.json, or from the YAML of a training or of SpeechBrain.
+"""The parts of a model as plain data: read from config.json, or from the YAML of a training or of SpeechBrain.
 
-HyperPyYAML builds whatever a YAML names: `!apply:os.system` runs a command. Here no YAML is built. Of the parts of a
-speaker model, names and options are read, and only networks and front ends of PyTorch, SpeechBrain and this package
-are constructed; everything else that the file may hold is left alone. An object is a dict with `class` and `options`
-(`partial` true for one that is called later).
+HyperPyYAML builds whatever a YAML names: `!apply:os.system` runs a command. No YAML is built here. Only the names and
+options of a speaker model's parts are read, and only networks and front ends of PyTorch, SpeechBrain and this package
+are constructed; everything else in the file is ignored. An object is a dict with `class` and `options` (`partial` true
+for one that is called later).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from torch import nn
 
 NEEDED = ("compute_features", "mean_var_norm", "embedding_model")
 OPTIONAL = ("mean_var_norm_emb", "classifier")
-# Networks from these packages, by where the class itself is defined: a dotted path may lead from one module to
+# Networks from these packages, judged by where the class itself is defined: a dotted path may lead from a module to
 # anything that it imports.
 _PACKAGES = (
     "speechbrain_bccmt.",
@@ -49,7 +49,7 @@ def read_architecture(path: Path, overrides: dict | str | None = None) -> dict:
     Returns
     -------
     dict
-        The objects of `NEEDED`, those of `OPTIONAL` that there are, and all plain values of the file.
+        The objects of `NEEDED`, those of `OPTIONAL` that exist, and all plain values of the file.
 
     Raises
     ------
@@ -75,21 +75,21 @@ def read_architecture(path: Path, overrides: dict | str | None = None) -> dict:
 
 
 def build(node, name: str, trusted: bool | None = None):
-    """Build an object of a description.
+    """Build an object from its description.
 
     Parameters
     ----------
     node
         A part of what `read_architecture` returns.
     name : str
-        What to call the file in messages.
+        Name of the file for messages.
     trusted : bool or None
-        Whether classes of any package may be built; None asks the environment variable BCCMT_TRUST_CODE.
+        Whether classes of any package may be built; None: as the environment variable BCCMT_TRUST_CODE says.
 
     Returns
     -------
     object
-        The object; plain values as they are.
+        The object; plain values are returned unchanged.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def _is_object(node) -> bool:
 def _from_yaml(text: str, path: Path, overrides: dict | str | None) -> dict:
     for event in YAML().parse(text):
         tag = str(getattr(event, "tag", None) or "")
-        if tag.startswith(("!applyref", "!include")):  # run where references are put in
+        if tag.startswith(("!applyref", "!include")):  # run when references are resolved
             raise ValueError(f"'{tag}' is not allowed in the YAML of a model")
     stream = io.StringIO(text)
     stream.name = str(path)

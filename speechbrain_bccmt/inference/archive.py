@@ -1,4 +1,4 @@
-"""Embeddings of an archive of recordings: by several processes, kept as they come, none computed twice."""
+"""Embeddings of an archive of recordings: computed by several processes, stored as they finish, never twice."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from speechbrain_bccmt.inference.ray_workers import results_of_ray
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.inference.verifier import Verifier
 
-# A worker is given this many recordings at once, neighbours in size.
+# Recordings given to a worker at once, of similar size.
 TASK = 16
 BATCH_SECONDS = 80.0
 
@@ -35,17 +35,17 @@ Result = EmbeddedUtterance | OSError | ValueError
 
 
 class Archive:
-    """The embeddings of many recordings by one model, in a folder; see `EmbeddingStore` for what lies there.
+    """The embeddings of many recordings by one model, in a folder; see `EmbeddingStore` for its contents.
 
     Parameters
     ----------
     folder : str or Path
-        Of the store. Several programs may write to it at once.
+        Folder of the store. Several programs may write to it at once.
     model : Verifier
         The model, see `load_verifier`.
     jobs : int
-        Number of processes that embed, of one thread each; 1 is this process, with the model's threads. Others load
-        the model from where this one came from.
+        Number of processes that embed, with one thread each; 1 is this process, with the model's threads. Other
+        processes load the model from the same source.
     ray : str or None
         Address of a Ray cluster whose machines do the work, see `results_of_ray`.
 
@@ -65,21 +65,21 @@ class Archive:
     def __init__(self, folder: str | Path, model: Verifier, jobs: int = 1, ray: str | None = None):
         self.ray, self.jobs = ray, jobs
         self.options = (model.source, model.engine, str(model.device), model.vad)
-        # Embeddings of speech alone are others than those of whole recordings.
+        # Embeddings of speech alone differ from those of whole recordings.
         self.store = EmbeddingStore(folder, model.fingerprint + ("-speech" if model.vad else ""))
         self.embedder = Embedder(model) if jobs == 1 and ray is None else None
 
     def missing(self, paths: Mapping[str, str]) -> dict[str, int]:
-        """Return the size in bytes of each recording that is not in the archive; 0 where there is no such file."""
+        """Return the size in bytes of each recording that is not in the archive; 0 if there is no such file."""
         keys, failed = _keys(paths)
         return dict.fromkeys(failed, 0) | {
             path: _size(key) for path, key in keys.items() if key not in self.store
         }
 
     def embed(self, paths: Mapping[str, str]) -> Iterator[tuple[str, Result]]:
-        """Embed the recordings that are not in the archive, long ones first, and keep them.
+        """Embed the recordings that are not in the archive, long ones first, and store the embeddings.
 
-        They go to disk once a minute and in the end, whatever ends it.
+        They are written to disk once a minute and at the end, whatever ends the run.
 
         Parameters
         ----------
@@ -89,9 +89,9 @@ class Archive:
         Yields
         ------
         path : str
-            Of a recording.
+            Path of a recording.
         result : EmbeddedUtterance, OSError or ValueError
-            What came of it. A recording that cannot be used is not kept, and tried again the next time.
+            Its result. A recording that cannot be used is not stored, and is tried again the next time.
 
         Raises
         ------
@@ -100,7 +100,7 @@ class Archive:
         """
         keys, failed = _keys(paths)
         yield from failed.items()
-        # Two names of one file are embedded once.
+        # A file with two names is embedded once.
         todo = {key: path for path, key in keys.items() if key not in self.store}
         order = sorted(todo.values(), key=lambda path: _size(keys[path]), reverse=True)
         position = {path: row for row, path in enumerate(order)}
@@ -115,9 +115,9 @@ class Archive:
             writer.write()
 
     def read(self, paths: Mapping[str, str]) -> tuple[list[str], np.ndarray, np.ndarray]:
-        """Return the paths of those that are in the archive, embeddings (N, D), float32, and lengths (N, 2).
+        """Return the paths that are in the archive, their embeddings (N, D), float32, and lengths (N, 2).
 
-        Lengths are seconds of a recording and of the speech in it; NaN where an earlier version kept none.
+        Lengths are seconds of a recording and of the speech in it; NaN if an earlier version stored none.
         """
         kept = {path: key for path, key in _keys(paths)[0].items() if key in self.store}
         keys = list(kept.values())
@@ -155,7 +155,7 @@ class Archive:
 
 
 class Embedder:
-    """Embeds lists of recordings in one process: by a graph one by one, by PyTorch in batches of like length.
+    """Embeds lists of recordings in one process: one by one with a graph, in batches of similar length with PyTorch.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ class Embedder:
         self.model = model
 
     def __call__(self, paths: list[str]) -> list[tuple[str, Result]]:
-        """Return the recordings' results in their order."""
+        """Return the results in the order of the recordings."""
         found = self._in_batches(paths) if self.model.in_batches else {}
         results = []
         for path in paths:
@@ -178,7 +178,7 @@ class Embedder:
         return results
 
     def _in_batches(self, paths: list[str]) -> dict[str, EmbeddedUtterance]:
-        """Embed what is one chunk and sound; the rest is for `embed_file`, which says what is wrong with it."""
+        """Embed sound recordings of one chunk; the rest is left to `embed_file`, which says what is wrong with it."""
         model, chunks = self.model, {}
         for path in paths:
             try:
@@ -203,7 +203,7 @@ _embedder: Embedder | None = None  # of a worker process
 
 
 def _context() -> multiprocessing.context.BaseContext:
-    """Return how workers start: from one process that has imported everything, where there is such a way."""
+    """Return how workers start: where possible, from one process that has already imported everything."""
     if "forkserver" not in multiprocessing.get_all_start_methods():
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -212,7 +212,7 @@ def _context() -> multiprocessing.context.BaseContext:
 
 
 def _begin(source: str, engine: str, device: str, vad: bool) -> None:
-    """Begin a worker process, which ends with the one that started it, even if that is killed."""
+    """Set up a worker process, which ends with its parent even if the parent is killed."""
     global _embedder
 
     def end_with_parent():

@@ -1,4 +1,4 @@
-"""The embedding of a recording from its chunks, one of which is in memory at a time."""
+"""The embedding of a recording from its chunks, with one chunk in memory at a time."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from speechbrain_bccmt.audio.recording import Chunk
 def embed_chunks(
     chunks: Iterable[Chunk], embed: Callable[[np.ndarray], np.ndarray], rate: int
 ) -> tuple[np.ndarray, list[Chunk]]:
-    """Embed a recording chunk by chunk: the mean of their embeddings by length, silent chunks left out.
+    """Embed a recording as the mean of its chunks' embeddings, weighted by length, without silent chunks.
 
     Parameters
     ----------
     chunks : iterable of Chunk
-        Of the recording, one or more; one of them at a time is in memory.
+        Chunks of the recording, one or more; one at a time is in memory.
     embed : callable
         Maps a waveform (samples,) to its embedding (D,), an array of NumPy or PyTorch.
     rate : int
@@ -28,9 +28,9 @@ def embed_chunks(
     Returns
     -------
     embedding : numpy.ndarray or torch.Tensor
-        (D,); of a recording that is silent, the first chunk's.
+        (D,); for a silent recording, the first chunk's.
     chunks : list of Chunk
-        What was embedded, without samples, their bandwidth measured.
+        The recording's chunks, without samples, with their bandwidth measured.
     """
     mean = ChunkMean(embed, rate)
     for chunk in chunks:
@@ -39,12 +39,12 @@ def embed_chunks(
 
 
 class ChunkMean:
-    """The embedding of a recording whose chunks come one after another; see `embed_chunks`.
+    """The embedding of a recording whose chunks arrive one by one; see `embed_chunks`.
 
     Attributes
     ----------
     seen : list of Chunk
-        What was embedded, without samples.
+        The chunks added so far, without samples.
     """
 
     def __init__(self, embed: Callable[[np.ndarray], np.ndarray], rate: int):
@@ -60,7 +60,7 @@ class ChunkMean:
         self.seen.append(measure_band(chunk, self._rate))
 
     def embedding(self, also: Sequence[Chunk] = ()):
-        """Return the embedding (D,) of all chunks, and of others, with speech, which are not kept."""
+        """Return the embedding (D,) of all chunks and of further ones, with speech, which are not kept."""
         total, weight = self._with(also)
         return total / weight if weight else self._silent
 

@@ -1,4 +1,4 @@
-"""A model's view of one's own recordings: what they have in common, be it channel, room or language, is no voice."""
+"""Adapting a model to one's own recordings: what they all share, be it channel, room or language, is not voice."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import numpy as np
 
 from speechbrain_bccmt.scoring.vectors import unit_length
 
-# The mean of fewer voices says more about them than about their recordings.
+# The mean of fewer voices says more about the voices than about the recordings.
 LEAST_VOICES = 5
-# Voices that weigh as much as the model's own view, which is no centre at all (benchmarks/adaptation.py).
+# Number of voices that weigh as much as the model's prior, which is no centre at all (benchmarks/adaptation.py).
 PRIOR_VOICES = 10
 
 
@@ -21,9 +21,9 @@ class Domain:
     Attributes
     ----------
     centre : numpy.ndarray
-        (D,), to be subtracted from every embedding: the mean over the voices, the smaller the fewer they are.
+        (D,), to be subtracted from every embedding: the mean over the voices, shrunk more the fewer there are.
     voices, recordings : int
-        How many it was made of.
+        How many it was computed from.
     """
 
     centre: np.ndarray
@@ -34,14 +34,14 @@ class Domain:
 def find_domain(embeddings, threshold: float) -> Domain:
     """Find what recordings of several people have in common; who speaks in which need not be known.
 
-    Recordings are put together by voice as the model hears it, so that each voice counts alike.
+    Recordings are grouped by voice, as the model hears it, so every voice has the same weight.
 
     Parameters
     ----------
     embeddings : array_like
-        (N, D), as the network gives them, not of unit length.
+        (N, D), as output by the network, not of unit length.
     threshold : float
-        The cosine from which on two recordings are of one voice.
+        The cosine from which two recordings are taken to be of one voice.
 
     Returns
     -------
@@ -62,7 +62,7 @@ def find_domain(embeddings, threshold: float) -> Domain:
     """
     embeddings = np.asarray(embeddings, dtype=np.float64)
     units, voices = unit_length(embeddings), 0
-    sums = np.zeros_like(units)  # of the units of each voice so far
+    sums = np.zeros_like(units)  # of each voice's unit vectors so far
     voice = np.empty(len(units), dtype=np.intp)
     for row, unit in enumerate(units):
         likeness = sums[:voices] @ unit / np.linalg.norm(sums[:voices], axis=1)

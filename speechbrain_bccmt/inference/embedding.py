@@ -1,4 +1,4 @@
-"""One embedding for each utterance of a CSV, exactly as the utterance alone would get."""
+"""One embedding per utterance of a CSV, exactly as if the utterance were embedded alone."""
 
 import os
 from collections import deque
@@ -26,7 +26,7 @@ from speechbrain_bccmt.inference.fingerprint import fingerprint
 
 logger = get_logger(__name__)
 
-# Decoding runs in threads beside the network (soundfile lets go of Python's lock); this many batches ahead.
+# Decoding runs in threads beside the network (soundfile releases Python's lock), this many batches ahead.
 BATCHES_AHEAD = 2
 
 
@@ -43,8 +43,8 @@ def embed_utterances(
 ) -> tuple[list[str], np.ndarray]:
     """Embed utterances, each once, as a whole or, above 30 s (`audio.MAX_CHUNK_SECONDS`), in chunks.
 
-    They are batched with others of like length, and padding has no part in any embedding: valid frames are
-    counted exactly. Files of another sample rate are resampled, several channels are averaged.
+    They are batched by similar length, and padding affects no embedding: valid frames are counted exactly. Files of
+    another sample rate are resampled, and several channels are averaged.
 
     Parameters
     ----------
@@ -61,13 +61,13 @@ def embed_utterances(
     device : str or torch.device
         Where the three modules are.
     batch_seconds : float
-        Audio in a batch, padding included; an utterance that is longer is a batch of its own.
+        Audio in a batch, padding included; a longer utterance is a batch of its own.
     progress : bool
         Show a progress bar.
     on_batch : callable or None
-        Called after each batch with the positions of its rows and their embeddings, so that they can be kept.
+        Called after each batch with the positions of its rows and their embeddings, to store them.
     vad : bool
-        Embed the speech of each alone, as `SpeakerVerification.embed_file` does; else whole, as trial lists want it.
+        Embed only the speech, as `SpeakerVerification.embed_file` does; False: whole utterances, as for trial lists.
 
     Returns
     -------
@@ -142,15 +142,15 @@ def embed_with_store(
 ) -> tuple[list[str], np.ndarray]:
     """Embed utterances as `embed_utterances` does, but only those that are not yet stored; store them.
 
-    What is computed goes to disk once a minute and when the run ends, for whatever reason; a run that was killed
-    goes on where it was.
+    Results are written to disk once a minute and when the run ends, for whatever reason; a killed run resumes where
+    it stopped.
 
     Parameters
     ----------
     rows, compute_features, mean_var_norm, embedding_model, device, batch_seconds, progress, vad
         As for `embed_utterances`.
     folder : str or Path
-        Of the store, see `EmbeddingStore`.
+        Folder of the store, see `EmbeddingStore`.
 
     Returns
     -------
@@ -164,7 +164,7 @@ def embed_with_store(
     OSError
         If an audio file does not exist, or the store cannot be written.
     ValueError
-        As `embed_utterances`.
+        As for `embed_utterances`.
     """
     ids = [row["ID"] for row in rows]
     modules = {
@@ -172,13 +172,13 @@ def embed_with_store(
         "mean_var_norm": mean_var_norm,
         "embedding_model": embedding_model,
     }
-    # Those of speech alone are others than those of whole utterances.
+    # Embeddings of speech alone differ from those of whole utterances.
     store = EmbeddingStore(folder, fingerprint(modules) + ("-speech" if vad else ""))
     keys = [utterance_key(row) for row in rows]  # before the audio is read: it may change meanwhile
     missing = [index for index, key in enumerate(keys) if key not in store]
     logger.info(f"{len(rows) - len(missing)} of {len(rows)} embeddings are in {store.folder}")
     if len(set(ids)) < len(ids) or not rows:
-        missing = list(range(len(rows)))  # refused there, in the same words
+        missing = list(range(len(rows)))  # refused there, with the same message
     if missing:
         shard = ShardWriter(store, [ids[index] for index in missing], [keys[index] for index in missing])
         try:
@@ -197,7 +197,7 @@ def embed_with_store(
 
 
 def read_utterance(row: dict, rate: int, vad: bool = False) -> torch.Tensor:
-    """Read the audio of one row of a CSV of utterances; with `vad` its speech alone, where it has some.
+    """Read the audio of one row of a CSV of utterances; with `vad`, only its speech, if it has any.
 
     Parameters
     ----------
@@ -206,7 +206,7 @@ def read_utterance(row: dict, rate: int, vad: bool = False) -> torch.Tensor:
     rate : int
         The sample rate wanted in Hz; a file of another rate is resampled.
     vad : bool
-        Join its speech, see `keep_speech`.
+        Keep only its speech, joined; see `keep_speech`.
 
     Returns
     -------
@@ -218,7 +218,7 @@ def read_utterance(row: dict, rate: int, vad: bool = False) -> torch.Tensor:
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If it cannot be decoded, holds no sample, or holds NaN or infinite ones.
+        If it cannot be decoded, holds no samples, or holds NaN or infinite ones.
     """
     start = int(row.get("start") or 0)
     stop = int(row["stop"]) if row.get("stop") else None
@@ -268,16 +268,16 @@ def embed_waveforms(
     embedding_model: torch.nn.Module,
     device: str | torch.device = "cpu",
 ) -> torch.Tensor:
-    """Embed waveforms as one padded batch; padding has no part in any embedding.
+    """Embed waveforms as one padded batch; padding affects no embedding.
 
-    Where one is longer than 30 s (`audio.MAX_CHUNK_SECONDS`), they are embedded one by one, by `embed_chunks`.
+    If one is longer than 30 s (`audio.MAX_CHUNK_SECONDS`), they are embedded one by one, by `embed_chunks`.
 
     Parameters
     ----------
     wavs : list of torch.Tensor
         (samples,) each, float32, at the front end's sample rate, at least one frame long.
     compute_features, mean_var_norm, embedding_model : torch.nn.Module
-        As in `embed_utterances`; run in the mode they are in.
+        As in `embed_utterances`; run in their current mode.
     device : str or torch.device
         Where the three modules are.
 
@@ -307,7 +307,7 @@ def _embed_padded(wavs, compute_features, mean_var_norm, embedding_model, device
 
 
 def _embed_batch(wavs: list[torch.Tensor], modules: list[torch.nn.Module], device) -> np.ndarray:
-    # Not inference_mode: what a module caches here must serve in training as well.
+    # Not inference_mode: what a module caches here must be usable in training as well.
     with torch.no_grad():
         return embed_waveforms(wavs, *modules, device).cpu().numpy()
 

@@ -1,4 +1,4 @@
-"""Embeddings as `bccmt embed` writes them, or any other program: an array, and an id for each row."""
+"""Embedding files, from `bccmt embed` or any other program: an array, and an id for each row."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Embeddings:
     Attributes
     ----------
     ids : list of str
-        (N,), each once.
+        (N,), without repeats.
     vectors : numpy.ndarray
         (N, D), float32.
     seconds : numpy.ndarray or None
-        Duration of each utterance, (N,), where the file has it.
+        Duration of each utterance, (N,), if the file has it.
     """
 
     ids: list[str]
@@ -33,9 +33,9 @@ class Embeddings:
 
     @cached_property
     def _rows(self) -> dict[str, int]:
-        # Trial lists are read without extensions, and files are embedded with them.
+        # Trial lists are read without file extensions, but files are embedded with them.
         place = {utterance_id(name): row for row, name in enumerate(self.ids)}
-        if len(place) < len(self.ids):  # some differ in their extension alone
+        if len(place) < len(self.ids):  # some differ only in their extension
             place = {}
         return place | {name: row for row, name in enumerate(self.ids)}
 
@@ -62,14 +62,14 @@ def read_embeddings(path: str | Path) -> Embeddings:
     Returns
     -------
     Embeddings
-        What it holds.
+        Its contents.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is of another kind, damaged, lacks an array, repeats an id, or shapes do not fit.
+        If it is of another type, is damaged, lacks an array or repeats an id, or if shapes do not match.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def read_embeddings(path: str | Path) -> Embeddings:
 
 def _read_npz(path: Path) -> tuple[list[str], np.ndarray, np.ndarray | None]:
     try:
-        # Without pickles: a file of embeddings must not be able to run code.
+        # No pickles: a file of embeddings must not be able to run code.
         with np.load(path, allow_pickle=False) as arrays:
             ids, vectors = [str(name) for name in arrays["ids"]], arrays["embeddings"]
             return ids, vectors, arrays["seconds"] if "seconds" in arrays else None

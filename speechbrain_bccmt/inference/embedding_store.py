@@ -17,19 +17,19 @@ from speechbrain_bccmt.files import temporary_sibling
 logger = logging.getLogger(__name__)
 
 COLUMNS = ("ID", "wav", "start", "stop", "size", "mtime_ns")
-# Further columns, empty where they are not known. Shards of earlier versions lack them.
+# Further columns, empty if not known. Shards of earlier versions lack them.
 LENGTHS = ("seconds", "speech_seconds")
-# What is computed goes to disk at least this often, in seconds: a kill loses no more than that.
+# Embeddings are written to disk at least this often, in seconds: a kill loses no more than that.
 KEEP_EVERY = 60.0
 
 
 class EmbeddingStore:
     """Embeddings of one model in a folder, which only ever gains files.
 
-    `<folder>/<fingerprint>/<shard>.npy` holds embeddings, (N, D) float32, and `<shard>.csv` beside it says of each
-    row which stretch of which file it embeds, that file's size and time of change, and how long it is. So neither a
-    changed model nor a changed recording finds an old embedding, and several models share a folder. Each shard appears
-    whole or not at all, the csv last; several runs may add to a folder at once. A shard that is damaged counts as
+    `<folder>/<fingerprint>/<shard>.npy` holds embeddings, (N, D) float32; `<shard>.csv` beside it says for each row
+    which stretch of which file it embeds, that file's size and modification time, and how long it is. So neither a
+    changed model nor a changed recording finds an old embedding, and several models can share a folder. Each shard
+    appears whole or not at all, the csv last; several runs may add to a folder at once. A damaged shard counts as
     absent.
 
     Parameters
@@ -37,7 +37,7 @@ class EmbeddingStore:
     folder : str or Path
         Created with the first shard.
     fingerprint : str
-        Of the model, see `speechbrain_bccmt.inference.fingerprint`.
+        The model's, see `speechbrain_bccmt.inference.fingerprint`.
 
     Examples
     --------
@@ -77,18 +77,18 @@ class EmbeddingStore:
         embeddings: np.ndarray,
         lengths: Sequence[tuple[float, float]] | None = None,
     ) -> None:
-        """Keep embeddings, as one shard.
+        """Store embeddings as one shard.
 
         Parameters
         ----------
         ids : sequence of str
-            The utterances' ids, for who reads the csv.
+            The utterances' ids, for human readers of the csv.
         keys : sequence of tuple
-            What each embedding is of, see `utterance_key`, taken before the audio was read.
+            Source of each embedding, see `utterance_key`, taken before the audio was read.
         embeddings : numpy.ndarray
             (N, D).
         lengths : sequence of tuple or None
-            Seconds of each recording and of the speech in it; None where they are not known.
+            Seconds of each recording and of the speech in it; None if not known.
 
         Raises
         ------
@@ -113,7 +113,7 @@ class EmbeddingStore:
         self._open_shard(index)
 
     def read(self, keys: Sequence[tuple]) -> np.ndarray:
-        """Read embeddings; the shards are memory-mapped, so that only what is asked for takes memory.
+        """Read embeddings; the shards are memory-mapped, so only the requested rows take memory.
 
         Parameters
         ----------
@@ -134,12 +134,12 @@ class EmbeddingStore:
         embeddings = np.empty((len(keys), self._size), dtype=np.float32)
         for shard in np.unique(places[:, 0]):
             wanted = np.flatnonzero(places[:, 0] == shard)
-            # Mapped no longer than this: each mapping holds a file open, and there may be thousands of shards.
+            # Mapped only briefly: each mapping holds a file open, and there may be thousands of shards.
             embeddings[wanted] = np.load(self._shards[shard], mmap_mode="r")[places[wanted, 1]]
         return embeddings
 
     def read_lengths(self, keys: Sequence[tuple]) -> np.ndarray:
-        """Read the seconds of recordings and of the speech in them, (N, 2); NaN where they were not kept."""
+        """Read the seconds of recordings and of the speech in them, (N, 2); NaN if they were not stored."""
         places = [self._rows[key] for key in keys]
         return np.array([self._lengths[shard][row] for shard, row in places]).reshape(-1, 2)
 
@@ -168,7 +168,7 @@ class EmbeddingStore:
 
 
 def utterance_key(row: dict) -> tuple[str, int, int, int, int]:
-    """Return what an embedding is of: a stretch of a file as it is now.
+    """Return what identifies the source of an embedding: a stretch of a file in its current state.
 
     Parameters
     ----------
@@ -178,7 +178,7 @@ def utterance_key(row: dict) -> tuple[str, int, int, int, int]:
     Returns
     -------
     tuple
-        Absolute path, start, stop (-1 is the end of the file), the file's size in bytes and time of change in ns.
+        Absolute path, start, stop (-1 is the end of the file), the file's size in bytes and modification time in ns.
 
     Raises
     ------
@@ -199,11 +199,11 @@ def utterance_key(row: dict) -> tuple[str, int, int, int, int]:
 
 
 def batches_by_length(rows: list[dict], batch_seconds: float) -> list[list[int]]:
-    """Group rows by length, longest first, so that too little memory shows at once."""
+    """Group rows by length, longest first: if memory is too small, this shows at once."""
     durations = [float(row["duration"]) for row in rows]
     batches: list[list[int]] = []
     for index in sorted(range(len(rows)), key=durations.__getitem__, reverse=True):
-        # The first of a batch is its longest, to which the others are padded.
+        # The first of a batch is the longest, to which the others are padded.
         if batches and durations[batches[-1][0]] * (len(batches[-1]) + 1) <= batch_seconds:
             batches[-1].append(index)
         else:
@@ -217,9 +217,9 @@ class ShardWriter:
     Parameters
     ----------
     store : EmbeddingStore
-        Where they go.
+        Where they are written.
     ids, keys : sequence of str, sequence of tuple
-        Of the utterances, see `EmbeddingStore.add`.
+        Those of the utterances, see `EmbeddingStore.add`.
     """
 
     def __init__(self, store: EmbeddingStore, ids: list[str], keys: list[tuple]):
@@ -232,7 +232,7 @@ class ShardWriter:
     def take(
         self, batch: list[int], vectors: np.ndarray, lengths: Sequence[tuple[float, float]] | None = None
     ) -> None:
-        """Take embeddings (N, D), and `lengths` as of `EmbeddingStore.add`, of the utterances at these positions.
+        """Add embeddings (N, D), and `lengths` as in `EmbeddingStore.add`, of the utterances at these positions.
 
         A shard is written once a minute.
         """
@@ -243,7 +243,7 @@ class ShardWriter:
             self.write()
 
     def write(self) -> None:
-        """Write what has been taken since the last shard."""
+        """Write what has been added since the last shard."""
         if self.taken:
             ids, keys = ([values[index] for index in self.taken] for values in (self.ids, self.keys))
             self.store.add(ids, keys, np.concatenate(self.vectors), self.lengths)

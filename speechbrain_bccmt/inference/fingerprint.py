@@ -1,4 +1,4 @@
-"""A short digest of a model: equal where two embeddings are comparable."""
+"""A short digest of a model, equal if embeddings are comparable."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-# What an embedding depends on; a classifier, for one, has no part in it.
+# Parts that an embedding depends on; a classifier, for example, is not one of them.
 PARTS = ("compute_features", "mean_var_norm", "embedding_model")
-# Attributes that change in use, or with the device, while the embedding stays the same.
+# Attributes that change with use or with the device, while the embedding stays the same.
 _PASSING = {"training", "device", "count", "first_call"}
 
 
 def fingerprint(model) -> str:
     """Digest a model: its front end, its normalisation, and its encoder with all parameters.
 
-    Embeddings can be compared only where the fingerprints are equal. It depends neither on the device nor on the mode
-    the model is in. What it cannot see is a change of the code itself.
+    Embeddings can be compared only if the fingerprints are equal. It depends neither on the device nor on the mode of
+    the model. It cannot detect a change of the code itself.
 
     Parameters
     ----------
     model : mapping of str to torch.nn.Module, or a SpeechBrain interface
         With `compute_features`, `mean_var_norm` and `embedding_model`; of an interface, such as `SpeakerRecognition`,
-        its `mods` are taken. Other parts do not count.
+        the `mods` are used. Other parts do not count.
 
     Returns
     -------
     str
-        16 hexadecimal digits: of the class names and options of all modules but PyTorch's own, and of the names,
-        types, shapes and values of all parameters and buffers. An option that is None, False or 0 counts as absent,
-        so that a later version may add options without making every voiceprint worthless.
+        16 hexadecimal digits, from the class names and options of all modules but PyTorch's own, and the names,
+        types, shapes and values of all parameters and buffers. An option that is None, False or 0 counts as absent:
+        later versions can add options without making every voiceprint worthless.
 
     Raises
     ------
@@ -71,9 +71,9 @@ def fingerprint(model) -> str:
 
 
 def _options(module: torch.nn.Module) -> dict:
-    """Return what a module was built with, as far as its public attributes show."""
+    """Return the options that a module was built with, as far as its public attributes show them."""
     if type(module).__module__.startswith("torch."):
-        # Shapes show most of it, our modules' options the rest; and a new PyTorch may add attributes.
+        # Shapes show most of it and our modules' options the rest; a new PyTorch may add attributes.
         return {}
     options = {
         name: _plain(value)
@@ -84,7 +84,7 @@ def _options(module: torch.nn.Module) -> dict:
 
 
 def _plain(value):
-    """Return an option as JSON holds it, numbers as float (20 is 20.0), and None for what is no option."""
+    """Return an option in its JSON form, numbers as float (20 is 20.0), and None for anything else."""
     if isinstance(value, bool | str):
         return value
     if isinstance(value, int | float):
@@ -98,9 +98,10 @@ def _plain(value):
 
 
 def _own_tensors(module: torch.nn.Module) -> list[tuple[str, torch.Tensor]]:
-    """Return the tensors that a checkpoint of the module holds, and a global mean where there is one.
+    """Return the tensors that a checkpoint of the module holds, and a global mean if there is one.
 
-    Not the windows and filters that a front end computes from its options: their last bit depends on the machine.
+    The windows and filters that a front end computes from its options are left out: their last bit depends on the
+    machine.
     """
     own = [
         (name, tensor)

@@ -1,7 +1,7 @@
-"""Encoders of others, as teachers or to compare with: ONNX files, and PyTorch networks that know no padding.
+"""Third-party encoders, as teachers or for comparison: ONNX files, and PyTorch networks without support for padding.
 
 An ONNX file of WeSpeaker, 3D-Speaker or sherpa-onnx says in its metadata which features it takes, as sherpa-onnx reads
-it (https://github.com/k2-fsa/sherpa-onnx): `sample_rate`, `normalize_samples`, and `feature_normalize_type`.
+them (https://github.com/k2-fsa/sherpa-onnx): `sample_rate`, `normalize_samples`, and `feature_normalize_type`.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ SCALES = {"1": 1.0, "0": 32768.0}
 
 
 class UnpaddedEncoder(nn.Module):
-    """Any network of features (batch, frames, mels), made an encoder: each utterance is embedded without padding.
+    """Any network on features (batch, frames, mels) as an encoder: each utterance is embedded without padding.
 
     Parameters
     ----------
     model : torch.nn.Module
         Returns embeddings (batch, size) or (batch, 1, size).
     checkpoint : str or Path, optional
-        A file of its parameters, with a `state_dict` or as one; None: the parameters are in the model's folder.
+        File of its parameters, a `state_dict` or with one inside; None: the parameters are in the model's folder.
 
     Attributes
     ----------
     stored_elsewhere : bool
-        Whether the parameters are there already, and no file of the model's folder holds them.
+        Whether the parameters are already loaded, and not in a file of the model's folder.
 
     Raises
     ------
     OSError, ValueError
-        If the checkpoint cannot be read, or is of another network.
+        If the checkpoint cannot be read, or belongs to another network.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class UnpaddedEncoder(nn.Module):
         if lengths is None:
             return self.embed(features).reshape(len(features), 1, -1)
         frames = valid_frames(lengths, features.shape[1]).tolist()
-        # Utterances of one length, as training crops are, go in one batch.
+        # Utterances of equal length, such as training crops, go in one batch.
         if len(set(frames)) == 1:
             return self.embed(features[:, : frames[0]]).reshape(len(features), 1, -1)
         rows = [
@@ -80,24 +80,24 @@ class UnpaddedEncoder(nn.Module):
         return torch.stack(rows)
 
     def embed(self, features: Tensor) -> Tensor:
-        """Embed utterances of one length."""
+        """Embed utterances of equal length."""
         return self.model(features)
 
 
 class OnnxEncoder(UnpaddedEncoder):
-    """A graph of features (batch, frames, mels) as encoder, run by ONNX Runtime on the CPU.
+    """A graph on features (batch, frames, mels) as an encoder, run by ONNX Runtime on the CPU.
 
     Parameters
     ----------
     path : str or Path
-        The file; its graph has one input of features.
+        The file; its graph has features as its one input.
 
     Attributes
     ----------
     metadata : dict of str to str
-        The file's own.
+        The file's metadata.
     digest : str
-        Of the file, so that the fingerprints of two models differ.
+        Digest of the file, which makes the fingerprints of two models differ.
 
     Raises
     ------
@@ -106,7 +106,7 @@ class OnnxEncoder(UnpaddedEncoder):
     ImportError
         If ONNX Runtime is not installed.
     ValueError
-        If it is no ONNX file, or takes something else than features.
+        If it is not an ONNX file, or takes anything other than features.
     """
 
     stored_elsewhere = True
@@ -125,7 +125,7 @@ class OnnxEncoder(UnpaddedEncoder):
         self.n_mels = mels if isinstance(mels, int) else 80
 
     def embed(self, features: Tensor) -> Tensor:
-        """Embed utterances of one length."""
+        """Embed utterances of equal length."""
         found = self._session.run([self._output], {self._input: features.float().cpu().numpy()})[0]
         return torch.from_numpy(found).to(features.device)
 
@@ -136,7 +136,7 @@ class _Unchanged(nn.Module):
 
 
 def onnx_modules(path: str | Path) -> dict[str, nn.Module]:
-    """Build the three modules from waveform to embedding of an ONNX file with the metadata of sherpa-onnx.
+    """Build the three modules from waveform to embedding for an ONNX file with the metadata of sherpa-onnx.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def onnx_modules(path: str | Path) -> dict[str, nn.Module]:
     Raises
     ------
     OSError, ImportError, ValueError
-        As `OnnxEncoder`, and if the metadata do not say which features the graph takes.
+        As for `OnnxEncoder`, and if the metadata do not say which features the graph takes.
     """
     encoder = OnnxEncoder(path)
     scale, rate = encoder.metadata.get("normalize_samples"), encoder.metadata.get("sample_rate", "")
@@ -163,7 +163,7 @@ def onnx_modules(path: str | Path) -> dict[str, nn.Module]:
     front_end = build_front_end("sherpa", int(rate), encoder.n_mels)
     front_end.scale = SCALES[scale]
     kind = encoder.metadata.get("feature_normalize_type", "")
-    if kind not in ("", "global-mean"):  # what sherpa-onnx calls so is the mean of the utterance
+    if kind not in ("", "global-mean"):  # sherpa-onnx's name for the mean of the utterance
         raise ValueError(f"{path}: feature_normalize_type is '{kind}', expected global-mean or none")
     norm = InputNormalization(norm_type="sentence", std_norm=False) if kind else _Unchanged()
     return {"compute_features": front_end, "mean_var_norm": norm, "embedding_model": encoder}

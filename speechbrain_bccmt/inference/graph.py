@@ -1,4 +1,4 @@
-"""A model by the ONNX graph that it ships: without PyTorch, and several times quicker on a CPU thread."""
+"""A model run by the ONNX graph that it ships: without PyTorch, and several times faster on a CPU thread."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ from speechbrain_bccmt.sessions import load_session
 
 
 class GraphVerifier(Verifier):
-    """A model that runs by ONNX Runtime: embeds recordings, and verifies speakers. Load it with `GraphVerifier.load`.
+    """A model run by ONNX Runtime: embeds recordings and verifies speakers. Load it with `GraphVerifier.load`.
 
     Any number of threads may use one at once.
 
     Parameters
     ----------
     path : str or Path
-        What `bccmt export onnx --graph waveform` writes.
+        A graph from `bccmt export onnx --graph waveform`.
     calibration : Calibration, QualityFusion or None
-        Turns scores into probabilities and gives the threshold.
+        Turns scores into probabilities, and has the threshold.
     source : str
         Where the model came from, for messages.
     vad : bool
-        Embed the speech of files alone; False: whole files, as trial lists want it.
+        Embed only the speech of files; False: whole files, as for trial lists.
     threads : int or None
-        Threads of one operation; None: as OMP_NUM_THREADS says, or one.
+        Threads per operation; None: the value of OMP_NUM_THREADS, or one.
 
     Raises
     ------
     OSError, ImportError
         If the file cannot be read, or ONNX Runtime is not installed.
     ValueError
-        If it is damaged, or no waveform graph of this package.
+        If it is damaged, or is not a waveform graph of this package.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class GraphVerifier(Verifier):
         vad: bool = True,
         threads: int | None = None,
     ):
-        if threads is None:  # OpenMP takes a list as well, for loops within loops
+        if threads is None:  # OpenMP also takes a list, for nested loops
             threads = int((re.match(r"\d+", os.environ.get("OMP_NUM_THREADS", "")) or "1")[0])
         self._session = load_session(path, threads)
         metadata = self._session.get_modelmeta().custom_metadata_map
@@ -98,7 +98,7 @@ class GraphVerifier(Verifier):
         Parameters
         ----------
         source : str or Path
-            Name of a shipped model, by default the one for most uses; a published folder, or a HuggingFace hub id.
+            Name of a shipped model, by default the one for most uses; a published folder; or a HuggingFace hub id.
         vad, threads
             See `GraphVerifier`.
 
@@ -112,7 +112,7 @@ class GraphVerifier(Verifier):
         OSError, ImportError
             If a file cannot be read, or ONNX Runtime is not installed.
         ValueError
-            If a file is damaged, or the graph is of another model than the folder's.
+            If a file is damaged, or the graph is not of the folder's model.
         """
         path, config = find_file(source, GRAPH_FILE), find_file(source, CONFIG_FILE)
         try:
@@ -136,7 +136,7 @@ class GraphVerifier(Verifier):
 
     @property
     def fingerprint(self) -> str:
-        """That of the model which the graph was exported from, so that PyTorch's embeddings can be compared."""
+        """Fingerprint of the model that the graph was exported from, so PyTorch's embeddings are comparable."""
         return self._fingerprint
 
     def embed_waveform(self, wav: np.ndarray) -> np.ndarray:
@@ -152,9 +152,9 @@ class GraphVerifier(Verifier):
             One file or several; or waveforms (samples,), (batch, samples) or (batch, samples, channels), floating
             point or integers as files hold them.
         sample_rate : int or None
-            Of the waveforms in Hz; None: the model's.
+            Sample rate of the waveforms in Hz; None: the model's.
         vad : bool or None
-            Of files, see `embed_file`.
+            For files, see `embed_file`.
 
         Returns
         -------

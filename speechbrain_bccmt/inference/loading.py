@@ -1,4 +1,4 @@
-"""A model by whatever runs it: ONNX Runtime where it ships a graph, PyTorch otherwise."""
+"""Loading a model with the engine that runs it: ONNX Runtime if it ships a graph, PyTorch otherwise."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def load_verifier(
     source : str or Path
         See `load_speaker_model`.
     engine : str
-        "onnx": ONNX Runtime, by the graph that the model ships. "torch": PyTorch. "auto": ONNX Runtime on the CPU if
+        "onnx": ONNX Runtime, with the graph that the model ships. "torch": PyTorch. "auto": ONNX Runtime on the CPU if
         the model ships a sound graph, else PyTorch. Embeddings and voiceprints of both can be compared.
     device : str
         Where PyTorch runs; ONNX Runtime runs on the CPU.
     vad : bool
-        Embed the speech of files alone; False: whole files, as trial lists want it.
+        Embed only the speech of files; False: whole files, as for trial lists.
 
     Returns
     -------
@@ -41,7 +41,7 @@ def load_verifier(
     Raises
     ------
     OSError, ValueError
-        If the model cannot be loaded, or the engine cannot run it there.
+        If the model cannot be loaded, or the engine cannot run it on that device.
     ImportError
         If PyTorch is needed and not installed.
 
@@ -72,7 +72,7 @@ def load_verifier(
                 logger.warning(f"{error}. PyTorch runs the model instead")
     if not has_torch:
         if not file_of_another_toolkit and find_file(source, HPARAMS_FILE, needed=False) is None:
-            find_file(source, CONFIG_FILE)  # says so of a place that holds no model at all
+            find_file(source, CONFIG_FILE)  # raises if the place holds no model at all
         raise ImportError(
             f"the model '{source}' needs PyTorch here ({GRAPH_FILE} is what runs without): pip install "
             "speechbrain_bccmt, or publish the model with its graph, by `bccmt export hub`"

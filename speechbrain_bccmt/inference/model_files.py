@@ -1,4 +1,4 @@
-"""Find the files of a trained model: shipped with the package, in a folder, or on the HuggingFace hub."""
+"""Finding the files of a trained model: shipped with the package, in a folder, or on the HuggingFace hub."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from speechbrain_bccmt.models import resolve_model, shipped_models
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 CONFIG_FILE, HPARAMS_FILE, CALIBRATION_FILE = "config.json", "hyperparams.yaml", "calibration.json"
 GRAPH_FILE, PHRASE_FILE = "waveform.onnx", "phrase_calibration.json"
-# The calibration of the model once it is adapted to a domain, see `inference.domain`.
+# Calibration of the model after adaptation to a domain, see `inference.domain`.
 CENTRED_CALIBRATION_FILE = "calibration_centred.json"
-# Thresholds of decisions while somebody speaks, and among many names: on the ratios of the model's own calibration.
+# Thresholds for streaming decisions and for open-set identification, on the ratios of the model's own calibration.
 SEQUENTIAL_FILE, OPEN_SET_FILE = "sequential.json", "open_set.json"
 
 
 def find_file(source: str | Path, name: str, needed: bool = True) -> Path | None:
-    """Find a file of a model on this machine; one of a hub repository is fetched.
+    """Find a file of a model on this machine; files of a hub repository are fetched.
 
     Parameters
     ----------
     source : str or Path
-        Name of a shipped model, a folder, or the id `owner/model` of a HuggingFace hub repository. A shipped model wins
-        over a folder of its name, and a folder over a hub id.
+        Name of a shipped model, a folder, or the id `owner/model` of a HuggingFace hub repository. A shipped model
+        takes precedence over a folder of the same name, and a folder over a hub id.
     name : str
         The file's name.
     needed : bool
-        False returns None where there is no such file.
+        False returns None if there is no such file.
 
     Returns
     -------
@@ -67,9 +67,9 @@ def find_file(source: str | Path, name: str, needed: bool = True) -> Path | None
 
 
 def hub_errors() -> tuple[type[Exception], ...]:
-    """List the classes of what the hub's client raises: its own, and those of whatever carries its requests.
+    """List the exception classes that the hub's client raises: its own, and those of its HTTP library.
 
-    That was `requests` up to huggingface_hub 0.x, then `httpx`, then `httpx2`; the client wraps not all of it.
+    That was `requests` up to huggingface_hub 0.x, then `httpx`, then `httpx2`; the client does not wrap all errors.
 
     Returns
     -------
@@ -96,8 +96,8 @@ def fetch_from_hub(source: str, filename: str) -> Path:
     Raises
     ------
     FileNotFoundError
-        If the repository has no such file, or it is not in the cache where the hub is out of reach. Without a network
-        that takes no time: the client itself would try again for half a minute.
+        If the repository has no such file, or if the hub is out of reach and the file is not in the cache. Without a
+        network this is raised at once: the client itself would retry for half a minute.
     """
     try:
         from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
@@ -122,7 +122,7 @@ def fetch_from_hub(source: str, filename: str) -> Path:
 
 @functools.lru_cache(maxsize=1)
 def _hub_has_address(endpoint: str) -> bool:
-    """Return whether the name of the hub can be resolved: it cannot where there is no network."""
+    """Return whether the hub's host name can be resolved: without a network it cannot."""
     try:
         return bool(socket.getaddrinfo(urlsplit(endpoint).hostname, None))
     except OSError:

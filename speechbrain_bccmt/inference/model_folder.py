@@ -1,4 +1,4 @@
-"""Load a trained model, whole and safely: shipped, from a folder, or from the hub."""
+"""Loading a trained model, completely and safely: shipped, from a folder, or from the hub."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from speechbrain_bccmt.scoring.quality_fusion import QualityFusion, load_calibra
 
 @dataclass(frozen=True)
 class SpeakerModel:
-    """A trained model, ready to run: its modules are in evaluation mode and without gradients.
+    """A trained model, ready to run: its modules are in evaluation mode, without gradients.
 
     Attributes
     ----------
@@ -36,15 +36,15 @@ class SpeakerModel:
         Waveform (batch, samples) to features (batch, frames, mels), to normalised features, to embedding
         (batch, 1, size).
     others : dict of str to torch.nn.Module
-        A classifier and a normalisation of embeddings, where the model has them.
+        A classifier and a normalisation of embeddings, if the model has them.
     label_encoder : CategoricalEncoder or None
         The classifier's classes.
     calibration : Calibration, QualityFusion or None
-        From scores to probabilities, with the threshold.
+        Turns scores into probabilities, and has the threshold.
     phrase_fusion : PhraseFusion or None
-        Where the embedding says who speaks and what is said: the decision about both.
+        Decides about speaker and phrase, if the embedding holds both.
     architecture : dict
-        What the modules are built of, as plain data; see `inference.architecture`.
+        The modules' description as plain data; see `inference.architecture`.
     source : str
         Where it came from.
     """
@@ -93,12 +93,12 @@ def load_speaker_model(
         (hyperparams.yaml and save/), a folder of SpeechBrain (hyperparams.yaml and .ckpt files), a HuggingFace hub id
         (owner/model), or an ONNX file of WeSpeaker, 3D-Speaker or sherpa-onnx.
     trust_code : bool or None
-        True builds classes of any package, such as a network of the user's own; None asks the environment variable
-        BCCMT_TRUST_CODE.
+        True builds classes of any package, such as a user's own network; None: as the environment variable
+        BCCMT_TRUST_CODE says.
     hparams_file : str
         Name of the YAML, for folders without a config.json of this package.
     overrides : dict or str, optional
-        Values to replace in that YAML; where there are any, it is read in place of config.json.
+        Values to replace in that YAML; if given, it is read instead of config.json.
 
     Returns
     -------
@@ -108,9 +108,9 @@ def load_speaker_model(
     Raises
     ------
     OSError
-        If there is no model, or a file of it cannot be read.
+        If there is no model, or one of its files cannot be read.
     ValueError
-        If a file is damaged or does not fit the others, or asks for a class that is not trusted.
+        If a file is damaged, does not fit the others, or names a class that is not trusted.
     """
     if str(source).endswith(".onnx"):
         modules = {name: module.eval() for name, module in onnx_modules(source).items()}

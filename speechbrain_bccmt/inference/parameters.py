@@ -1,9 +1,8 @@
-"""Find and read the parameters of a trained model: shipped models, local folders, training outputs and hub ids.
+"""Finding and reading the parameters of a trained model: shipped models, local folders, training outputs, hub ids.
 
-A trained model comes in three shapes: a flat folder with `<name>.safetensors` or `<name>.ckpt` files (what a hub
-repository holds), a `save` folder with one `CKPT+...` subfolder a checkpoint (what its `Checkpointer`
-writes), and the output folder around that. All three are accepted wherever this package asks for a
-pretrained model.
+A trained model comes in three forms: a flat folder with `<name>.safetensors` or `<name>.ckpt` files (as in a hub
+repository), a `save` folder with one `CKPT+...` subfolder per checkpoint (as written by SpeechBrain's `Checkpointer`),
+and the output folder around that. All three are accepted wherever this package takes a pretrained model.
 """
 
 from collections.abc import Mapping
@@ -31,7 +30,7 @@ logger = get_logger(__name__)
 def find_checkpoint_file(
     source: str | Path, name: str = "embedding_model", min_key: str | None = "eer"
 ) -> Path:
-    """Find the file that holds the parameters of one part of a trained model.
+    """Find the parameter file of one part of a trained model.
 
     Parameters
     ----------
@@ -41,18 +40,18 @@ def find_checkpoint_file(
     name : str
         The recoverable's name.
     min_key : str or None
-        Among several checkpoints the one with the lowest value under this key of its meta data is taken;
-        where none has the key, or it is None, the most recent one.
+        Among several checkpoints, the one with the lowest value under this metadata key is taken; if none has the
+        key, or it is None, the most recent one.
 
     Returns
     -------
     Path
-        The parameter file, which exists.
+        The file, which exists.
 
     Raises
     ------
     FileNotFoundError
-        If no such file is found; the message lists what was looked for.
+        If no such file is found; the message lists the files that were tried.
 
     Examples
     --------
@@ -86,12 +85,12 @@ def read_labels(source: str | Path, needed: bool = True) -> CategoricalEncoder |
     source : str or Path
         As for `find_checkpoint_file`.
     needed : bool
-        False returns None where there is no label file.
+        False returns None if there is no label file.
 
     Returns
     -------
     CategoricalEncoder or None
-        Filled: SpeechBrain leaves it empty in silence where it finds no file.
+        Filled; SpeechBrain itself silently leaves it empty if it finds no file.
 
     Raises
     ------
@@ -122,7 +121,7 @@ def read_labels(source: str | Path, needed: bool = True) -> CategoricalEncoder |
 def load_parameters(
     parts: Mapping[str, torch.nn.Module], source: str | Path, min_key: str | None = "eer"
 ) -> dict[str, Path]:
-    """Load parts of a model from one source, and insist that every parameter fits.
+    """Load parts of a model from one source, and check that every parameter fits.
 
     Parameters
     ----------
@@ -153,7 +152,7 @@ def load_parameters(
         try:
             if hook is torch_parameter_transfer:
                 module.load_state_dict(hook_on_loading_state_dict_checkpoint(state), strict=True)
-            else:  # a class of its own hook, such as InputNormalization, keeps something else than a state dict
+            else:  # a class with its own hook, such as InputNormalization, stores something else than a state dict
                 hook(module, path)
         except (RuntimeError, TypeError, AttributeError, KeyError) as error:
             raise ValueError(
@@ -164,7 +163,7 @@ def load_parameters(
 
 
 def read_parameters(path: str | Path):
-    """Read a file of parameters without running what it may hold.
+    """Read a file of parameters without running any code in it.
 
     Parameters
     ----------
@@ -174,7 +173,7 @@ def read_parameters(path: str | Path):
     Returns
     -------
     object
-        What is in it, on the CPU.
+        Its contents, on the CPU.
 
     Raises
     ------
@@ -186,11 +185,11 @@ def read_parameters(path: str | Path):
     try:
         if Path(path).suffix == ".safetensors":
             return safetensors.torch.load_file(path)
-        # Said outright: an environment variable can turn torch's default into running what a pickle holds.
+        # Explicit, since an environment variable can switch torch's default to running what a pickle holds.
         return torch.load(path, map_location="cpu", weights_only=True)
     except (
         Exception
-    ) as error:  # what a damaged pickle raises can be anything, an OSError without a name included
+    ) as error:  # a damaged pickle can raise anything, even an OSError without a file name
         if isinstance(error, OSError) and error.filename is not None:
             raise
         raise ValueError(
@@ -206,7 +205,7 @@ def _best_checkpoint(save_folder: Path, filename: str, min_key: str | None) -> P
     checkpointer = Checkpointer(save_folder)
     try:
         for checkpoint in checkpointer.list_checkpoints():
-            checkpoint.meta.keys()  # what is no mapping, SpeechBrain takes for a checkpoint without the key
+            checkpoint.meta.keys()  # SpeechBrain takes anything but a mapping for a checkpoint without the key
         best = checkpointer.find_checkpoint(min_key=min_key, ckpt_predicate=holds_file) if min_key else None
         newest = best or checkpointer.find_checkpoint(ckpt_predicate=holds_file)
     except (YAMLError, TypeError, KeyError, AttributeError, ValueError) as error:

@@ -23,11 +23,11 @@ class PhraseVerification:
     voice_score, phrase_score : float
         Cosines of the two sides.
     voice_llr, phrase_llr : float
-        What each score says alone: natural logarithm of the likelihood ratio of the same and another.
+        From each score alone: natural logarithm of the likelihood ratio of the same and another.
     probability : float
-        That speaker and phrase are the same, at the calibration's prior.
+        Probability that speaker and phrase are the same, at the calibration's prior.
     utterances : tuple of EmbeddedUtterance
-        Of both sides.
+        The utterances of both sides.
     """
 
     decision: bool
@@ -42,7 +42,7 @@ class PhraseVerification:
     def reason(self) -> str:
         """What was right and what was wrong, such as "right voice, wrong phrase".
 
-        Where both rather speak for the same, yet not enough, the weaker of them is uncertain.
+        If both speak for the same, but not strongly enough, the weaker one is uncertain.
         """
         llrs = {"voice": self.voice_llr, "phrase": self.phrase_llr}
         words = {part: "right" if self.decision or llr > 0 else "wrong" for part, llr in llrs.items()}
@@ -52,12 +52,12 @@ class PhraseVerification:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was found about the recordings."""
+        """Warnings about the recordings."""
         return tuple(dict.fromkeys(text for utterance in self.utterances for text in utterance.warnings))
 
 
 def check_phrases(verifier: Verifier) -> PhraseFusion:
-    """Return what decides about phrases, or raise a ValueError where the model knows none."""
+    """Return the fusion that decides about phrases, or raise a ValueError if the model knows no phrases."""
     if verifier.phrase_fusion is None:
         raise ValueError(
             f"{verifier.source or 'the model'} has no {PHRASE_FILE}, it knows voices alone: train one that knows "
@@ -74,19 +74,19 @@ def verify_phrase(
     Parameters
     ----------
     verifier : Verifier
-        With a model that was trained with `hparams/voice_phrase.yaml`.
+        Its model was trained with `hparams/voice_phrase.yaml`.
     enrolment, test : sequence of EmbeddedUtterance
         The two sides, see `Verifier.embed_file`. Several utterances on a side count alike.
 
     Returns
     -------
     PhraseVerification
-        A side without speech is nobody's voice and no phrase.
+        A side without speech matches no voice and no phrase.
 
     Raises
     ------
     ValueError
-        As `check_phrases`, or if a side has no utterance.
+        As for `check_phrases`, or if a side has no utterance.
     """
     fusion = check_phrases(verifier)
     if not enrolment or not test:

@@ -16,25 +16,25 @@ def results_of_ray(
 ) -> Iterator[tuple[str, object]]:
     """Embed recordings on a cluster.
 
-    Ray starts a worker that died again, on another machine if need be, and gives it the recordings that it had.
+    Ray restarts a worker that died, on another machine if needed, and gives it its recordings again.
 
     Parameters
     ----------
     address : str
-        Of the cluster; "auto" finds the one that this machine belongs to, "local" starts one on it.
+        Address of the cluster; "auto" finds the one that this machine belongs to, "local" starts one on it.
     paths : sequence of str
-        Where every machine finds the recordings.
+        The recordings, at paths that are valid on every machine.
     task : int
-        A worker is given this many at once.
+        Recordings given to a worker at once.
     workers : int
-        Processes, of one core each.
+        Number of processes, with one core each.
     options : tuple
-        Source of the model, which every machine finds, engine, device, and whether to embed speech alone.
+        Source of the model, valid on every machine; engine; device; and whether to embed only speech.
 
     Yields
     ------
     tuple
-        Path and `Result` of a recording, in any order, each once.
+        Path and `Result` of a recording, each once, in any order.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def results_of_ray(
         raise ImportError(f"--ray needs Ray: pip install 'speechbrain_bccmt[ray]' ({error})") from error
     try:
         host, colon, port = address.rpartition(":")
-        if colon and port.isdecimal():  # of one that is not there Ray itself speaks after minutes
+        if colon and port.isdecimal():  # Ray itself takes minutes to report a missing one
             socket.create_connection((host, int(port)), timeout=10).close()
         if not ray.is_initialized():
             ray.init(address, log_to_driver=False, logging_level=logging.ERROR)

@@ -1,4 +1,4 @@
-"""What embedding a recording, and verifying a speaker, gives."""
+"""The results of embedding a recording and of verifying a speaker."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from speechbrain_bccmt.scoring.quality import NARROW_HZ
 if TYPE_CHECKING:
     import torch
 
-# A smaller share of speech is worth a warning: what else is in the recording may matter to who made it.
+# A smaller share of speech is worth a warning: whoever made the recording may care about the rest of it.
 MOSTLY_SILENT = 0.2
 
 
 @dataclass(frozen=True)
 class EmbeddedUtterance:
-    """A recording's embedding, and what is to be known of the recording.
+    """A recording's embedding, and facts about the recording.
 
     Attributes
     ----------
@@ -32,12 +32,12 @@ class EmbeddedUtterance:
     seconds : float
         Length of the recording.
     speech_seconds : float
-        How much of it is speech, or without voice activity detection audible; 0: it is nobody's voice.
+        How much of it is speech, or audible where voice activity detection is off; 0: it is nobody's voice.
     warnings : tuple of str
-        Of no or little speech, a narrow band, clipping, hum, and channels that cancel each other; each begins with the
-        path.
+        About no or little speech, a narrow band, clipping, hum, and channels that cancel each other; each begins with
+        the path.
     clipped_share, bandwidth, level, noise_ratio : float
-        See `audio.recording.Chunk`; the last two are known where speech alone was embedded, else NaN.
+        See `audio.recording.Chunk`; the last two are known if only speech was embedded, else NaN.
     """
 
     path: str
@@ -54,7 +54,7 @@ class EmbeddedUtterance:
     def from_chunks(
         cls, path, embedding: np.ndarray, chunks: Sequence[Chunk], vad: bool = False
     ) -> EmbeddedUtterance:
-        """Sum up the chunks of a recording.
+        """Summarise the chunks of a recording.
 
         Parameters
         ----------
@@ -63,9 +63,9 @@ class EmbeddedUtterance:
         embedding : numpy.ndarray
             (D,), float32.
         chunks : sequence of Chunk
-            All of the recording; their samples are not looked at.
+            All chunks of the recording; their samples are not used.
         vad : bool
-            Whether they are the speech of it alone.
+            Whether they are only its speech.
 
         Returns
         -------
@@ -112,14 +112,14 @@ class Verification:
     decision : numpy.bool or torch.Tensor
         True: same speaker. A side without speech is nobody's voice and is rejected, whatever its score.
     probability : float or torch.Tensor
-        That both sides are one speaker, at the calibration's prior; NaN without a calibration, or if a side has no
-        speech.
+        Probability that both sides are one speaker, at the calibration's prior; NaN without a calibration, or if a
+        side has no speech.
     llr : float or torch.Tensor
         Natural logarithm of the likelihood ratio of "same" and "different"; NaN in the same cases.
     threshold : float or torch.Tensor
-        The score from which on the decision is True, at the quality of these recordings.
+        The score from which the decision is True, at the quality of these recordings.
     utterances : tuple of EmbeddedUtterance
-        Of both sides; empty for batches of waveforms.
+        The utterances of both sides; empty for batches of waveforms.
 
     Examples
     --------
@@ -135,7 +135,7 @@ class Verification:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What was found about the recordings, such as little speech or clipping."""
+        """Warnings about the recordings, such as little speech or clipping."""
         return tuple(dict.fromkeys(text for utterance in self.utterances for text in utterance.warnings))
 
     def __iter__(self):

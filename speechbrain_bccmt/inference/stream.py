@@ -1,4 +1,4 @@
-"""Verification while somebody speaks: score, probability and decision as chunks of audio come."""
+"""Streaming verification: score, probability and decision, updated as audio arrives."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ from speechbrain_bccmt.scoring.vectors import side_direction
 if TYPE_CHECKING:
     from speechbrain_bccmt.inference.verifier import Verifier
 
-# Audio is looked at in steps: smaller ones cost more than they tell.
+# Audio is processed in steps; smaller ones cost more than they gain.
 STEP_SECONDS = 0.2
-# The least speech that is scored, and the share of it that must have come anew since the last time, up to the most:
-# what all looks cost together is then a small multiple of the last, and after minutes each changes little.
+# The least speech that is scored, the share of it that must be new since the last score, and a limit to that in
+# seconds: all scores together then cost a small multiple of the last, and after minutes each changes little.
 FIRST_SECONDS, GROWTH, MOST_SECONDS = 1.0, 0.25, 10.0
-# Of what was silent so far.
+# Gain for audio that has been silent so far.
 _MOST_GAIN = 1e6
 
 
 @dataclass(frozen=True)
 class LiveVerification:
-    """What is known after a chunk.
+    """The state of a verification after a chunk.
 
     Attributes
     ----------
     seconds, speech_seconds : float
-        Of all that came, and of the speech in it.
+        Audio received so far, and the speech in it.
     score, probability, llr : float
-        As of `Verification`, of the speech that was last scored; NaN before there was enough.
+        As in `Verification`, for the speech that was last scored; NaN before there was enough.
     decision : bool or None
-        True: same speaker, False: another, both at the error rate asked for, and kept from then on; None: not yet.
+        True: same speaker, False: another, both at the requested error rate and final; None: not yet.
     decided_after : float or None
         Seconds of speech that the decision took.
     """
@@ -60,14 +60,14 @@ class LiveVerification:
 
 
 class Claim:
-    """Whom a stream is compared with: one embedding, and the quality of what it was made of.
+    """The enrolled side of a stream: one embedding and its quality measures.
 
     Parameters
     ----------
     embeddings : array_like
         (u, D), or one (D,).
     quality : mapping of str to float or None
-        Their `side_quality`; None: not known, taken for the median of the calibration.
+        Their `side_quality`; None: not known, taken to be the median of the calibration.
 
     Raises
     ------
@@ -80,22 +80,22 @@ class Claim:
 
 
 class SpeakerStream:
-    """Speech of a person that comes in chunks, verified against a claim; see `Verifier.stream`.
+    """Speech of a person that arrives in chunks, verified against a claim; see `Verifier.stream`.
 
-    Speech is found in steps of 0.2 s, and embedded when a quarter of it is new. Memory does not grow with what came.
+    Speech is detected in steps of 0.2 s, and embedded when a quarter of it is new. Memory does not grow with time.
 
     Parameters
     ----------
     verifier : Verifier
         The model, with a calibration.
     claim : Claim
-        Whom it is to be.
+        The claimed speaker.
     sample_rate : int
-        Of what comes, in Hz.
+        Sample rate of the stream in Hz.
     error : float
         Share of streams of the same speaker that may be rejected, and of others that may be accepted, in all.
     name : str
-        What comes, for messages.
+        Name of the stream for messages.
     """
 
     def __init__(
@@ -121,18 +121,18 @@ class SpeakerStream:
         self._waiting: list[np.ndarray] = []
         self._n_waiting = self._n_samples = self._channels = 0
         self._cancelled, self._utterance = False, None
-        # Speech that was scored last, and that of the blocks before the one that is open.
+        # Speech at the last score, and that of the blocks before the open one.
         self._scored_seconds = self._done_seconds = 0.0
         self._begin_block()
 
     def feed(self, chunk) -> LiveVerification:
-        """Take a chunk, and tell what is known.
+        """Process a chunk, and return the new state.
 
         Parameters
         ----------
         chunk : array_like
-            (samples,) or (samples, channels), of any length, 0 as well; numpy or torch, floating point or integers as
-            files hold them.
+            (samples,) or (samples, channels), of any length, even 0; numpy or torch, floating point or integers as in
+            files.
 
         Returns
         -------
@@ -142,8 +142,8 @@ class SpeakerStream:
         Raises
         ------
         ValueError
-            If the stream has ended, shape or type are impossible, or a sample is NaN or infinite. What came before
-            stays.
+            If the stream has ended, shape or type are impossible, or a sample is NaN or infinite. Earlier chunks are
+            kept.
         """
         if self._utterance is not None:
             raise ValueError(f"{self.name} has ended: begin another")
@@ -173,12 +173,12 @@ class SpeakerStream:
         Returns
         -------
         EmbeddedUtterance
-            As `embed_file` gives of a file with the same samples; `state` is of all speech.
+            As `embed_file` returns for a file with the same samples; `state` then covers all speech.
 
         Raises
         ------
         ValueError
-            If less than the model's `min_seconds` came.
+            If the stream is shorter than the model's `min_seconds`.
         """
         seconds = self._n_samples / self._native_rate
         if seconds < self._verifier.min_seconds:
@@ -238,7 +238,7 @@ class SpeakerStream:
             self._look()
 
     def _detect(self, wav: np.ndarray) -> None:
-        """Find speech in what is new of a block, at the level of the loudest that it had so far."""
+        """Detect speech in the new part of a block, at the level of the loudest part so far."""
         self._block.append(wav)
         self._n_block += len(wav)
         gain = level_gain(wav, self._rate)
@@ -271,7 +271,7 @@ class SpeakerStream:
             self.state = replace(self.state, decision=llr >= self._accept, decided_after=speech_seconds)
 
     def _end_block(self) -> None:
-        """Hand the block to what joins speech, exactly as a chunk of a file."""
+        """Pass the block on to the speech joiner, exactly like a chunk of a file."""
         wav, native = np.concatenate(self._block), np.concatenate(self._native or [np.zeros((1, 1))])
         clipped = flat_tops(native) / len(native)
         for part in self._joiner.add(Chunk(wav, len(wav) / self._rate, 0.0, clipped, self._cancelled)):

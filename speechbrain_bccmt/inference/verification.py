@@ -28,11 +28,11 @@ from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
 
 
 class SpeakerVerification(Verifier, SpeakerRecognition):
-    """A trained model with the threshold that belongs to it. Load it with `SpeakerVerification.from_hparams`.
+    """A trained model with its threshold. Load it with `SpeakerVerification.from_hparams`.
 
     Recordings may have any sample rate and number of channels, and any length from `min_seconds` on. All of
     SpeechBrain's `SpeakerRecognition` works as well; unlike there, padding changes no embedding, and the default
-    threshold is the one shipped with the model. Of files, speech alone is embedded (voice activity detection);
+    threshold is the one shipped with the model. Only the speech of files is embedded (voice activity detection);
     waveforms in memory are embedded as they are.
 
     Parameters
@@ -40,11 +40,11 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
     modules, hparams, run_opts, freeze_params
         See `speechbrain.inference.interfaces.Pretrained`. `hparams` may have `min_seconds`.
     calibration : Calibration, QualityFusion or None
-        Turns scores into probabilities and gives the threshold.
+        Turns scores into probabilities, and has the threshold.
     source : str
         Where the model came from, for messages.
     vad : bool
-        Embed the speech of files alone; False: whole files, as trial lists want it.
+        Embed only the speech of files; False: whole files, as for trial lists.
 
     Examples
     --------
@@ -104,7 +104,7 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
         hparams_file, overrides, trust_code
             See `load_speaker_model`.
         overrides_must_match, savedir
-            Accepted as by SpeechBrain's interfaces, without effect: files are read where they are.
+            Accepted as in SpeechBrain's interfaces, without effect: files are read where they are.
         **options
             Further arguments of the class, such as `run_opts={"device": "cuda"}`, `vad=False` or `freeze_params`.
 
@@ -116,7 +116,7 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
         Raises
         ------
         OSError, ValueError
-            As `load_speaker_model`.
+            As for `load_speaker_model`.
         """
         model = load_speaker_model(source, trust_code, hparams_file, overrides)
         plain = {
@@ -134,12 +134,12 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
 
     @property
     def sample_rate(self) -> int:
-        """Sample rate in Hz that the model works at; audio of others is resampled."""
+        """Sample rate in Hz that the model works at; other audio is resampled."""
         return sample_rate(self.mods.compute_features)
 
     @property
     def fingerprint(self) -> str:
-        """What embeddings of this model share, and those of no other; computed anew each time."""
+        """Fingerprint that only embeddings of this model share; computed anew each time."""
         return fingerprint(self)
 
     @property
@@ -155,9 +155,9 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
         wavs : torch.Tensor
             (batch, samples), (batch, samples, channels) or (samples,).
         wav_lens : torch.Tensor or None
-            Relative lengths, (batch,), in (0, 1]; None: all are whole.
+            Relative lengths, (batch,), in (0, 1]; None: all have full length.
         normalize : bool
-            Apply `hparams.mean_var_norm_emb`, where the model has one.
+            Apply `hparams.mean_var_norm_emb`, if the model has one.
 
         Returns
         -------
@@ -190,9 +190,9 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
         wav_lens : torch.Tensor or None
             Relative lengths of the waveforms.
         sample_rate : int or None
-            Of the waveforms in Hz; None: the model's.
+            Sample rate of the waveforms in Hz; None: the model's.
         vad : bool or None
-            Of files, see `embed_file`.
+            For files, see `embed_file`.
 
         Returns
         -------
@@ -224,7 +224,7 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
         return self.embed_waveforms([wav])[0]
 
     def embed_waveforms(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
-        """Embed waveforms (samples,) each in one padded batch, as `embed_waveform`: (N, D)."""
+        """Embed waveforms, (samples,) each, in one padded batch, as `embed_waveform` does: (N, D)."""
         with torch.no_grad():
             tensors = [torch.from_numpy(wav) for wav in wavs]
             return embed_waveforms(tensors, **self._parts(), device=self.device).cpu().numpy()
@@ -239,7 +239,7 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
         wav1_lens, wav2_lens : torch.Tensor or None
             Relative lengths, (batch,).
         threshold : float or None
-            The score from which on the decision is True; None: the one shipped with the model.
+            The score from which the decision is True; None: the one shipped with the model.
 
         Returns
         -------
@@ -249,7 +249,7 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
         Raises
         ------
         ValueError
-            As `encode_batch`, or if there is no threshold.
+            As for `encode_batch`, or if there is no threshold.
         """
         given, threshold = threshold, self.resolve_threshold(threshold)
         if len(wavs1) != len(wavs2):
@@ -279,7 +279,7 @@ class SpeakerVerification(Verifier, SpeakerRecognition):
         rate = self.sample_rate if rate is None else rate
         utterances = split_batch(wavs, wav_lens, rate, self.min_seconds)
         if isinstance(wavs, torch.Tensor) and wavs.dim() < 3 and rate == self.sample_rate:
-            # Themselves, on their device and with their gradients.
+            # The tensors themselves, on their device and with their gradients.
             rows = torch.atleast_2d(wavs.float())
             return [row[: len(wav)] for row, wav in zip(rows, utterances, strict=True)]
         return [torch.from_numpy(resample(wav, rate, self.sample_rate)) for wav in utterances]

@@ -1,4 +1,4 @@
-"""Recordings to embeddings and decisions, whatever computes the embeddings."""
+"""From recordings to embeddings and decisions, whatever computes the embeddings."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
 from speechbrain_bccmt.scoring.sequential import SequentialTest
 from speechbrain_bccmt.scoring.vectors import side_direction
 
-# Ten frames. Too short to verify anyone, but less holds no syllable.
+# Ten frames. Too short to verify anyone, but anything less holds no syllable.
 MIN_SECONDS = 0.1
 
 
@@ -34,19 +34,19 @@ class Verifier:
     Attributes
     ----------
     sample_rate : int
-        In Hz, that the model works at; audio of others is resampled.
+        Sample rate in Hz that the model works at; other audio is resampled.
     calibration : Calibration, QualityFusion or None
-        Turns scores into probabilities and gives the threshold.
+        Turns scores into probabilities, and has the threshold.
     source : str
         Where the model came from, for messages.
     vad : bool
-        Embed the speech of files alone; False: whole files, as trial lists want it.
+        Embed only the speech of files; False: whole files, as for trial lists.
     min_seconds : float
         The shortest recording that is embedded.
     engine, device : str
         What computes the embeddings, and where; see `load_verifier`.
     in_batches : bool
-        Whether several waveforms at once are quicker than one by one.
+        Whether several waveforms at once are faster than one by one.
     phrase_fusion : PhraseFusion or None
         Decides about speaker and phrase; see `inference.phrases`.
 
@@ -79,19 +79,19 @@ class Verifier:
         raise NotImplementedError
 
     def embed_waveforms(self, wavs: Sequence[np.ndarray]) -> np.ndarray:
-        """Embed waveforms (samples,) each, as `embed_waveform`: (N, D)."""
+        """Embed waveforms, (samples,) each, as `embed_waveform` does: (N, D)."""
         return np.stack([self.embed_waveform(wav) for wav in wavs])
 
     @property
     def fingerprint(self) -> str:
-        """What embeddings of this model share, and those of no other: see `inference.fingerprint`."""
+        """Fingerprint that only embeddings of this model share; see `inference.fingerprint`."""
         raise NotImplementedError
 
     @property
     def threshold(self) -> float | None:
-        """The score from which on the decision is "same speaker", or None where the model ships none.
+        """The score from which the decision is "same speaker", or None if the model ships none.
 
-        Where the calibration knows of quality, this is the threshold for the median recording that it was fitted on.
+        If the calibration uses quality measures, this is the threshold for the median recording that it was fitted on.
         """
         return None if self.calibration is None else self.calibration.at().threshold
 
@@ -105,8 +105,8 @@ class Verifier:
         return recording
 
     def read_chunks(self, recording: Recording, vad: bool) -> Iterator[Chunk]:
-        """Yield the chunks that are embedded of a recording: its speech alone, or all of it."""
-        # Speech is joined and cut anew, so that borders count little: they lie where those of a stream do.
+        """Yield the chunks of a recording to be embedded: only its speech, or all of it."""
+        # Speech is joined and cut anew, so borders matter little: they are where those of a stream are.
         chunks = recording.chunks(self.sample_rate, equal=not vad)
         return keep_speech(chunks, self.sample_rate) if vad else chunks
 
@@ -120,9 +120,9 @@ class Verifier:
         path : str or Path
             The file.
         vad : bool or None
-            Whether what is no speech is left out, and hum; False: only chunks without anything audible are. None: as
-            the model was loaded. Where no speech is found, the beginning of the recording is embedded, and its
-            `speech_seconds` is 0.
+            Whether to leave out hum and everything but speech; False: leave out only chunks without anything audible.
+            None: as the model was loaded. Where no speech is found, the beginning of the recording is embedded, and
+            its `speech_seconds` is 0.
 
         Returns
         -------
@@ -155,7 +155,7 @@ class Verifier:
             The two sides. Several utterances on a side count alike: their embeddings, scaled to unit length, are
             averaged.
         threshold : float or None
-            The score from which on the decision is True; None: the one shipped with the model.
+            The score from which the decision is True; None: the one shipped with the model.
         vad : bool or None
             See `embed_file`.
 
@@ -192,11 +192,11 @@ class Verifier:
         given, threshold = threshold, self.resolve_threshold(threshold)
         if not enrolment or not test:
             raise ValueError("a side of the verification has no recording")
-        # What holds no speech has no part in a side that has some.
+        # Utterances without speech are ignored on a side that has speech.
         sides = [[one for one in side if one.speech_seconds] or side for side in (enrolment, test)]
         x, y = (side_direction([utterance.embedding for utterance in side]) for side in sides)
         score = x @ y
-        # Two recordings without speech may have nearly the same embedding, and are nevertheless nobody's.
+        # Two recordings without speech may have nearly the same embedding, but still belong to nobody.
         heard = all(side[0].speech_seconds for side in sides)
         probability = llr = math.nan
         if self.calibration is not None and heard:
@@ -207,14 +207,14 @@ class Verifier:
         return Verification(score, decision, probability, llr, threshold, (*enrolment, *test))
 
     def stream(self, enrolled, sample_rate: int | None = None, error: float = 0.01) -> SpeakerStream:
-        """Verify somebody who is speaking: audio goes in as it comes, a decision comes out as soon as it can be made.
+        """Verify a live stream: audio goes in as it arrives, and a decision comes out as soon as it can be made.
 
         Parameters
         ----------
         enrolled : str, Path, EmbeddedUtterance, voiceprints.Reference, or array_like, or a sequence of one kind
-            Whom it is to be: recordings, embedded ones, what a store has of a name, or embeddings (D,) or (u, D).
+            The claimed speaker: recordings, embedded ones, a store's reference, or embeddings (D,) or (u, D).
         sample_rate : int or None
-            Of what will come, in Hz; None: the model's.
+            Sample rate of the stream in Hz; None: the model's.
         error : float
             Share of streams of the same speaker that may be rejected, and of others that may be accepted.
 
@@ -233,23 +233,23 @@ class Verifier:
         return SpeakerStream(self, self._claim(enrolled), rate, error)
 
     def chunk_mean(self) -> ChunkMean:
-        """Begin the embedding of a recording whose chunks come one after another."""
+        """Begin the embedding of a recording whose chunks arrive one by one."""
         return ChunkMean(self.embed_waveform, self.sample_rate)
 
     @property
     def sequential(self) -> SequentialTest:
-        """Thresholds of sequential decisions: those that came with the model, or Wald's, which keep no promise."""
+        """Thresholds of sequential decisions: those shipped with the model, or Wald's, which guarantee nothing."""
         path = self._own_file(SEQUENTIAL_FILE)
         return SequentialTest.wald() if path is None else SequentialTest.load(path)
 
     @property
     def open_set(self) -> OpenSet:
-        """What the best of many names must reach: fitted with the model, or a bound from the number of names."""
+        """Ratio that the best of many names must reach: fitted with the model, or a bound from the number of names."""
         path = self._own_file(OPEN_SET_FILE)
         return OpenSet.bound() if path is None else OpenSet.load(path)
 
     def _own_file(self, name: str) -> Path | None:
-        # A file of another toolkit, or a network without a place, has none.
+        # A file of another toolkit, or a network without a source, has none.
         in_files = self.source and not Path(self.source).is_file()
         return find_file(self.source, name, needed=False) if in_files else None
 
@@ -271,7 +271,7 @@ class Verifier:
         Raises
         ------
         ValueError
-            If there is neither, or it is no finite number.
+            If there is neither, or it is not a finite number.
         """
         if threshold is None:
             threshold = self.threshold

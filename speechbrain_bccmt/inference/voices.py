@@ -1,4 +1,4 @@
-"""More than one voice in a recording: windows of its speech that disagree with each other."""
+"""Detecting more than one voice in a recording, by windows of speech that do not match each other."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from speechbrain_bccmt.scoring.vectors import side_direction, unit_length
 if TYPE_CHECKING:
     from speechbrain_bccmt.inference.verifier import Verifier
 
-# Speech is cut into windows of about this length; less than the least tells too little of a voice.
+# Speech is cut into windows of about this length; less than the least says too little about a voice.
 WINDOW_SECONDS, LEAST_SECONDS = 2.0, 1.0
-# Log-likelihood ratio of the two groups below which they are two voices.
+# Two groups are two voices below this log-likelihood ratio.
 THRESHOLD = -1.0
 _ROUNDS = 20
 
@@ -35,9 +35,9 @@ class VoiceCheck:
     ----------
     llr : float
         Calibrated log-likelihood ratio of "one voice" and "two", for the two groups of windows that differ most; NaN
-        where there is too little speech to tell.
+        if there is too little speech to tell.
     times : tuple of (float, float)
-        Where the rarer voice was found, in seconds of the recording; empty where there is one voice.
+        Where the rarer voice was found, in seconds of the recording; empty if there is one voice.
     """
 
     llr: float
@@ -45,7 +45,7 @@ class VoiceCheck:
 
     @property
     def places(self) -> str | None:
-        """Where the second voice is, in words; None where there is one voice."""
+        """Where the second voice is, in words; None if there is one voice."""
         if not self.times:
             return None
         places = ", ".join(f"{start:.1f} to {stop:.1f} s" for start, stop in self.times[:3])
@@ -87,7 +87,7 @@ def check_voices(verifier: Verifier, path: str | os.PathLike) -> VoiceCheck:
 
 
 def windows(recording: Recording, rate: int) -> Iterator[tuple[tuple[float, float], np.ndarray]]:
-    """Yield where each window of speech lies in a recording, in seconds, and its samples at `rate`, at one level."""
+    """Yield each window of speech: its place in the recording in seconds, and its samples at `rate`, at one level."""
     before = 0.0
     for chunk in recording.chunks(rate, equal=False):
         wav, _ = remove_hum(chunk.wav, rate)
@@ -105,18 +105,18 @@ def windows(recording: Recording, rate: int) -> Iterator[tuple[tuple[float, floa
 def compare_windows(
     calibration, places: np.ndarray, embeddings: np.ndarray, band: float = math.nan
 ) -> VoiceCheck:
-    """Part windows into the two groups that differ most, and compare these.
+    """Split windows into the two groups that differ most, and compare the groups.
 
     Parameters
     ----------
     calibration : Calibration or QualityFusion
-        Of the model.
+        The model's.
     places : numpy.ndarray
-        Begin and end of each window in seconds, (windows, 2), two windows or more.
+        Start and end of each window in seconds, (windows, 2), two windows or more.
     embeddings : numpy.ndarray
         (windows, D).
     band : float
-        Up to which frequency the recording holds sound, in Hz; NaN: not known.
+        Frequency in Hz up to which the recording holds sound; NaN: not known.
 
     Returns
     -------
@@ -151,7 +151,7 @@ def compare_windows(
 
 
 def _two_groups(vectors: np.ndarray) -> np.ndarray:
-    """Part unit vectors (n, d), two or more, by k-means: which of them are in the second of two groups, (n,)."""
+    """Split unit vectors (n, d), two or more, by k-means; return which are in the second of two groups, (n,)."""
     products = vectors @ vectors.T
     first, other = np.unravel_index(int(products.argmin()), products.shape)
     second = products[:, other] > products[:, first]

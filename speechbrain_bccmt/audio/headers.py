@@ -1,4 +1,4 @@
-"""Length and sample rate of many audio files, from their headers alone, and which files cannot be read."""
+"""Length and sample rate of many audio files, from headers that can be trusted, and which files cannot be read."""
 
 from __future__ import annotations
 

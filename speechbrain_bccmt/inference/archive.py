@@ -77,7 +77,7 @@ class Archive:
         }
 
     def embed(self, paths: Mapping[str, str]) -> Iterator[tuple[str, Result]]:
-        """Embed the recordings that are not in the archive, long ones first, and store the embeddings.
+        """Embed the recordings that are not in the archive, large files first, and store the embeddings.
 
         They are written to disk once a minute and at the end, whatever ends the run.
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 # Audio is processed in steps; smaller ones cost more than they gain.
 STEP_SECONDS = 0.2
-# The least speech that is scored, the share of it that must be new since the last score, and a limit to that in
+# The least speech that is scored, how much of the speech last scored must have come since, as a share and at most in
 # seconds: all scores together then cost a small multiple of the last, and after minutes each changes little.
 FIRST_SECONDS, GROWTH, MOST_SECONDS = 1.0, 0.25, 10.0
 # Gain for audio that has been silent so far.
@@ -82,7 +82,8 @@ class Claim:
 class SpeakerStream:
     """Speech of a person that arrives in chunks, verified against a claim; see `Verifier.stream`.
 
-    Speech is detected in steps of 0.2 s, and embedded when a quarter of it is new. Memory does not grow with time.
+    Speech is detected in steps of 0.2 s, and embedded anew when it has grown by a quarter since the last score. Memory
+    does not grow with time.
 
     Parameters
     ----------

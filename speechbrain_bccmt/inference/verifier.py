@@ -24,7 +24,7 @@ from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
 from speechbrain_bccmt.scoring.sequential import SequentialTest
 from speechbrain_bccmt.scoring.vectors import side_direction
 
-# Ten frames. Too short to verify anyone, but anything less holds no syllable.
+# About ten frames. Too short to verify anyone, but anything less holds no syllable.
 MIN_SECONDS = 0.1
 
 

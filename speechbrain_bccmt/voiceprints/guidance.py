@@ -14,7 +14,7 @@ from speechbrain_bccmt.voiceprints.records import Reference
 
 # Seconds of speech a voiceprint needs; more adds little (docs/live.md).
 NEEDED_SECONDS = 10.0
-LITTLE_SECONDS = 1.0
+LITTLE_SECONDS = 1.0  # a recording with less speech is worth a remark
 # Level of the loud parts in dBFS below which 16 bits begin to round; dB between loud and quiet parts: docs/live.md.
 QUIET_LEVEL, NOISY_RATIO = -45.0, 15.0
 # From this log-likelihood ratio on, a recording is of the same voice as what was enrolled before: whoever enrols

@@ -31,8 +31,8 @@ class Voiceprints:
 
     A name has one utterance or several; its score is the cosine of the probe with the mean of their embeddings, each
     of unit length. Every write is one transaction: a kill or a full disk leaves the store as it was before. Several
-    processes may read and write it at once. With a file, the embeddings of all names stay in memory after the first
-    search, 4 n d bytes, until the file changes; a server does the search itself.
+    processes may read and write it at once. With a file, the mean directions of all names stay in memory after the
+    first search, 4 n d bytes, until the file changes; a server does the search itself.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ from safetensors.torch import load_file, save_file
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain.processing.features import InputNormalization
 from tqdm import tqdm
-from training_speech import SHARES, SPEED_CLASSES, Speech, load_augmentation, training_utterances
+from training_speech import SHARES, Speech, load_augmentation, training_utterances
 
 from speechbrain_bccmt.audio.recording import read_mono
 from speechbrain_bccmt.features import build_front_end
@@ -77,15 +77,14 @@ class Training:
             group["lr"] = rate
         seconds = CROPS[self.step % len(CROPS)]
         with torch.no_grad():
-            waves, rows, speeds = speech.draw(max(2, int(batch_seconds / seconds)), int(seconds * RATE))
+            waves, rows, copies = speech.draw(max(2, int(batch_seconds / seconds)), int(seconds * RATE))
             features = self.front_end(augment(waves))
             features = self.spec_augment(features - features.mean(1, keepdim=True))
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
             embeddings = self.network(features).squeeze(1).float()
-        bank = self.bank_loss(embeddings, speech.targets[speeds, rows])
+        bank = self.bank_loss(embeddings, speech.targets[copies, rows])
         known = speech.speakers[rows] >= 0
-        speed_class = torch.tensor(SPEED_CLASSES, device=device)[speeds]
-        labels = speech.speakers[rows] * (max(SPEED_CLASSES) + 1) + speed_class
+        labels = speech.speakers[rows] * speech.classes + speech.copy_classes[copies]
         cosines = F.normalize(embeddings, dim=1) @ F.normalize(self.classifier, dim=1).T
         self.speaker_loss.loss_fn = AdditiveAngularMargin(linear_margin(progress, 0.0, 0.3, MARGIN), SCALE)
         speaker = self.speaker_loss(cosines[known][:, None], labels[known][:, None])
@@ -174,6 +173,9 @@ def main() -> int:
     parser.add_argument("--lr", type=float, default=0.004)
     parser.add_argument("--init-from", help="begin with the weights of a model, such as tiny")
     parser.add_argument(
+        "--new-voices", type=int, default=0, help="copies of the speech with formants and pitch of others (default 0)"
+    )
+    parser.add_argument(
         "--corpora", nargs="+", choices=SHARES, help="corpora to train on (default: all there are)"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -188,7 +190,8 @@ def main() -> int:
     torch.manual_seed(1)
     options.folder.mkdir(parents=True, exist_ok=True)
     device = torch.device(options.device)
-    training = Training(Speech(training_utterances(chosen), device), options.lr, options.init_from)
+    speech = Speech(training_utterances(chosen), device, options.new_voices)
+    training = Training(speech, options.lr, options.init_from)
     checkpoint = options.folder / "checkpoint.pt"
     if checkpoint.is_file():
         training.restore(torch.load(checkpoint, map_location=device, weights_only=True))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import torchaudio
@@ -34,6 +37,10 @@ SHARES = {
 SPEEDS = ((1, 1), (19, 20), (21, 20), (9, 10), (11, 10), (41, 50), (6, 5))
 SPEED_SHARES = (0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
 SPEED_CLASSES = (0, 0, 0, 1, 2, 3, 4)
+# New voices: in each such copy of the speech every speaker has a speed and formants of their own. Share of the draws of
+# all copies, and the least and largest shift of the formants up or down, as a logarithm.
+NEW_VOICES_SHARE, FORMANT_SHIFT = 0.3, (0.05, 0.17)
+QUEFRENCIES = 36  # of the spectral envelope: below the period of any voice at 16 kHz
 TEACHER_SECONDS = 8
 LONGEST = 16  # seconds kept of an utterance
 
@@ -52,26 +59,73 @@ def training_utterances(corpora: list[str]) -> list[tuple[str, str, str]]:
     return kept
 
 
-class Speech:
-    """All training speech at all speeds on a device, as 16-bit samples, with the teacher's embeddings of it."""
+def shift_formants(wave: torch.Tensor, factor: float) -> torch.Tensor:
+    """Scale the frequencies of the spectral envelope of a waveform (samples,) at 16 kHz; the pitch stays."""
+    size, hop = 512, 128
+    if len(wave) < 2 * size:
+        return wave
+    window = torch.hann_window(size, device=wave.device)
+    spectrum = torch.stft(wave, size, hop, window=window, return_complex=True)
+    magnitude = spectrum.abs()
+    floor = 1e-3 * magnitude.mean() + 1e-4
+    cepstrum = torch.fft.irfft((magnitude + floor).log(), n=size, dim=0)
+    cepstrum[QUEFRENCIES : size - QUEFRENCIES + 1] = 0
+    envelope = torch.fft.rfft(cepstrum, dim=0).real
+    top = len(envelope) - 1
+    position = (torch.arange(top + 1, device=wave.device) / factor).clamp(max=top)
+    below = position.long().clamp(max=top - 1)
+    share = (position - below)[:, None]
+    moved = envelope[below] * (1 - share) + envelope[below + 1] * share
+    gain = (moved - envelope).clamp(-4, 4).exp()
+    shifted = torch.istft(spectrum * gain, size, hop, window=window, length=len(wave))
+    return shifted * (32000 / shifted.abs().max().clamp(min=32000))
 
-    def __init__(self, utterances: list[tuple[str, str, str]], device: torch.device):
+
+def draw_voices(utterances: list[tuple[str, str, str]], seed: int) -> Iterator[tuple[tuple[int, int], float]]:
+    """Yield speed and formant factor of each utterance, one draw a speaker."""
+    random, drawn = np.random.default_rng(seed), {}
+    for row, (corpus, speaker, _) in enumerate(utterances):
+        key = (corpus, speaker) if speaker else row
+        if key not in drawn:
+            shift = random.uniform(*FORMANT_SHIFT) * random.choice([-1, 1])
+            drawn[key] = SPEEDS[random.integers(len(SPEEDS))], math.exp(shift)
+        yield drawn[key]
+
+
+class Speech:
+    """All training speech on a device, as 16-bit samples, with the teacher's embeddings of it.
+
+    There is a copy of it for each of SPEEDS, and one for each of `new_voices`.
+    """
+
+    def __init__(self, utterances: list[tuple[str, str, str]], device: torch.device, new_voices: int = 0):
         self.device = device
         waves = list(_read_all([path for _, _, path in utterances]))
+        copies = len(SPEEDS) + new_voices
+        first_new = max(SPEED_CLASSES) + 1
+        # Of each copy: how often it is drawn, and its class of the speaker's.
+        new_share = NEW_VOICES_SHARE if new_voices else 0.0
+        shares = [(1 - new_share) * share for share in SPEED_SHARES]
+        self.shares = torch.tensor(shares + [new_share / max(1, new_voices)] * new_voices, device=device)
+        self.copy_classes = torch.tensor([*SPEED_CLASSES, *range(first_new, first_new + new_voices)], device=device)
+        self.classes = first_new + new_voices
         parts, starts, lengths, at = [], [], [], 0
-        for speed in tqdm(SPEEDS, "speeds"):
-            for wave in waves:
+        for copy in tqdm(range(copies), "copies"):
+            voices = [(SPEEDS[copy], 1.0)] * len(waves) if copy < len(SPEEDS) else draw_voices(utterances, copy)
+            for wave, (speed, formants) in zip(waves, voices, strict=True):
                 part = wave.to(device).float()
                 if speed != (1, 1):
                     part = torchaudio.functional.resample(part, *speed)
+                if formants != 1:
+                    part = shift_formants(part, formants)
                 parts.append(part.round().clamp(-32768, 32767).to(torch.int16))
                 starts.append(at)
                 lengths.append(len(part))
                 at += len(part)
         self.samples = torch.cat(parts)
-        # (speeds, utterances)
-        self.starts = torch.tensor(starts, device=device).reshape(len(SPEEDS), -1)
-        self.lengths = torch.tensor(lengths, device=device).reshape(len(SPEEDS), -1)
+        # (copies, utterances)
+        self.starts = torch.tensor(starts, device=device).reshape(copies, -1)
+        self.lengths = torch.tensor(lengths, device=device).reshape(copies, -1)
         names = sorted({(corpus, speaker) for corpus, speaker, _ in utterances if speaker})
         number = {name: index for index, name in enumerate(names)}
         speakers = [number.get((corpus, speaker), -1) for corpus, speaker, _ in utterances]
@@ -86,35 +140,37 @@ class Speech:
         for corpus in {corpus for corpus, _, _ in utterances}:
             rows = torch.tensor([name == corpus for name, _, _ in utterances], device=device)
             self.probabilities[rows] = SHARES[corpus] * weights[rows] / weights[rows].sum()
-            # What a corpus' recordings have in common is no voice, and the student is not to learn it.
-            self.targets[:, rows] -= self.targets[0, rows].mean(0)
+            # What a corpus' recordings have in common is no voice, and the student is not to learn it. Nor is what
+            # the making of a new voice leaves behind.
+            means = self.targets[:, rows].mean(1, keepdim=True)
+            means[: len(SPEEDS)] = means[0]
+            self.targets[:, rows] -= means
 
     def draw(self, batch: int, samples: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Draw crops (batch, samples) in [-1, 1], their utterances and their speeds.
+        """Draw crops (batch, samples) in [-1, 1], their utterances and their copies.
 
         What a short utterance leaves is filled by another one of its speaker.
         """
         rows = torch.multinomial(self.probabilities, batch, replacement=True)
-        shares = torch.tensor(SPEED_SHARES, device=self.device)
-        speeds = torch.multinomial(shares, batch, replacement=True)
+        copies = torch.multinomial(self.shares, batch, replacement=True)
         speakers = self.speakers[rows]
         place = (torch.rand(batch, device=self.device) * self.counts[speakers + 1]).long()
         others = torch.where(speakers >= 0, self.by_speaker[self.first[speakers + 1] + place], rows)
-        lengths, other_lengths = self.lengths[speeds, rows], self.lengths[speeds, others]
+        lengths, other_lengths = self.lengths[copies, rows], self.lengths[copies, others]
         room = (lengths - samples).clamp(min=0)
         offsets = (torch.rand(batch, device=self.device) * room).long()
         position = torch.arange(samples, device=self.device)[None]
         beyond = position - lengths[:, None]
         places = torch.where(
             beyond < 0,
-            (self.starts[speeds, rows] + offsets)[:, None] + position,
-            self.starts[speeds, others][:, None] + beyond % other_lengths[:, None],
+            (self.starts[copies, rows] + offsets)[:, None] + position,
+            self.starts[copies, others][:, None] + beyond % other_lengths[:, None],
         )
-        return self.samples[places].float() / 32768, rows, speeds
+        return self.samples[places].float() / 32768, rows, copies
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not inference mode: the targets take part in training
     def _embed(self) -> torch.Tensor:
-        """Embed whole utterances by the teacher, cut to a multiple of 0.2 s: (speeds, utterances, size)."""
+        """Embed whole utterances by the teacher, cut to a multiple of 0.2 s: (copies, utterances, size)."""
         teacher, front_end = campplus_model().to(self.device), KaldiFbank(scale=32768).to(self.device)
         lengths, starts = self.lengths.flatten(), self.starts.flatten()
         step = RATE // 5
@@ -130,17 +186,16 @@ class Speech:
                     features = front_end(waves)
                     found[rows] = teacher(features - features.mean(1, keepdim=True))
                     progress.update(len(rows))
-        # Not an inference tensor: it takes part in training.
-        return found.clone().reshape(*self.lengths.shape, -1)
+        return found.reshape(*self.lengths.shape, -1)
 
     def class_centres(self) -> torch.Tensor:
-        """Return where the classifier begins: the mean target of each speaker and class of speeds."""
+        """Return where the classifier begins: the mean target of each speaker and class of copies."""
         targets = F.normalize(self.targets, dim=-1)
         known = self.speakers >= 0
-        classes = max(SPEED_CLASSES) + 1
-        centres = torch.zeros(self.n_speakers * classes, targets.shape[-1], device=self.device)
-        for speed, vectors in enumerate(targets):
-            centres.index_add_(0, self.speakers[known] * classes + SPEED_CLASSES[speed], vectors[known])
+        centres = torch.zeros(self.n_speakers * self.classes, targets.shape[-1], device=self.device)
+        for copy, vectors in enumerate(targets):
+            labels = self.speakers[known] * self.classes + self.copy_classes[copy]
+            centres.index_add_(0, labels, vectors[known])
         return F.normalize(centres, dim=-1)
 
 

@@ -1,0 +1,63 @@
+"""benchmarks/shipped_training.py trains from beginning to end, and goes on where it was stopped."""
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+ROOT = Path(__file__).resolve().parents[2]
+# CAM++ is no part of the package: another network of its size of embedding stands for it.
+DRIVER = """
+import sys
+import torch
+import training_speech
+
+class Teacher(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.randn(80, 192))
+
+    def forward(self, features):
+        return features.std(1) @ self.weight
+
+training_speech.campplus_model = Teacher
+import shipped_training
+sys.exit(shipped_training.main())
+"""
+
+
+def test_it_trains_on_new_voices_and_resumes(tmp_path):
+    rng = np.random.default_rng(0)
+    with open(ROOT / "benchmarks" / "held_out_speakers.csv", newline="", encoding="utf-8") as file:
+        held_out = [row["speaker"] for row in csv.DictReader(file) if row["corpus"] == "an4"]
+    places = [f"an4/wav/{name}/1/{take}" for name in [*held_out, "ada", "grace", "edsger"] for take in "ab"]
+    (tmp_path / "an4" / "meta").mkdir(parents=True)
+    for place in [*places, "noise/file 1", "rir/file 1"]:
+        path = tmp_path / f"{place}.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        seconds = 9 if place.startswith("noise") else rng.uniform(0.8, 1.5)
+        soundfile.write(path, rng.normal(0, 0.1, int(16000 * seconds)), 16000)
+    environment = os.environ | {
+        "SPEECH_DATA": str(tmp_path),
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT)]),
+    }
+
+    def train(minutes):
+        options = ["--minutes", str(minutes), "--batch-seconds", "10", "--new-voices", "2", "--device", "cpu"]
+        command = [sys.executable, "-c", DRIVER, str(tmp_path / "out"), *options]
+        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+
+    found = train(0.05)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.startswith("an4 held out") and "EER" in found.stdout
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"checkpoint.pt", "curve.csv", "curve.png", "embedding_model.safetensors"}
+    found = train(0.1)
+    assert found.returncode == 0 and "goes on from step" in found.stderr, found.stderr
+    rows = list(csv.reader((tmp_path / "out" / "curve.csv").open()))[1:]
+    assert len(rows) == 2 and int(rows[1][1]) > int(rows[0][1])

@@ -1,24 +1,24 @@
-"""How far error rates would move with other speakers: confidence intervals by bootstrap.
+"""Confidence intervals by bootstrap: how much error rates would vary with other speakers.
 
-Trials are not independent: a speaker whose voice is hard to verify makes all of their trials hard. So speakers
-are drawn, not trials: S of S speakers with replacement, and a trial counts as often as its speakers were drawn:
+Trials are not independent: a speaker whose voice is hard to verify makes all of their trials hard. So speakers are
+resampled, not trials: S of S speakers with replacement, and each trial counts as often as its speakers were drawn:
 
 - same speaker on both sides: as often as that speaker;
-- two speakers: the product of both, as each copy of the one meets each copy of the other.
+- two speakers: the product of both, as each copy of one meets each copy of the other.
 
-Two copies of one speaker never meet, as there are no trials of a speaker against a double. Drawing the speakers
-of both sides is the vertex bootstrap of networks (Snijders and Borgatti 1999), whose product weights are those
-of the pigeonhole bootstrap (Owen 2007); that trials by one speaker depend on each other, and what ignoring it
-does to intervals, is shown for NIST's evaluations by Wu, Martin, Greenberg and Kacker. To combine these for
-speaker verification is our reading.
+Two copies of one speaker never meet, as there are no trials of a speaker against a double. Drawing the speakers of both
+sides is the vertex bootstrap of networks (Snijders and Borgatti 1999), whose product weights are those of the
+pigeonhole bootstrap (Owen 2007). Wu, Martin, Greenberg and Kacker show for NIST's evaluations that trials of one
+speaker depend on each other, and what ignoring it does to intervals. Combining these for speaker verification is our
+reading.
 
-Intervals are percentiles of the resampled figures. A minimum over thresholds or calibrations (minDCF, minCllr)
-fits the trials at hand: it is too low on few speakers, and again by as much in a resample. Its percentiles are
-mirrored at the point (the basic bootstrap of Davison and Hinkley 1997), which takes this bias off. In simulations
-with 20, 50 and 100 speakers the 95 % intervals missed the truth in 5 to 7 % of the runs for the EER, those
-of minDCF in 15, 7 and 8 % (percentiles: 31, 16 and 9 %), those of minCllr in 12, 10 and 5 % (24, 21 and 13 %): with
-few speakers read the latter two as too narrow. They are about other speakers with the same system: not of another
-training, and not of another cohort.
+Intervals are percentiles of the resampled figures. A minimum over thresholds or calibrations (minDCF, minCllr) is
+fitted to the trials at hand: with few speakers it is too low, and in a resample too low again by as much. Its
+percentiles are mirrored about the point (the basic bootstrap of Davison and Hinkley 1997), which removes this bias. In
+simulations with 20, 50 and 100 speakers, the 95 % intervals missed the truth in 5 to 7 % of the runs for the EER, in
+15, 7 and 8 % for minDCF (percentiles: 31, 16 and 9 %), and in 12, 10 and 5 % for minCllr (24, 21 and 13 %): with few
+speakers, treat the latter two as too narrow. They cover other speakers with the same system, not another training or
+another cohort.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _SHOW_PROGRESS_FROM = 2e8  # trials to weigh, several seconds
 
 
 class Interval(NamedTuple):
-    """A figure on all trials, and where it may be for other speakers.
+    """A figure on all trials, and the range it may have for other speakers.
 
     Attributes
     ----------
@@ -74,17 +74,17 @@ def confidence_intervals(
     Parameters
     ----------
     scores : array_like
-        One score a trial, (M,); log-likelihood ratios for `act_dcf` and `cllr`.
+        One score per trial, (M,); log-likelihood ratios for `act_dcf` and `cllr`.
     target : array_like of bool
         Which trials are target trials, (M,).
     enrol_speaker, test_speaker : array_like
         The speaker of each side of each trial, (M,) names or numbers; see `trial_speakers`.
     measures : sequence of str
-        Of `eer`, `min_dcf`, `act_dcf`, `cllr`, `min_cllr`, `miss_rate` (see `metrics`).
+        Any of `eer`, `min_dcf`, `act_dcf`, `cllr`, `min_cllr`, `miss_rate` (see `metrics`).
     confidence : float
-        How often the intervals are to hold the true figure, in (0, 1).
+        How often the intervals should contain the true figure, in (0, 1).
     **options
-        `p_target`, `c_miss`, `c_fa`, `false_alarm_rate`, `n_resamples`, `seed`, `progress` of `resample`.
+        `p_target`, `c_miss`, `c_fa`, `false_alarm_rate`, `n_resamples`, `seed`, `progress`: see `resample`.
 
     Returns
     -------
@@ -109,7 +109,7 @@ def confidence_intervals(
     points, samples = resample(scores, target, enrol_speaker, test_speaker, measures, **options)
     intervals = {name: _interval(name, points[name], samples[name], confidence) for name in points}
     for name in _MINIMA:
-        if name in intervals:  # what is mirrored can leave the range of the figure
+        if name in intervals:  # mirroring can leave the range of the figure
             intervals[name] = Interval(*(min(max(value, 0.0), 1.0) for value in intervals[name]))
     return intervals
 
@@ -124,22 +124,22 @@ def difference_intervals(
     confidence: float = 0.95,
     **options,
 ) -> dict[str, Interval]:
-    """Compute by how much one system differs from another on the same trials, by paired resamples.
+    """Compute how much one system differs from another on the same trials, by paired resamples.
 
-    Both meet the same speakers in each resample, so an interval without 0 is significant, also where their own
+    Both get the same speakers in each resample, so an interval that excludes 0 is significant, even if their own
     intervals overlap.
 
     Parameters
     ----------
     scores, other_scores : array_like
-        One score a trial of each system, (M,).
+        One score per trial from each system, (M,).
     target, enrol_speaker, test_speaker, measures, confidence, **options
         As for `confidence_intervals`.
 
     Returns
     -------
     dict of str to Interval
-        Figure of `scores` less that of `other_scores`, by measure.
+        Figure of `scores` minus that of `other_scores`, by measure.
 
     Raises
     ------
@@ -197,15 +197,15 @@ def resample(
     scores, target, enrol_speaker, test_speaker, measures
         As for `confidence_intervals`.
     p_target, c_miss, c_fa : float
-        Of `min_dcf` and `act_dcf`.
+        For `min_dcf` and `act_dcf`.
     false_alarm_rate : float
-        Of `miss_rate`, see `metrics.miss_rate_at`.
+        For `miss_rate`, see `metrics.miss_rate_at`.
     n_resamples : int
         How many resamples to draw.
     seed : int
-        Seed of the drawing. Equal speakers, labels and seed give equal resamples, whatever the scores.
+        The same speakers, labels and seed give the same resamples, whatever the scores.
     progress : bool
-        Whether to show a progress bar where it takes long.
+        Whether to show a progress bar if it takes long.
 
     Returns
     -------
@@ -217,8 +217,8 @@ def resample(
     Raises
     ------
     ValueError
-        If a class has no trial, a score is NaN or infinite, the lengths differ, a measure is unknown, an option
-        is out of range, the two sides of a target trial have different speakers, or all trials are by one.
+        If a class has no trial, a score is NaN or infinite, the lengths differ, a measure is unknown, an option is out
+        of range, the two sides of a target trial have different speakers, or all trials have one speaker.
     """
     if n_resamples < 1:
         raise ValueError(f"n_resamples is {n_resamples}, expected at least 1")
@@ -277,7 +277,7 @@ class SortedTrials:
         if len(names) == 1:
             raise ValueError(f"all trials are by one speaker, {names[0]}: nothing to draw from")
         self.n_speakers, self.n_trials = len(names), len(target)
-        second[first == second] = len(names)  # who counts as drawn once
+        second[first == second] = len(names)  # a stand-in that always counts as drawn once
         self.sides, self.scores = [], []
         for kind, chosen in (("target", target), ("non-target", ~target)):
             values = check_scores(scores[chosen], kind)
@@ -290,8 +290,8 @@ class SortedTrials:
     def _edges(self, threshold: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Find the thresholds that matter whatever the weights, and the trials of each class below them.
 
-        Within a run of one class the curve is a straight line along an axis, so only its ends matter; and the first
-        threshold from `threshold` on.
+        Within a run of one class the curve is a straight line along an axis, so only its ends matter, plus the first
+        threshold at or above `threshold`.
         """
         counts = count_below(*self.scores)
         is_target, is_nontarget = (np.diff(side) > 0 for side in counts[1:])
@@ -302,7 +302,7 @@ class SortedTrials:
         return tuple(axis[chosen] for axis in counts)
 
     def weigh(self, multiplicity: np.ndarray) -> tuple[Counts, list[np.ndarray]] | None:
-        """Count each trial as often as its speakers were drawn; None where a class has no trial left.
+        """Count each trial as often as its speakers were drawn; return None if a class has no trials left.
 
         Returns the counts at the thresholds that matter, and the weights of the trials of each class by score.
         """

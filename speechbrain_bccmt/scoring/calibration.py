@@ -29,7 +29,7 @@ class Calibration:
     Parameters
     ----------
     scale : float
-        Log-likelihood ratio for a unit of score, positive.
+        Log-likelihood ratio per unit of score, positive.
     offset : float
         Log-likelihood ratio at score 0.
     p_target : float
@@ -106,7 +106,7 @@ class Calibration:
         Parameters
         ----------
         target_scores : array_like
-            Scores of the target trials, of speakers whom no evaluated trial shares.
+            Scores of the target trials, from speakers that occur in no evaluated trial.
         nontarget_scores : array_like
             Scores of the non-target trials.
         p_target : float
@@ -148,7 +148,7 @@ class Calibration:
         return cls(weights[0], offset, p_target, c_miss, c_fa, fitted_on, eer=eer, **sizes)
 
     def at(self, enrolment=None, test=None) -> "Calibration":
-        """Return the calibration between sides of known quality, as `QualityFusion.at`: this one, for any."""
+        """Return this calibration for sides of any quality, to match `QualityFusion.at`."""
         return self
 
     @property
@@ -158,7 +158,7 @@ class Calibration:
 
     @property
     def threshold(self) -> float:
-        """The raw score from which on a trial is accepted."""
+        """The lowest raw score at which a trial is accepted."""
         return (self.llr_threshold - self.offset) / self.scale
 
     def llr(self, scores) -> np.ndarray:
@@ -226,12 +226,12 @@ class Calibration:
         return _raw_scores(scores) >= self.threshold
 
     def save(self, path: str | Path) -> None:
-        """Write the calibration as JSON, whole or not at all.
+        """Write the calibration as JSON, atomically.
 
         Parameters
         ----------
         path : str or Path
-            The file, replaced where it exists.
+            The file, replaced if it exists.
         """
         values = {name: getattr(self, name) for name in self.__dataclass_fields__}
         write_json(path, FORMAT, VERSION, values | {"threshold": self.threshold})
@@ -264,7 +264,7 @@ class Calibration:
             calibration = cls(**values)
         except ValueError as error:
             raise ValueError(f"{path}: {error}") from error
-        # Other programs read the threshold itself, so that it must be the one this package decides with.
+        # Other programs read the threshold itself, so it must be the one this package decides with.
         if not math.isclose(threshold, calibration.threshold, rel_tol=1e-6, abs_tol=1e-9):
             raise ValueError(
                 f"{path}: the threshold {threshold:g} is not that of its scale, offset, prior and costs, "

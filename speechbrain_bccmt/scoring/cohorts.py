@@ -1,4 +1,4 @@
-"""Cohorts: who is in one, its speakers' means, and the mean that all speakers have in common."""
+"""Cohorts: their choice, the means of their speakers, and the mean that all speakers have in common."""
 
 import random
 
@@ -18,16 +18,16 @@ def choose_cohort(
     rows : list of dict
         Rows of a CSV of utterances, with `spk_id`.
     speakers : int or None
-        How many speakers; all if None or where there are no more.
+        How many speakers; all if None or if there are no more.
     utterances : int or None
-        How many utterances of each; all if None or where there are no more.
+        How many utterances of each; all if None or if there are no more.
     seed : int
         The same seed gives the same choice.
 
     Returns
     -------
     list of dict
-        The rows chosen, in their order.
+        The chosen rows, in their original order.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def speaker_means(embeddings, speakers: list[str]) -> np.ndarray:
     Parameters
     ----------
     embeddings : array_like
-        (N, D); numpy or torch. Their lengths do not count: each is scaled to unit length first.
+        (N, D); numpy or torch. Each is scaled to unit length first.
     speakers : list of str
         Speaker of each embedding.
 
@@ -77,7 +77,7 @@ def speaker_means(embeddings, speakers: list[str]) -> np.ndarray:
     Raises
     ------
     ValueError
-        If shapes do not fit, or an embedding is zero, NaN or infinite.
+        If shapes do not match, or an embedding is zero, NaN or infinite.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def speaker_means(embeddings, speakers: list[str]) -> np.ndarray:
     names, index, counts = np.unique(speakers, return_inverse=True, return_counts=True)
     if len(index) != len(embeddings):
         raise ValueError(f"{len(index)} speakers for {len(embeddings)} embeddings: expected as many")
-    # Sums of neighbours, once the rows of a speaker are neighbours.
+    # Sort each speaker's rows together, then sum them.
     order, starts = np.argsort(index, kind="stable"), np.cumsum(counts) - counts
     return np.add.reduceat(embeddings[order], starts, axis=0) / counts[:, None].astype(np.float32)
 
@@ -96,15 +96,15 @@ def speaker_means(embeddings, speakers: list[str]) -> np.ndarray:
 def subtract_mean(embeddings, cohort) -> np.ndarray:
     """Subtract the cohort's mean embedding, which all speakers have in common.
 
-    It is done before the cosine, with the embeddings of trials and of the cohort alike, as they come from the
-    network (not of unit length).
+    Apply it before the cosine, to the embeddings of trials and cohort alike, as the network outputs them (not of unit
+    length).
 
     Parameters
     ----------
     embeddings : array_like
         (N, D); numpy or torch.
     cohort : array_like
-        (C, D), embeddings of other speakers, best of the domain of the trials.
+        (C, D), embeddings of other speakers, preferably from the domain of the trials.
 
     Returns
     -------
@@ -114,7 +114,7 @@ def subtract_mean(embeddings, cohort) -> np.ndarray:
     Raises
     ------
     ValueError
-        If shapes do not fit, or the cohort is empty, NaN or infinite.
+        If shapes do not match, or the cohort is empty, NaN or infinite.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Cosine scores of trials, from one embedding an utterance."""
+"""Cosine scores of trials, from one embedding per utterance."""
 
 import numpy as np
 
@@ -11,10 +11,9 @@ from speechbrain_bccmt.scoring.enrolment import (
 )
 from speechbrain_bccmt.scoring.vectors import unit_length
 
-# Trials looked at together: where they are most of the pairs of their utterances, one matrix product scores
-# them.
+# Trials scored together: if they are most of the pairs of their utterances, one matrix product scores them.
 TRIALS_PER_PRODUCT = 262_144
-# Products computed for a trial at most: beyond, gathering the two embeddings of each trial is quicker.
+# Most products computed per trial: beyond that, gathering the two embeddings of each trial is quicker.
 PRODUCTS_PER_TRIAL = 8
 # Rows gathered at once: 16384 trials of 192-dimensional embeddings take 25 MB, whatever the length of the
 # list.
@@ -31,14 +30,13 @@ def cosine_scores(
     embeddings : array_like
         One embedding for each utterance, (N, D); numpy or torch, of any length.
     enrol : array_like of int
-        Enrolment utterance of each trial as row of `embeddings`, (M,); with `models`, the model of each trial.
+        Enrolment utterance of each trial as a row of `embeddings`, (M,); with `models`, the model of each trial.
     test : array_like of int
         Test utterance of each trial, (M,).
     models : sequence, optional
-        The models that enrolled with several utterances: each an `EnrolmentModel`, or rows of `embeddings`.
+        Models enrolled with several utterances: each an `EnrolmentModel`, or rows of `embeddings`.
     enrolment : str
-        How a model's utterances become one: `mean_embedding`, `mean_score` or `n_best_mean`, see
-        `enrolment_models`.
+        How a model's utterances are combined: `mean_embedding`, `mean_score` or `n_best_mean`, see `enrolment_models`.
     n_best : int
         How many scores `n_best_mean` averages, at least 1.
 
@@ -50,7 +48,7 @@ def cosine_scores(
     Raises
     ------
     ValueError
-        If shapes do not fit, an index is out of range, or an embedding is zero, NaN or infinite.
+        If shapes do not match, an index is out of range, or an embedding is zero, NaN or infinite.
 
     Examples
     --------
@@ -74,9 +72,9 @@ def cosine_scores(
 
 
 def _pair_products(left: np.ndarray, right: np.ndarray, enrol: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Multiply rows of `left` with rows of `right`, (M,), float32, clipped to [-1, 1]."""
+    """Multiply rows of `left` by rows of `right`, (M,), float32, clipped to [-1, 1]."""
     scores = np.empty(len(enrol), dtype=np.float32)
-    # By enrolment: in lists that compare each model with many tests, neighbours then share both.
+    # Sorted by enrolment: in lists that compare each model with many tests, neighbours then share both.
     order = None if (enrol[1:] >= enrol[:-1]).all() else np.argsort(enrol, kind="stable")
     for start in range(0, len(enrol), TRIALS_PER_PRODUCT):
         block = slice(start, start + TRIALS_PER_PRODUCT)
@@ -87,7 +85,7 @@ def _pair_products(left: np.ndarray, right: np.ndarray, enrol: np.ndarray, test:
 
 
 def _block_products(left: np.ndarray, right: np.ndarray, enrol: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Score some trials whose `enrol` ascends, by one matrix product or one product a trial."""
+    """Score trials in ascending order of `enrol`, by one matrix product or one product per trial."""
     new = np.flatnonzero(np.diff(enrol, prepend=-1))
     used = np.zeros(len(right), dtype=bool)
     used[test] = True
@@ -107,7 +105,7 @@ def _block_products(left: np.ndarray, right: np.ndarray, enrol: np.ndarray, test
 def check_trials(
     enrol, test, n_embeddings: int, n_models: int | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Turn the trials' indices into integer arrays that fit the embeddings.
+    """Convert the trials' indices to integer arrays that fit the embeddings.
 
     Parameters
     ----------
@@ -121,12 +119,12 @@ def check_trials(
     Returns
     -------
     enrol, test : numpy.ndarray
-        (M,), integers in [0, n_embeddings); `enrol` in [0, n_models) where that is given.
+        (M,), integers in [0, n_embeddings); `enrol` in [0, n_models) if that is given.
 
     Raises
     ------
     ValueError
-        If shapes differ, or an index is no integer or out of range.
+        If shapes differ, or an index is not an integer or is out of range.
     """
     indices = []
     for name, index in (("enrol", enrol), ("test", test)):

@@ -1,4 +1,4 @@
-"""Models that enrolled with several utterances, and how these become one score of a trial."""
+"""Models enrolled with several utterances, and how these are combined into one score per trial."""
 
 from collections.abc import Callable, Sequence
 
@@ -45,12 +45,12 @@ def check_models(models: Sequence, n_embeddings: int) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (models, most utterances of one), integers; -1 where a model has fewer.
+        (models, K), K the most utterances of any model; integers, -1 where a model has fewer.
 
     Raises
     ------
     ValueError
-        If there is no model, one has no utterance, or an index is no integer or out of range.
+        If there is no model, one has no utterance, or an index is not an integer or is out of range.
 
     Examples
     --------
@@ -78,7 +78,7 @@ def check_models(models: Sequence, n_embeddings: int) -> np.ndarray:
 
 
 def check_enrolment(enrolment: str, n_best: int) -> None:
-    """Refuse what is no way to enrol with several utterances.
+    """Reject invalid ways of combining a model's utterances.
 
     Raises
     ------
@@ -94,8 +94,8 @@ def check_enrolment(enrolment: str, n_best: int) -> None:
 def mean_embeddings(embeddings: np.ndarray, table: np.ndarray) -> np.ndarray:
     """Average the embeddings of each model's utterances.
 
-    With embeddings of unit length, the product of such a mean with a test embedding is the mean of the cosines, so that
-    it gives `mean_score` as it is, and `mean_embedding` after scaling to unit length.
+    With embeddings of unit length, the product of such a mean with a test embedding is the mean of the cosines, so it
+    gives `mean_score` unscaled, and `mean_embedding` after scaling to unit length.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ def mean_embeddings(embeddings: np.ndarray, table: np.ndarray) -> np.ndarray:
     [[0.5, 0.5], [0.0, 1.0]]
     """
     sums = np.zeros((len(table), embeddings.shape[1]), dtype=embeddings.dtype)
-    for column in table.T:  # as many steps as the longest model has utterances
+    for column in table.T:  # one step per utterance of the largest model
         have = column >= 0
         sums[have] += embeddings[column[have]]
     return sums / (table >= 0).sum(axis=1, keepdims=True).astype(embeddings.dtype)
@@ -129,7 +129,7 @@ def n_best_mean(scores: np.ndarray, n_best: int) -> np.ndarray:
     scores : numpy.ndarray
         (models or trials, utterances, ...); -inf where a model has fewer utterances.
     n_best : int
-        How many; all of a model that has fewer.
+        How many to average; all if a model has fewer.
 
     Returns
     -------
@@ -161,7 +161,7 @@ def n_best_trial_scores(
     n_best : int
         How many of a model's scores count.
     score : callable
-        Gives the scores (P,) of pairs of utterances (P,) and (P,).
+        Returns the scores (P,) of pairs of utterances (P,) and (P,).
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""The JSON files of what was fitted on scores: with a format, a version, and no missing key."""
+"""JSON files of models fitted on scores, with a format, a version and no missing keys."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from speechbrain_bccmt.files import temporary_sibling
 
 
 def finite_number(value, name: str) -> float:
-    """Return a number as float, and refuse what is none, NaN or infinite.
+    """Return a number as float; reject NaN, infinity and anything that is not a number.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def finite_number(value, name: str) -> float:
     Raises
     ------
     ValueError
-        If it is no finite number.
+        If it is not a finite number.
     """
     number = isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
     if not number or not math.isfinite(value):
@@ -36,12 +36,12 @@ def finite_number(value, name: str) -> float:
 
 
 def write_json(path: str | Path, format_name: str, version: int, values: dict) -> None:
-    """Write a fitted model as JSON with its format's name and version, whole or not at all.
+    """Write a fitted model as JSON with its format's name and version, atomically.
 
     Parameters
     ----------
     path : str or Path
-        The file, replaced where it exists.
+        The file, replaced if it exists.
     format_name : str
         Name of the format.
     version : int
@@ -56,7 +56,7 @@ def write_json(path: str | Path, format_name: str, version: int, values: dict) -
 
 
 def load_fields(kind: type, path: str | Path, format_name: str, version: int):
-    """Build a dataclass of the values of its fields in a file of `write_json`.
+    """Build a dataclass from its fields in a file written by `write_json`.
 
     Raises
     ------
@@ -94,12 +94,12 @@ def read_json(path: str | Path, format_name: str, version: int, keys: list[str])
     OSError
         If the file cannot be read.
     ValueError
-        If it is no JSON, of another format or a newer version, or lacks a key.
+        If it is not JSON, is of another format or a newer version, or lacks a key.
     """
     name = format_name.rpartition(" ")[2]
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:  # also what is no UTF-8
+    except ValueError as error:  # also invalid UTF-8
         raise ValueError(f"{path} is no {name}: it cannot be read as JSON ({error})") from error
     if not isinstance(content, dict) or content.get("format") != format_name:
         raise ValueError(f'{path} is no {name}: expected JSON with "format": "{format_name}"')

@@ -1,4 +1,4 @@
-"""Prior-weighted logistic regression: scores and other measures to log-likelihood ratios."""
+"""Prior-weighted logistic regression from scores and other measures to log-likelihood ratios."""
 
 import math
 
@@ -6,9 +6,8 @@ import numpy as np
 
 from speechbrain_bccmt.scoring.metrics import cost_weights
 
-# Standard deviation of the normal prior over the weights, for features of unit variance. Scores at 1 % EER
-# ask for a weight of about 12, which it hardly hinders; without it, classes that do not overlap would have no
-# finite solution.
+# Standard deviation of the normal prior over the weights, for features of unit variance. Scores at 1 % EER need a
+# weight of about 12, which it barely constrains; without it, classes that do not overlap would have no finite solution.
 PRIOR_DEVIATION = 10.0
 
 
@@ -17,12 +16,12 @@ def fit_log_likelihood_ratio(
 ) -> tuple[np.ndarray, float]:
     """Fit llr = features @ weights + offset by prior-weighted logistic regression.
 
-    The objective is the cross-entropy at the operating point's effective prior: whatever the list's numbers,
-    all target trials together weigh c_miss p_target / (c_miss p_target + c_fa (1 - p_target)), the others
-    the rest (Bruemmer's FoCal). scikit-learn finds the optimum. Features are scaled to unit variance, and
-    their weights have a normal prior of standard deviation 10 (an L2 penalty). It changes the weights by
-    about 1 % where the classes of some thousand trials overlap, less than chance does, and bounds them where
-    classes do not overlap: ratios then grow with the logarithm of the number of trials.
+    The objective is the cross-entropy at the operating point's effective prior: whatever the numbers in the list, all
+    target trials together weigh c_miss p_target / (c_miss p_target + c_fa (1 - p_target)), the others the rest
+    (Bruemmer's FoCal). scikit-learn finds the optimum. Features are scaled to unit variance, and their weights have a
+    normal prior of standard deviation 10 (an L2 penalty). With some thousand trials of overlapping classes, it changes
+    the weights by about 1 %, less than chance does. If classes do not overlap, it bounds them: ratios then grow with
+    the logarithm of the number of trials.
 
     Parameters
     ----------
@@ -42,7 +41,7 @@ def fit_log_likelihood_ratio(
     weights : numpy.ndarray
         (K,); 0 for a feature that never varies.
     offset : float
-        The offset of the log-likelihood ratio: the prior's log-odds are taken out.
+        The offset of the log-likelihood ratio, without the prior's log-odds.
 
     Raises
     ------
@@ -64,21 +63,21 @@ def fit_log_likelihood_ratio(
         raise ValueError(
             f"there are {n_target} target and {n_nontarget} non-target trials: calibration needs both"
         )
-    # Both classes count alike here, or the scale would depend on the list's share of targets.
+    # Both classes count equally here, or the scale would depend on the list's share of targets.
     shares = np.where(target, 0.5 / n_target, 0.5 / n_nontarget)
     mean = shares @ features
     deviation = np.sqrt(shares @ np.square(features - mean))
-    # What is left of a constant column is rounding.
+    # The deviation of a constant column is rounding.
     varies = deviation > 1e-12 * np.maximum(1e-300, np.abs(mean))
     if not varies.any():
         raise ValueError(f"all {len(target)} scores are equal: there is nothing to calibrate")
     effective = 1 / (1 + math.exp(-log_odds))
     importance = len(target) * np.where(target, effective / n_target, (1 - effective) / n_nontarget)
     scaled = (features[:, varies] - mean[varies]) / deviation[varies]
-    # Newton's method: the few features make each step cheap, and it ends at the optimum to many digits.
+    # Newton's method: few features make each step cheap, and it finds the optimum to many digits.
     solver = LogisticRegression(C=PRIOR_DEVIATION**2, solver="newton-cholesky", tol=1e-8, max_iter=1000)
     solver.fit(scaled, target, sample_weight=importance)
-    # Uninformative features get a weight of some 1e-16, of either sign.
+    # Uninformative features get a weight of about 1e-16, of either sign.
     found = np.where(np.abs(solver.coef_[0]) > 1e-9, solver.coef_[0], 0.0)
     weights = np.zeros(features.shape[1])
     weights[varies] = found / deviation[varies]
@@ -86,7 +85,7 @@ def fit_log_likelihood_ratio(
 
 
 def effective_prior_log_odds(p_target: float, c_miss: float = 1, c_fa: float = 1) -> float:
-    """Compute ln(c_miss p_target / (c_fa (1 - p_target))), which Bayes' threshold is the negative of.
+    """Compute ln(c_miss p_target / (c_fa (1 - p_target))), the negative of Bayes' threshold.
 
     Parameters
     ----------
@@ -117,7 +116,7 @@ def effective_prior_log_odds(p_target: float, c_miss: float = 1, c_fa: float = 1
 
 
 def check_score_weight(weight: float, fitted_on: str) -> None:
-    """Refuse a fit in which a higher score speaks against the same speaker.
+    """Reject a fit in which a higher score is evidence against the same speaker.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Error rates and costs of a verification system, from its target and non-target scores.
 
-Everywhere a trial is accepted if its score reaches the threshold (score >= threshold), and trials of equal
-score are accepted or rejected together. Scores come as lists, numpy arrays or torch tensors of any device;
-all sizes are sorted once, O(N log N).
+A trial is always accepted if its score reaches the threshold (score >= threshold), and trials of equal score are
+accepted or rejected together. Scores may be lists, numpy arrays or torch tensors on any device; they are sorted once,
+O(N log N), whatever their number.
 """
 
 import math
@@ -34,7 +34,7 @@ __all__ = [
 def equal_error_rate(
     target_scores, nontarget_scores, convex_hull: bool = False, weights=None
 ) -> tuple[float, float]:
-    """Compute the equal error rate, where as many target as non-target trials are decided wrongly.
+    """Compute the equal error rate, where equal shares of target and non-target trials are decided wrongly.
 
     Parameters
     ----------
@@ -43,17 +43,17 @@ def equal_error_rate(
     nontarget_scores : array_like
         Scores of the non-target trials.
     convex_hull : bool
-        Whether to read it off the convex hull of the ROC, as the BOSARIS toolkit does: never above the other,
-        never above 0.5, and the highest of the minimum error rates over all priors.
+        Whether to read it off the convex hull of the ROC, as the BOSARIS toolkit does: this is never above the plain
+        EER, never above 0.5, and the maximum over all priors of the minimum error rate.
     weights : tuple of array_like, optional
-        How much each target and each non-target trial counts, see `roc.count_below`.
+        Weight of each target and each non-target trial, see `roc.count_below`.
 
     Returns
     -------
     eer : float
         In [0, 1], interpolated on the line between the two neighbouring points of the curve.
     threshold : float
-        The score, among those of the curve, at which both rates are nearest to each other.
+        The score, among those of the curve, at which the two rates are closest.
 
     Raises
     ------
@@ -77,7 +77,7 @@ def equal_error_rate(
 def miss_rate_at(
     target_scores, nontarget_scores, false_alarm_rate: float, weights=None
 ) -> tuple[float, float]:
-    """Compute the lowest miss rate (false rejection rate) whose false-alarm rate stays within a limit.
+    """Compute the lowest miss rate (false rejection rate) with the false-alarm rate within a limit.
 
     Parameters
     ----------
@@ -88,19 +88,19 @@ def miss_rate_at(
     false_alarm_rate : float
         The limit, in [0, 1]. A limit below one non-target trial allows no false alarm at all.
     weights : tuple of array_like, optional
-        How much each target and each non-target trial counts, see `roc.count_below`.
+        Weight of each target and each non-target trial, see `roc.count_below`.
 
     Returns
     -------
     miss_rate : float
-        In [0, 1], at a threshold that exists; nothing is interpolated.
+        In [0, 1], at an actual threshold; nothing is interpolated.
     threshold : float
         Where it is reached; the lowest such score.
 
     Raises
     ------
     ValueError
-        If a class has no score, a score is NaN or infinite, or the limit is no rate.
+        If a class has no score, a score is NaN or infinite, or the limit is not a rate.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def min_dcf(
     c_fa : float
         Cost of a false alarm, positive.
     weights : tuple of array_like, optional
-        How much each target and each non-target trial counts, see `roc.count_below`.
+        Weight of each target and each non-target trial, see `roc.count_below`.
 
     Returns
     -------
@@ -181,15 +181,15 @@ def act_dcf(
     c_fa : float
         Cost of a false alarm, positive.
     threshold : float or None
-        The threshold. None takes Bayes' threshold, ln(c_fa (1 - p_target) / (c_miss p_target)), which is the
-        best one if the scores are natural-logarithm likelihood ratios.
+        The threshold. None uses Bayes' threshold, ln(c_fa (1 - p_target) / (c_miss p_target)), which is optimal if the
+        scores are natural-logarithm likelihood ratios.
     weights : tuple of array_like, optional
-        How much each target and each non-target trial counts, see `roc.count_below`.
+        Weight of each target and each non-target trial, see `roc.count_below`.
 
     Returns
     -------
     float
-        The cost; 1 is what rejecting all (or accepting all) costs, and it can exceed 1.
+        The cost; 1 is the cost of rejecting all (or accepting all), and it can exceed 1.
 
     Raises
     ------
@@ -207,7 +207,7 @@ def act_dcf(
 
 
 def cllr(target_llrs, nontarget_llrs, weights=(None, None)) -> float:
-    """Compute the cost of log-likelihood ratios, over all operating points (Bruemmer and du Preez 2006).
+    """Compute the cost of log-likelihood ratios over all operating points (Bruemmer and du Preez 2006).
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def cllr(target_llrs, nontarget_llrs, weights=(None, None)) -> float:
     nontarget_llrs : array_like
         Those of the non-target trials.
     weights : tuple of array_like
-        How much each target and each non-target trial counts.
+        Weight of each target and each non-target trial.
 
     Returns
     -------
@@ -241,10 +241,10 @@ def cllr(target_llrs, nontarget_llrs, weights=(None, None)) -> float:
 
 
 def min_cllr(target_scores, nontarget_scores, weights=None) -> float:
-    """Compute the least `cllr` that any calibration which keeps the order of the scores could reach.
+    """Compute the lowest `cllr` that any order-preserving calibration of the scores could reach.
 
-    The best such calibration is found by the pool-adjacent-violators algorithm (Bruemmer and du Preez 2006).
-    The difference from `cllr` is the loss by calibration. Finite, also where the classes do not overlap.
+    The best such calibration is found by the pool-adjacent-violators algorithm (Bruemmer and du Preez 2006). The
+    difference from `cllr` is the calibration loss. Finite even if the classes do not overlap.
 
     Parameters
     ----------
@@ -253,7 +253,7 @@ def min_cllr(target_scores, nontarget_scores, weights=None) -> float:
     nontarget_scores : array_like
         Those of the non-target trials.
     weights : tuple of array_like, optional
-        How much each target and each non-target trial counts, see `roc.count_below`.
+        Weight of each target and each non-target trial, see `roc.count_below`.
 
     Returns
     -------
@@ -273,7 +273,7 @@ def min_cllr(target_scores, nontarget_scores, weights=None) -> float:
     return min_cllr_of_counts(count_below(target_scores, nontarget_scores, weights))
 
 
-# The metrics of trials that are counted already, as the bootstrap does it thousands of times for the same scores.
+# The metrics of trials already counted: the bootstrap counts the same scores thousands of times.
 
 
 def eer_of_counts(counts: Counts) -> tuple[float, float]:
@@ -298,7 +298,7 @@ def min_dcf_of_counts(counts: Counts, costs: tuple[float, float]) -> tuple[float
 
 
 def dcf_of_counts(counts: Counts, costs: tuple[float, float], threshold: float) -> float:
-    """Compute `act_dcf` from counts and `cost_weights`; the counts have the threshold, or the next above it."""
+    """Compute `act_dcf` from counts and `cost_weights`; the counts must hold the threshold or the next one above it."""
     place = min(int(np.searchsorted(counts.thresholds, threshold)), len(counts.thresholds) - 1)
     return float(costs[0] * counts.p_miss[place] + costs[1] * counts.p_false_alarm[place])
 
@@ -310,8 +310,8 @@ def min_cllr_of_counts(counts: Counts) -> float:
     targets, nontargets = targets[some], nontargets[some]
     corners = hull_corners(targets, nontargets)[:-1]
     targets, nontargets = np.add.reduceat(targets, corners), np.add.reduceat(nontargets, corners)
-    # Every trial of a block has the ratio of its shares. A block of one class has an infinite ratio, which
-    # costs that class nothing and meets no trial of the other, so each sum takes the blocks with such trials.
+    # Every trial in a block has the ratio of the block's shares. A block of one class has an infinite ratio, which
+    # costs that class nothing and has no trials of the other, so the sums need only the blocks of both classes.
     p_target, p_nontarget = targets / targets.sum(), nontargets / nontargets.sum()
     both = targets * nontargets > 0
     p_target, p_nontarget = p_target[both], p_nontarget[both]
@@ -330,12 +330,12 @@ def counts_at_corners(counts: Counts) -> Counts:
 
 
 def bayes_threshold(p_target: float, c_miss: float, c_fa: float) -> float:
-    """Return the best threshold of natural-logarithm likelihood ratios."""
+    """Return the optimal threshold for natural-logarithm likelihood ratios."""
     return math.log(c_fa * (1 - p_target)) - math.log(c_miss * p_target)
 
 
 def cost_weights(p_target: float, c_miss: float, c_fa: float) -> tuple[float, float]:
-    """Compute what a miss and a false-alarm rate of 1 cost, by NIST's normalisation; the lower of both is 1.
+    """Compute the costs of a miss rate and a false-alarm rate of 1, by NIST's normalisation; the lower one is 1.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """Score normalisation against a cohort of other speakers.
 
-A score says more beside those of other speakers: with mean and standard deviation of what the enrolment
-scores against the cohort, of what the test does, or of both (z-, t- and s-norm).
+A score means more relative to those of other speakers: it is normalised by the mean and standard deviation of the
+cohort scores of the enrolment, of the test, or of both (z-, t- and s-norm).
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ TRIALS_PER_BLOCK = 1_000_000
 def z_norm(
     scores, embeddings, enrol, test, cohort, top_n=None, models=None, enrolment="mean_embedding", n_best=2
 ) -> np.ndarray:
-    """Normalise scores by what the enrolment scores against a cohort: (s - mean_e) / std_e.
+    """Normalise scores by the enrolment's scores against a cohort: (s - mean_e) / std_e.
 
     Li and Porter 1988; Reynolds 1997. Parameters, result and errors are those of `s_norm`.
 
@@ -43,7 +43,7 @@ def z_norm(
 def t_norm(
     scores, embeddings, enrol, test, cohort, top_n=None, models=None, enrolment="mean_embedding", n_best=2
 ) -> np.ndarray:
-    """Normalise scores by what the test scores against a cohort: (s - mean_t) / std_t.
+    """Normalise scores by the test's scores against a cohort: (s - mean_t) / std_t.
 
     Auckenthaler, Carey and Lloyd-Thomas 2000. Parameters, result and errors are those of `s_norm`.
 
@@ -67,14 +67,14 @@ def s_norm(
     enrolment: str = "mean_embedding",
     n_best: int = 2,
 ) -> np.ndarray:
-    """Normalise scores symmetrically by what each side of a trial scores against a cohort.
+    """Normalise scores symmetrically by the scores of each side of a trial against a cohort.
 
     ((s - mean_e) / std_e + (s - mean_t) / std_t) / 2, with mean and standard deviation of the enrolment's
     and the test's cosine with the cohort (Kenny 2010; SpeechBrain's "s-norm"). With `top_n` only the highest
     cohort scores of each side count: adaptive s-norm (Matejka et al. 2017, "AS-norm 1").
 
-    Statistics are computed once for each utterance or model. Without `top_n` they follow from the cohort's mean
-    and covariance, so that its size does not count.
+    Statistics are computed once for each utterance or model. Without `top_n` they follow from the cohort's mean and
+    covariance, so its size does not matter.
 
     Parameters
     ----------
@@ -83,16 +83,15 @@ def s_norm(
     embeddings : array_like
         One embedding for each utterance, (N, D); numpy or torch.
     enrol : array_like of int
-        Enrolment utterance of each trial as row of `embeddings`, (M,); with `models`, the model of each trial.
+        Enrolment utterance of each trial as a row of `embeddings`, (M,); with `models`, the model of each trial.
     test : array_like of int
         Test utterance of each trial, (M,).
     cohort : array_like
-        Embeddings of speakers that occur in no trial, (C, D), C at least 2; the mean of each speaker's, see
-        `speaker_means`.
+        Mean embeddings of speakers that occur in no trial, (C, D), C at least 2; see `speaker_means`.
     top_n : int or None
-        How many of the highest cohort scores count, at least 2; all if None or where the cohort has no more.
+        How many of the highest cohort scores count, at least 2; all if None or if the cohort has no more.
     models, enrolment, n_best
-        As `cosine_scores` was called with: a model's cohort scores are made in the same way.
+        As passed to `cosine_scores`: a model's cohort scores are computed in the same way.
 
     Returns
     -------
@@ -102,8 +101,8 @@ def s_norm(
     Raises
     ------
     ValueError
-        If shapes do not fit, the cohort has less than two embeddings or gives an utterance the same score
-        with all of them, or `top_n` is below 2.
+        If shapes do not match, the cohort has fewer than two embeddings or gives an utterance the same score with all
+        of them, or `top_n` is below 2.
 
     Examples
     --------
@@ -116,7 +115,7 @@ def s_norm(
 
 
 def cohort_statistics(embeddings, cohort, top_n: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Compute mean and standard deviation of what each utterance scores against a cohort.
+    """Compute the mean and standard deviation of each utterance's scores against a cohort.
 
     Parameters
     ----------
@@ -125,7 +124,7 @@ def cohort_statistics(embeddings, cohort, top_n: int | None = None) -> tuple[np.
     cohort : array_like
         (C, D), C at least 2.
     top_n : int or None
-        How many of the highest cohort scores count, at least 2; all if None or where the cohort has no more.
+        How many of the highest cohort scores count, at least 2; all if None or if the cohort has no more.
 
     Returns
     -------
@@ -159,7 +158,7 @@ def _normalise(sides, scores, embeddings, enrol, test, cohort, top_n, models, en
     if scores.shape != enrol.shape:
         raise ValueError(f"scores have shape {scores.shape}, expected one a trial, {enrol.shape}")
     index = {"enrol": enrol, "test": test}
-    if table is None:  # both sides are utterances: one that occurs on both is looked at once
+    if table is None:  # both sides are utterances: one that occurs on both is computed once
         statistics = dict.fromkeys(
             sides, _of_vectors(vectors, [index[side] for side in sides], cohort, top_n)
         )
@@ -195,7 +194,7 @@ def _check_cohort(cohort: np.ndarray, size: int, top_n: int | None) -> np.ndarra
 
 
 def _of_vectors(vectors: np.ndarray, indices: list[np.ndarray], cohort: np.ndarray, top_n: int | None):
-    """Return mean and standard deviation of the cohort scores of those vectors that are used."""
+    """Return mean and standard deviation of the cohort scores of the vectors used."""
     if top_n is None or top_n >= len(cohort):
         mean, covariance = _mean_and_covariance(cohort)
 

@@ -1,4 +1,4 @@
-"""Identification in an open set: the more names there are, the nearer comes the nearest to a stranger."""
+"""Open-set identification: the more names are enrolled, the closer the nearest one is to a stranger."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class OpenSet:
     Parameters
     ----------
     errors : tuple of float
-        Shares of strangers that are taken for some name, falling.
+        Shares of strangers taken for some name, descending.
     names : tuple of int
-        Numbers of enrolled names, rising.
+        Numbers of enrolled names, ascending.
     thresholds : tuple of tuple of float
         A row for each error rate: the ratios for each number of names.
     margin : float
@@ -34,7 +34,7 @@ class OpenSet:
     Raises
     ------
     ValueError
-        If sizes do not fit, or a value is out of range.
+        If sizes do not match, or a value is out of range.
 
     Examples
     --------
@@ -72,7 +72,7 @@ class OpenSet:
 
     @classmethod
     def bound(cls) -> OpenSet:
-        """Return what holds without a fit, and is more than needed: exact ratios reach x in a share of 1 / x at most.
+        """Return thresholds that need no fit, stricter than necessary: exact ratios reach x at most 1 / x of the time.
 
         Examples
         --------
@@ -90,10 +90,10 @@ class OpenSet:
         Parameters
         ----------
         best : dict of int to sequence of numpy.ndarray
-            For each number of names the highest ratio that each stranger reached among so many, one array for each
+            For each number of names, the highest ratio that each stranger reached among that many, one array per
             corpus: the threshold keeps the error rate in each of them.
         errors : sequence of float
-            Error rates, falling.
+            Error rates, descending.
         margin, fitted_on
             See the class.
 
@@ -112,12 +112,12 @@ class OpenSet:
         return cls(tuple(errors), tuple(names), tuple(map(tuple, table)), margin, fitted_on)
 
     def threshold(self, names: int, error: float) -> float:
-        """Return the ratio that the best of so many names must reach; beyond the fitted numbers it rises as before.
+        """Return the ratio that the best of that many names must reach, extrapolated beyond the fitted numbers.
 
         Raises
         ------
         ValueError
-            If the error rate is below the least that was fitted, or no rate.
+            If the error rate is below the lowest one fitted, or is not a rate.
         """
         if not self.errors[-1] <= error < 1:
             raise ValueError(
@@ -134,13 +134,13 @@ class OpenSet:
         return float(np.interp(math.log(error), np.log(self.errors[::-1]), column[::-1]))
 
     def accepts(self, ratios, names: int, error: float) -> bool:
-        """Say whether the first of the `ratios` of the best names is that of the speaker among so many."""
+        """Return whether the name with the first of `ratios`, best first, is accepted among that many names."""
         if not len(ratios) or ratios[0] < self.threshold(names, error):
             return False
         return len(ratios) < 2 or ratios[0] - ratios[1] >= self.margin
 
     def save(self, path: str | Path) -> None:
-        """Write it as JSON, whole or not at all."""
+        """Write the thresholds as JSON, atomically."""
         write_json(path, FORMAT, VERSION, {name: getattr(self, name) for name in self.__dataclass_fields__})
 
     @classmethod

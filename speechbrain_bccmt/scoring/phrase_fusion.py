@@ -1,4 +1,4 @@
-"""Fusion of two scores, of who speaks and of what is said, into one decision that says which of them was wrong."""
+"""Fusion of a voice score and a phrase score into one decision that says which of them was wrong."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class PhraseFusion:
-    """Log-likelihood ratio of the same speaker saying the same phrase, from the cosines of voice and of phrase.
+    """Log-likelihood ratio of the same speaker saying the same phrase, from the cosines of voice and phrase.
 
     Parameters
     ----------
     voice_size : int
-        How many of an embedding's first values say who speaks; the rest says what is said.
+        How many of an embedding's first values represent the voice; the rest represent the phrase.
     voice_weight : float
-        What a unit of the voice's score counts beside one of the phrase's.
+        Weight of the voice score relative to the phrase score.
     both : Calibration
-        Of `fuse(voice, phrase)`: same speaker and same phrase, against anything else.
+        For `fuse(voice, phrase)`: same speaker and same phrase, against anything else.
     voice, phrase : Calibration
-        Of each score alone, at even odds: same speaker, same phrase. They explain a decision, and make none.
+        For each score alone, at even odds: same speaker, same phrase. They explain a decision but do not make it.
 
     Raises
     ------
@@ -76,16 +76,16 @@ class PhraseFusion:
         c_fa: float = 1,
         fitted_on: str = "",
     ) -> PhraseFusion:
-        """Fit all by logistic regression, weighted for the operating point.
+        """Fit all parts by logistic regression, weighted for the operating point.
 
         Parameters
         ----------
         voice_size : int
             See the class.
         voice_scores, phrase_scores : array_like
-            Of each trial, (M,).
+            One score per trial, (M,).
         same_speaker, same_phrase : array_like of bool
-            What each trial is, (M,).
+            Whether the two sides of each trial match, (M,).
         p_target, c_miss, c_fa, fitted_on
             See `Calibration.fit`.
 
@@ -97,7 +97,7 @@ class PhraseFusion:
         Raises
         ------
         ValueError
-            As `Calibration.fit`, of each of the two scores and of both.
+            As `Calibration.fit`, for each of the two scores and for both.
         """
         scores = np.stack([np.asarray(part, np.float64) for part in (voice_scores, phrase_scores)], axis=1)
         speaker, phrase = (np.asarray(part, bool) for part in (same_speaker, same_phrase))
@@ -116,17 +116,17 @@ class PhraseFusion:
         return cls(voice_size, weights[0] / weights[1], both, *alone)
 
     def scores(self, enrolment, test) -> tuple[float, float]:
-        """Compute the cosines of voice and of phrase between two sides.
+        """Compute the cosines of voice and phrase between two sides.
 
         Parameters
         ----------
         enrolment, test : sequence of array_like
-            Embeddings (D,) of each side; several count alike.
+            Embeddings (D,) of each side; several count equally.
 
         Returns
         -------
         tuple of float
-            Of the voices and of the phrases.
+            Cosine of the voices and of the phrases.
         """
         sides = [np.stack([as_array(vector) for vector in side]) for side in (enrolment, test)]
         parts = slice(self.voice_size), slice(self.voice_size, None)
@@ -134,11 +134,11 @@ class PhraseFusion:
         return tuple(float(x @ y) for x, y in directions)
 
     def fuse(self, voice_scores, phrase_scores) -> np.ndarray:
-        """Return the fused scores, which `both` is the calibration of: float64, in the shape of the two."""
+        """Return the fused scores, which `both` calibrates: float64, in the shape of the inputs."""
         return self.voice_weight * np.asarray(voice_scores, np.float64) + np.asarray(phrase_scores, np.float64)
 
     def save(self, path: str | Path) -> None:
-        """Write the fusion as JSON, whole or not at all."""
+        """Write the fusion as JSON, atomically."""
         write_json(path, FORMAT, VERSION, asdict(self))
 
     @classmethod
@@ -150,7 +150,7 @@ class PhraseFusion:
         OSError
             If the file cannot be read.
         ValueError
-            If it is no phrase fusion, lacks a key, or holds values that are out of range.
+            If it is not a phrase fusion, lacks a key, or holds values that are out of range.
         """
         values = read_json(path, FORMAT, VERSION, list(cls.__dataclass_fields__))
         try:

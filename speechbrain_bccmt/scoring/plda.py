@@ -50,7 +50,7 @@ class PLDA:
     Raises
     ------
     ValueError
-        If shapes do not fit, a value is NaN or infinite, or `within` is not positive definite.
+        If shapes do not match, a value is NaN or infinite, or `within` is not positive definite.
 
     Examples
     --------
@@ -100,7 +100,7 @@ class PLDA:
             int(n_speakers),
             int(n_utterances),
         )
-        # Axes in which both covariances are diagonal, the utterances' the identity: all that scoring needs.
+        # Axes in which both covariances are diagonal, the within-speaker one the identity: all that scoring needs.
         try:
             variances, self._axes = linalg.eigh(self.between, self.within)
         except linalg.LinAlgError as error:
@@ -113,10 +113,10 @@ class PLDA:
     ) -> "PLDA":
         """Estimate all parts from embeddings of known speakers.
 
-        LDA is solved by scipy's generalised eigenvectors. The two covariances are those of highest likelihood,
-        by the EM algorithm of SpeechBrain's `PLDA`, with as many speaker factors as dimensions. (SpeechBrain's
-        own `LDA` takes eigenvectors of a matrix that is not symmetric for those of a symmetric one and misses
-        the best directions, and `fast_PLDA_scoring` scores every model with every test: neither is used.)
+        LDA is solved by scipy's generalised eigenvectors. The two covariances are maximum-likelihood estimates, by the
+        EM algorithm of SpeechBrain's `PLDA` with as many speaker factors as dimensions. (SpeechBrain's own `LDA` treats
+        a matrix that is not symmetric as symmetric and misses the best directions, and `fast_PLDA_scoring` scores every
+        model against every test: neither is used.)
 
         Parameters
         ----------
@@ -125,8 +125,8 @@ class PLDA:
         speakers : sequence
             Speaker of each utterance, (n,): names or numbers.
         lda_dim : int or None
-            Dimensions that LDA keeps, at least 2, at most d and at most the number of speakers less one. None
-            keeps all: then LDA only whitens the within-speaker covariance.
+            Dimensions that LDA keeps, at least 2, at most d and at most the number of speakers minus one. None keeps
+            all: LDA then only whitens the within-speaker covariance.
         n_iterations : int
             EM iterations, at least 1.
         fitted_on : str
@@ -140,7 +140,7 @@ class PLDA:
         Raises
         ------
         ValueError
-            If shapes do not fit, an embedding is NaN or infinite, there are fewer than two speakers, no
+            If shapes do not match, an embedding is NaN or infinite, there are fewer than two speakers, no
             speaker has two utterances, there are too few utterances for the size, or `lda_dim` or
             `n_iterations` is out of range.
         """
@@ -161,16 +161,15 @@ class PLDA:
         embeddings : array_like
             One embedding for each utterance, (n, d); numpy or torch.
         enrol : array_like of int
-            Enrolment utterance of each trial as row of `embeddings`, (m,); with `models`, the model of each trial.
+            Enrolment utterance of each trial as a row of `embeddings`, (m,); with `models`, the model of each trial.
         test : array_like of int
             Test utterance of each trial, (m,).
         models : sequence, optional
-            The models that enrolled with several utterances: each an `EnrolmentModel`, or rows of `embeddings`.
+            Models enrolled with several utterances: each an `EnrolmentModel`, or rows of `embeddings`.
         enrolment : str
-            How a model's utterances count. `mean_embedding` averages them after LDA and length norm, scales the
-            mean to the same length and takes it for one utterance: the usual choice (Rajan et al. 2014), as
-            utterances of one session are less independent than the model has it. `by_the_book` is the model's
-            exact ratio.
+            How a model's utterances are combined. `mean_embedding` averages them after LDA and length norm, scales the
+            mean to the same length and treats it as one utterance: the usual choice (Rajan et al. 2014), as utterances
+            of one session are less independent than the model assumes. `by_the_book` is the model's exact ratio.
 
         Returns
         -------
@@ -181,7 +180,7 @@ class PLDA:
         Raises
         ------
         ValueError
-            If shapes do not fit, an index is out of range, a model has no utterance, `enrolment` is unknown, or
+            If shapes do not match, an index is out of range, a model has no utterance, `enrolment` is unknown, or
             an embedding is NaN, infinite or the mean of all.
         """
         if enrolment not in ENROLMENTS:
@@ -220,7 +219,7 @@ class PLDA:
         Raises
         ------
         ValueError
-            If the size is another, or an embedding is NaN, infinite or the mean of all.
+            If the size differs, or an embedding is NaN, infinite or the mean of all.
         """
         embeddings = _check_embeddings(embeddings)
         if embeddings.shape[1] != len(self.mean):
@@ -230,12 +229,12 @@ class PLDA:
         return _length_norm((embeddings - self.mean) @ self.projection)
 
     def save(self, path: str | Path) -> None:
-        """Write the model as npz, whole or not at all.
+        """Write the model as npz, atomically.
 
         Parameters
         ----------
         path : str or Path
-            The file, replaced where it exists.
+            The file, replaced if it exists.
         """
         names = (
             "mean",
@@ -273,13 +272,13 @@ class PLDA:
         OSError
             If the file cannot be read.
         ValueError
-            If it is no PLDA of this package, is truncated, or its values do not fit.
+            If it is not a PLDA of this package, is truncated, or its values do not fit.
         """
-        with open(path, "rb") as file:  # a missing file is an OSError, all that follows is about its content
+        with open(path, "rb") as file:  # a missing file is an OSError, all errors below are about its content
             try:
                 with np.load(file, allow_pickle=False) as content:
                     parts = {name: content[name] for name in content.files}
-            except Exception as error:  # zipfile, zlib and numpy raise many kinds for damaged files
+            except Exception as error:  # zipfile, zlib and numpy raise many kinds of error for damaged files
                 raise ValueError(f"{path} is no PLDA, or is truncated: {error}") from error
         if str(parts.pop("format", "")) != FORMAT:
             raise ValueError(f"{path} is no PLDA: expected an npz with format '{FORMAT}'")
@@ -299,9 +298,9 @@ class PLDA:
     ) -> np.ndarray:
         """Score trials whose models have `size` utterances each, in the diagonal axes.
 
-        Knowing the mean e of `size` utterances, the speaker has mean w e and variance v, and a test utterance
-        t variance 1 + v; not knowing it, mean 0 and variance 1 + b. The difference of both log-densities is
-        a term of e, a term of t, and an inner product.
+        Given the mean e of `size` utterances, the speaker has mean w e and variance v, and a test utterance t variance
+        1 + v; without it, mean 0 and variance 1 + b. The difference of the two log-densities is a term of e, a term of
+        t, and an inner product.
         """
         between = self._between
         weight = size * between / (1 + size * between)
@@ -331,7 +330,7 @@ def _check_embeddings(embeddings) -> np.ndarray:
 
 
 def _length_norm(rows: np.ndarray, kind: str = "embedding") -> np.ndarray:
-    """Scale rows to length sqrt(k), at which a dimension has a variance about 1."""
+    """Scale rows to length sqrt(k), at which each dimension has a variance of about 1."""
     norms = np.linalg.norm(rows, axis=1)
     wrong = np.flatnonzero(~(norms > 0))
     if wrong.size:

@@ -1,4 +1,4 @@
-"""Estimates of a PLDA: the directions of LDA, and the two covariances of highest likelihood.
+"""Estimation of a PLDA: the directions of LDA, and the two maximum-likelihood covariances.
 
 Axes: n embeddings, d size of an embedding, k size after LDA, s speakers.
 """
@@ -6,12 +6,12 @@ Axes: n embeddings, d size of an embedding, k size after LDA, s speakers.
 import numpy as np
 from scipy import linalg
 
-# Directions in which embeddings vary less than this share of the most, as standard deviation, are rounding.
+# Directions whose standard deviation is below this share of the largest one are rounding.
 SMALLEST_DEVIATION = 1e-5
 
 
 def check_speakers(labels: np.ndarray, counts: np.ndarray, embeddings: np.ndarray, n_iterations: int) -> None:
-    """Refuse what PLDA cannot be fitted on.
+    """Reject data that PLDA cannot be fitted on.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def check_speakers(labels: np.ndarray, counts: np.ndarray, embeddings: np.ndarra
 def lda_projection(
     centred: np.ndarray, labels: np.ndarray, counts: np.ndarray, lda_dim: int | None
 ) -> np.ndarray:
-    """Find the directions in which speakers differ most, compared with utterances of one speaker.
+    """Find the directions in which speakers differ most, relative to utterances of one speaker.
 
     Generalised eigenvectors of the between- and the within-speaker scatter matrices (Fukunaga 1990); in them
     the latter is the identity.
@@ -104,7 +104,7 @@ def _speaker_sums(rows: np.ndarray, labels: np.ndarray, counts: np.ndarray) -> n
 
 
 def two_covariances(rows: np.ndarray, labels: np.ndarray, counts: np.ndarray, n_iterations: int):
-    """Find the covariances of highest likelihood by the EM of SpeechBrain's `PLDA`, of full rank.
+    """Estimate the full-rank maximum-likelihood covariances by the EM of SpeechBrain's `PLDA`.
 
     Parameters
     ----------

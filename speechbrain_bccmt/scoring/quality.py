@@ -1,4 +1,4 @@
-"""What is known of the quality of recordings: how much speech they hold, in which band, and how they lie."""
+"""Quality measures of recordings: how much speech they hold, in which band, and how their embeddings lie."""
 
 from collections.abc import Sequence
 
@@ -7,35 +7,36 @@ import numpy as np
 from speechbrain_bccmt.arrays import as_array
 from speechbrain_bccmt.scoring.norms import cohort_statistics
 
-# A telephone's band ends at 3.4 kHz, a rate of 8 kHz at 4; filters of resamplers spread it. Of speech of seven corpora
-# through A-law and GSM 96 and 99 % stay below this, of the speech itself 5 %, most of which is narrow.
+# The telephone band ends at 3.4 kHz, audio sampled at 8 kHz at 4; resampling filters widen it. Of the speech of seven
+# corpora, 96 and 99 % stay below this through A-law and GSM, and 5 % as it is, most of which is narrow.
 NARROW_HZ = 5000.0
 
 
 def quality_measures(
     durations=None, embeddings=None, cohort=None, top_n: int | None = None, counts=None, bandwidths=None
 ) -> dict:
-    """Measure utterances in the ways that usually help; each part that is given adds a measure.
+    """Compute the quality measures that usually help; each argument given adds one.
 
     Parameters
     ----------
     durations : array_like or None
         Seconds of speech of each utterance, (N,), positive; their logarithm is the measure.
     embeddings : array_like or None
-        (N, D), before length norm: their norm is a measure, as many networks shorten what they do not know.
+        (N, D), before length norm: their norm is a measure, as many networks give unfamiliar speech a smaller one.
     cohort : array_like or None
         Embeddings of other speakers, (C, D); needs `embeddings`. The mean cosine with them is a measure.
     top_n : int or None
         How many of the highest cohort scores count; all if None.
     counts : array_like or None
-        Number of utterances of each side, (N,), from 1 on; their logarithm is the measure.
+        Number of utterances of each side, (N,), at least 1; their logarithm is the measure.
     bandwidths : array_like or None
-        Up to which frequency each holds sound, (N,), in Hz: whether it is narrow, as a telephone's, is the measure.
+        Highest frequency at which each holds sound, (N,), in Hz; whether it is narrow, as on a telephone, is the
+        measure.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        `log_duration`, `embedding_norm`, `cohort_mean`, `log_utterances` and `narrow`, (N,) each, as far as given.
+        `log_duration`, `embedding_norm`, `cohort_mean`, `log_utterances` and `narrow`, (N,) each, where given.
 
     Raises
     ------
@@ -80,20 +81,20 @@ def quality_measures(
 
 
 def side_quality(seconds: Sequence[float], bandwidths: Sequence[float] | None = None) -> dict[str, float]:
-    """Measure one side of a verification as the calibration of a model may ask for it.
+    """Compute the measures of one side of a verification that a model's calibration may need.
 
     Parameters
     ----------
     seconds : sequence of float
-        Speech of each utterance, positive in all.
+        Speech in each utterance; the sum must be positive.
     bandwidths : sequence of float or None
-        Up to which frequency each holds sound, in Hz; NaN: not known.
+        Highest frequency at which each holds sound, in Hz; NaN if unknown.
 
     Returns
     -------
     dict of str to float
-        `log_duration` of all, `log_utterances`, and `narrow`, the share of those whose band is known, 0 where none is,
-        for `QualityFusion.at`.
+        For `QualityFusion.at`: `log_duration` of the sum, `log_utterances`, and `narrow`, the share of narrow ones
+        among those of known band (0 if there are none).
 
     Examples
     --------

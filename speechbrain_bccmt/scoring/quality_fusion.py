@@ -1,7 +1,7 @@
-"""Quality-measure fusion: scores corrected by what is known of the two recordings.
+"""Quality-measure fusion: scores corrected by the quality of the two recordings.
 
-A short utterance's scores spread wider, and an utterance near to everybody scores high with all. Systems of
-the VoxCeleb challenges let a logistic regression allow for that (Thienpondt et al. 2021).
+Scores of short utterances spread wider, and an utterance close to every speaker scores high against all. Systems of the
+VoxCeleb challenges correct for this by logistic regression (Thienpondt et al. 2021).
 """
 
 from collections.abc import Mapping
@@ -25,8 +25,7 @@ VERSION = 2
 class QualityFusion:
     """A linear map from a score and the quality of both sides to a log-likelihood ratio.
 
-    Of each measure the lower and the higher of the two sides count, so that enrolment and test may change
-    places.
+    For each measure, the lower and the higher value of the two sides count, so enrolment and test may be swapped.
 
     Parameters
     ----------
@@ -35,15 +34,15 @@ class QualityFusion:
     lower, higher : tuple of float
         Weight of the lower and the higher value of each measure.
     ranges : tuple of tuple of float
-        Lowest, median and highest value of each measure where it was fitted. Values outside count as the nearest
-        inside: what was never seen is not extrapolated.
+        Lowest, median and highest value of each measure in the fitting data. Values outside are clipped: nothing is
+        extrapolated.
     calibration : Calibration
         Weight of the score and offset, with the operating point and what it was fitted on.
 
     Raises
     ------
     ValueError
-        If numbers do not fit the names, or one is NaN or infinite.
+        If numbers do not match the names, or one is NaN or infinite.
 
     Examples
     --------
@@ -99,7 +98,7 @@ class QualityFusion:
         Parameters
         ----------
         scores : array_like
-            Scores of the trials, (M,), of speakers whom no evaluated trial shares.
+            Scores of the trials, (M,), from speakers that occur in no evaluated trial.
         target : array_like of bool
             Which trials are target trials, (M,).
         enrol, test : array_like of int
@@ -111,7 +110,7 @@ class QualityFusion:
         fitted_on : str
             Name of the trial list, kept with the result.
         enrol_measures : mapping or None
-            The same measures of the models, where `enrol` points at models of several utterances.
+            The same measures of the models, if `enrol` points at models of several utterances.
 
         Returns
         -------
@@ -121,7 +120,7 @@ class QualityFusion:
         Raises
         ------
         ValueError
-            If shapes do not fit, a class is empty, a value is NaN or infinite, or target scores are not the
+            If shapes do not match, a class is empty, a value is NaN or infinite, or target scores are not the
             higher ones.
         """
         names = tuple(measures)
@@ -148,7 +147,7 @@ class QualityFusion:
     def llr(
         self, scores, enrol, test, measures: Mapping, enrol_measures: Mapping | None = None
     ) -> np.ndarray:
-        """Compute log-likelihood ratios; accept from `calibration.llr_threshold` on.
+        """Compute log-likelihood ratios; accept at or above `calibration.llr_threshold`.
 
         Parameters
         ----------
@@ -159,7 +158,7 @@ class QualityFusion:
         measures : mapping of str to array_like
             The measures that it was fitted on, (N,) each; others are ignored.
         enrol_measures : mapping or None
-            Those of the models, where `enrol` points at models.
+            Those of the models, if `enrol` points at models.
 
         Returns
         -------
@@ -178,7 +177,7 @@ class QualityFusion:
         return features @ np.array([self.calibration.scale, *weights]) + self.calibration.offset
 
     def refit(self, scores, target, enrol, test, measures: Mapping, fitted_on: str = "") -> "QualityFusion":
-        """Fit scale and offset anew on other trials; quality keeps its weight against the score.
+        """Refit scale and offset on other trials; the measures keep their weights relative to the score.
 
         Parameters
         ----------
@@ -211,7 +210,7 @@ class QualityFusion:
         Parameters
         ----------
         enrolment, test : mapping of str to float or None
-            The measures of a side; None: the median of those it was fitted on.
+            The measures of a side; None uses the medians of the fitting data.
 
         Returns
         -------
@@ -232,12 +231,12 @@ class QualityFusion:
         return replace(self.calibration, offset=offset)
 
     def save(self, path: str | Path) -> None:
-        """Write the fusion as JSON, whole or not at all.
+        """Write the fusion as JSON, atomically.
 
         Parameters
         ----------
         path : str or Path
-            The file, replaced where it exists.
+            The file, replaced if it exists.
         """
         own = {name: getattr(self, name) for name in ("measures", "lower", "higher", "ranges")}
         of_score = {name: getattr(self.calibration, name) for name in Calibration.__dataclass_fields__}
@@ -262,7 +261,7 @@ class QualityFusion:
         OSError
             If the file cannot be read.
         ValueError
-            If it is no quality fusion, lacks a key, or holds values that are out of range.
+            If it is not a quality fusion, lacks a key, or holds values that are out of range.
         """
         own = ["measures", "lower", "higher", "ranges"]
         values = read_json(path, FORMAT, VERSION, [*own, *Calibration.__dataclass_fields__])
@@ -276,7 +275,7 @@ class QualityFusion:
 
 
 def load_calibration(path: str | Path) -> Calibration | QualityFusion:
-    """Read the calibration of a model: with quality measures or without.
+    """Read the calibration of a model, with or without quality measures.
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """The curve of miss against false-alarm rates, from which error rates and detection costs are read.
 
-Everywhere a trial is accepted if its score reaches the threshold (score >= threshold), and trials of equal
-score are accepted or rejected together. Each class is sorted once, O(N log N), the classes are merged in O(N).
+A trial is always accepted if its score reaches the threshold (score >= threshold), and trials of equal score are
+accepted or rejected together. Each class is sorted once, O(N log N), and the classes are merged in O(N).
 """
 
 from typing import NamedTuple
@@ -74,8 +74,8 @@ def det_curve(target_scores, nontarget_scores) -> tuple[np.ndarray, np.ndarray, 
 def hull_curve(target_scores, nontarget_scores) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Compute the corners of the convex hull of the ROC.
 
-    Every point of the hull is reached by a system that draws between two thresholds, and its corners are where
-    some detection cost has its minimum (Provost and Fawcett 2001).
+    Every point of the hull is reached by choosing at random between two thresholds, and at each corner some detection
+    cost has its minimum (Provost and Fawcett 2001).
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ def hull_corners(targets: np.ndarray, nontargets: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     targets, nontargets : numpy.ndarray
-        (K,) numbers of target and non-target trials at each distinct score, ascending; none without a trial.
+        (K,) numbers of target and non-target trials at each distinct score, ascending; never both 0.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def hull_corners(targets: np.ndarray, nontargets: np.ndarray) -> np.ndarray:
 
 
 def equal_error_point(p_miss: np.ndarray, p_false_alarm: np.ndarray) -> tuple[float, int]:
-    """Cross a curve with the diagonal.
+    """Find where a curve crosses the diagonal.
 
     Parameters
     ----------
@@ -142,7 +142,7 @@ def equal_error_point(p_miss: np.ndarray, p_false_alarm: np.ndarray) -> tuple[fl
     rate : float
         Where they are equal, on the line between two neighbouring points.
     nearest : int
-        Which of these two points has the rates nearer to each other.
+        The one of these two points whose rates are closer.
     """
     difference = p_miss - p_false_alarm  # rises from -1 to 1
     after = int(np.searchsorted(difference, 0.0))
@@ -160,7 +160,7 @@ def count_below(target_scores, nontarget_scores, weights=None) -> Counts:
     target_scores, nontarget_scores : array_like
         Scores of the target and of the non-target trials.
     weights : tuple of array_like, optional
-        How much each target and each non-target trial counts, not negative; 1 each by default.
+        Weight of each target and each non-target trial, not negative; 1 by default.
 
     Returns
     -------
@@ -191,7 +191,7 @@ def count_below(target_scores, nontarget_scores, weights=None) -> Counts:
         ]
         return Counts(_with_end(thresholds), *below)
     targets, nontargets = np.sort(targets), np.sort(nontargets)
-    # Merge: a sorted class gives the places of its scores among all; the smaller class is looked up.
+    # Merge by looking up the places of the smaller class among the larger one.
     smaller, larger = sorted((targets, nontargets), key=len)
     is_smaller = np.zeros(len(smaller) + len(larger), dtype=bool)
     is_smaller[np.searchsorted(larger, smaller) + np.arange(len(smaller))] = True
@@ -207,7 +207,7 @@ def count_below(target_scores, nontarget_scores, weights=None) -> Counts:
 
 def _with_end(thresholds: np.ndarray) -> np.ndarray:
     """Append the next number above the highest threshold, which rejects all."""
-    with np.errstate(over="ignore"):  # above the largest number there is, is infinity
+    with np.errstate(over="ignore"):  # infinity follows the largest number
         return np.append(thresholds, np.nextafter(thresholds[-1], np.inf))
 
 
@@ -223,7 +223,7 @@ def _weight_below(scores: np.ndarray, weights, kind: str, thresholds: np.ndarray
 
 
 def check_scores(scores, kind: str) -> np.ndarray:
-    """Turn scores into a flat float64 array, which keeps ties as they are, and refuse what cannot be ranked.
+    """Convert scores to a flat float64 array, which preserves ties, and reject what cannot be ranked.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""Sequential decisions: accept or reject as soon as the error rate asked for is reached, else wait for more speech.
+"""Sequential decisions: accept or reject as soon as the requested error rate is reached, else wait for more speech.
 
-Wald's test (1945) decides once the log-likelihood ratio of all data so far leaves an interval. The score of a
-recording that grows is no sum of independent parts, and its calibrated ratio at one moment allows for no second look;
-so the interval is fitted on whole streams, as that which keeps the error rate over all looks.
+Wald's test (1945) decides once the log-likelihood ratio of all data so far leaves an interval. The score of a growing
+recording is not a sum of independent parts, and its calibrated ratio at one moment does not allow for a second look, so
+the interval is fitted on whole streams to keep the error rate over all looks.
 """
 
 from __future__ import annotations
@@ -18,28 +18,28 @@ from speechbrain_bccmt.scoring.fitted_json import finite_number, load_fields, wr
 
 FORMAT = "speechbrain_bccmt sequential test"
 VERSION = 1
-# Error rates that thresholds are fitted for. Fewer mistakes than the least would need more streams than there are.
+# Error rates that thresholds are fitted for. Lower ones would need more streams than there are.
 ERRORS = (0.1, 0.05, 0.02, 0.01, 0.005)
 
 
 @dataclass(frozen=True)
 class SequentialTest:
-    """Accept from one log-likelihood ratio on, reject from another down, for each error rate.
+    """Log-likelihood ratios at which to accept and to reject, for each error rate.
 
     Parameters
     ----------
     errors : tuple of float
-        Error rates, falling: of all streams of other speakers so many are ever accepted, of all of the same speaker so
-        many ever rejected.
+        Error rates, descending: the share of other speakers' streams that are ever accepted, and of the same speaker's
+        streams that are ever rejected.
     accept, reject : tuple of float
-        Log-likelihood ratios for each of them.
+        Thresholds on the log-likelihood ratio, one for each error rate.
     fitted_on : str
         What they were fitted on.
 
     Raises
     ------
     ValueError
-        If there is not one pair of thresholds for each rate, rates do not fall, or a value is out of range.
+        If there is not one pair of thresholds for each rate, rates do not descend, or a value is out of range.
 
     Examples
     --------
@@ -70,7 +70,7 @@ class SequentialTest:
 
     @classmethod
     def wald(cls) -> SequentialTest:
-        """Return Wald's thresholds, which hold where ratios are those of all data so far, and exact."""
+        """Return Wald's thresholds, which hold if the ratios are exact and of all data so far."""
         bounds = [math.log((1 - error) / error) for error in ERRORS]
         return cls(ERRORS, tuple(bounds), tuple(-bound for bound in bounds), "Wald's bounds, not fitted")
 
@@ -85,19 +85,19 @@ class SequentialTest:
     ) -> SequentialTest:
         """Fit thresholds that keep each error rate over all looks at a stream.
 
-        Each threshold begins as a quantile of the streams' extremes, and comes closer as streams that the other has
-        decided before are left out.
+        Each threshold starts as a quantile of the streams' extremes, and moves inwards as streams already decided by
+        the other are left out.
 
         Parameters
         ----------
         ratios : sequence of numpy.ndarray
-            Calibrated log-likelihood ratios of each stream in the order of its looks, (looks,) each, one or more.
+            Calibrated log-likelihood ratios of each stream in the order of its looks, (looks,) each, at least one.
         target : array_like of bool
-            Whether the stream is of the speaker claimed, (streams,).
+            Whether the stream is of the claimed speaker, (streams,).
         weights : array_like or None
-            How much each stream counts, (streams,); None: alike.
+            Weight of each stream, (streams,); equal if None.
         errors : sequence of float
-            Error rates, falling.
+            Error rates, descending.
         fitted_on : str
             Name of the streams, kept with the result.
 
@@ -109,7 +109,7 @@ class SequentialTest:
         Raises
         ------
         ValueError
-            If a class has too few streams for an error rate, or shapes do not fit.
+            If a class has too few streams for an error rate, or shapes do not match.
 
         Examples
         --------
@@ -139,18 +139,18 @@ class SequentialTest:
         return cls(tuple(errors), accept, reject, fitted_on)
 
     def thresholds(self, error: float) -> tuple[float, float]:
-        """Return the ratios to accept from and to reject from at an error rate, between those of the nearest ones.
+        """Return the ratios at which to accept and to reject at an error rate, interpolated between the fitted rates.
 
         Raises
         ------
         ValueError
-            If the rate is below the least that was fitted, or no rate below one half.
+            If the rate is below the lowest one fitted, or not below one half.
         """
         if not self.errors[-1] <= error < 0.5:
             raise ValueError(
                 f"an error rate of {error:g} cannot be promised: expected one from {self.errors[-1]:g} to below 0.5"
             )
-        known = np.log(self.errors[::-1])  # above the highest its thresholds hold, and more than hold
+        known = np.log(self.errors[::-1])  # above the highest rate, its thresholds apply, stricter than needed
         return tuple(
             float(np.interp(math.log(error), known, side[::-1])) for side in (self.accept, self.reject)
         )
@@ -161,7 +161,7 @@ class SequentialTest:
         return True if llr >= accept else False if llr <= reject else None
 
     def save(self, path: str | Path) -> None:
-        """Write the test as JSON, whole or not at all."""
+        """Write the test as JSON, atomically."""
         write_json(path, FORMAT, VERSION, {name: getattr(self, name) for name in self.__dataclass_fields__})
 
     @classmethod
@@ -177,7 +177,7 @@ class SequentialTest:
 
 
 def decision_times(table: np.ndarray, accept: float, reject: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return at which look each stream is accepted and rejected first, (streams,) each; infinity: never."""
+    """Return the looks at which each stream is first accepted and rejected, (streams,) each; infinity if never."""
     first = []
     for crossed in (table >= accept, table <= reject):
         first.append(np.where(crossed.any(axis=1), crossed.argmax(axis=1), np.inf))
@@ -204,7 +204,7 @@ def _fit_pair(table: np.ndarray, target: np.ndarray, counts: np.ndarray, error: 
 
 
 def _upper_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
-    """Return the least number that at most `share` of the weight reaches."""
+    """Return the smallest number that at most `share` of the weight reaches."""
     order = np.argsort(-values)
     reached = np.cumsum(weights[order]) / weights.sum()
     last = int(np.searchsorted(reached, share, side="right"))  # the first that would be one too many

@@ -23,7 +23,7 @@ def unit_length(embeddings, kind: str = "embedding") -> np.ndarray:
     Raises
     ------
     ValueError
-        If the shape is another, or a row is zero, NaN or infinite.
+        If the shape is wrong, or a row is zero, NaN or infinite.
 
     Examples
     --------
@@ -40,12 +40,12 @@ def unit_length(embeddings, kind: str = "embedding") -> np.ndarray:
         raise ValueError(
             f"{wrong.size} of {len(embeddings)} {kind}s are zero, NaN or infinite, first number {wrong[0]}"
         )
-    # Divided in double precision, too, but never held so.
+    # Also divided in double precision, but never stored in it.
     return np.divide(embeddings, norms[:, None], out=np.empty_like(embeddings), casting="same_kind")
 
 
 def side_direction(embeddings) -> np.ndarray:
-    """Return the direction of a side of several utterances, which count alike; the product of two is their cosine.
+    """Return the direction of a side, whose utterances count equally; the product of two directions is their cosine.
 
     Parameters
     ----------

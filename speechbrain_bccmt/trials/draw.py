@@ -1,4 +1,4 @@
-"""Drawing trial lists: which pairs of utterances make a fair, or a hard, test of a system."""
+"""Drawing trial lists that make a fair, or a hard, test of a system."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from speechbrain_bccmt.trials.trial_list import Trials, utterance_id
 
 
 def _target_pairs(members: np.ndarray, sessions: np.ndarray) -> np.ndarray:
-    """Return (pairs, 2): a speaker's pairs from different sessions, or all where there is one session."""
+    """Return (pairs, 2): a speaker's pairs from different sessions, or all pairs if there is one session."""
     pairs = members[np.stack(np.triu_indices(len(members), k=1), axis=1)]
     across = pairs[sessions[pairs[:, 0]] != sessions[pairs[:, 1]]]
     return across if len(across) else pairs
@@ -21,9 +21,9 @@ def _target_pairs(members: np.ndarray, sessions: np.ndarray) -> np.ndarray:
 def _opponents(
     group: np.ndarray | None, means: np.ndarray | None, nearest: int, speakers: int
 ) -> list[np.ndarray] | None:
-    """Return whom each speaker may meet in a non-target trial: (speakers,) arrays; None for everybody.
+    """Return the speakers that each speaker may meet in a non-target trial: (speakers,) arrays; None for all.
 
-    Those of its own group; with mean embeddings, only the `nearest` most similar of them.
+    These are of the same group; with mean embeddings, only the `nearest` most similar of them.
     """
     if group is None and means is None:
         return None
@@ -40,7 +40,7 @@ def _opponents(
 
 def _speaker_means(embeddings, members: list[np.ndarray]) -> np.ndarray:
     """Return the mean embedding of each speaker, of unit length, (speakers, size)."""
-    # Here and not above: `scoring` imports trial lists.
+    # Imported here because `scoring` imports trial lists.
     from speechbrain_bccmt.scoring.vectors import unit_length
 
     embeddings = unit_length(embeddings)
@@ -100,30 +100,30 @@ def make_trials(
     embeddings=None,
     nearest: int = 5,
 ) -> Trials:
-    """Draw a random trial list, in which every speaker has the same weight.
+    """Draw a random trial list in which every speaker has the same weight.
 
-    Target trials are shared out evenly among the speakers, and are taken between sessions where a speaker
-    has several (two chunks of one recording are too easy). No pair occurs twice, in either order.
+    Target trials are spread evenly over the speakers, and are between sessions if a speaker has several (two chunks of
+    one recording are too easy). No pair occurs twice, in either order.
 
     Parameters
     ----------
     ids, speakers : sequence of str
         The utterances and the speaker of each.
     targets, nontargets : int
-        How many to draw of each; as many as there are, where there are fewer.
+        How many of each to draw; all if there are fewer.
     seed : int
         The same seed and utterances give the same list, whatever the order of the utterances.
     sessions : sequence of str, optional
         The recording each utterance is from. Default: the folder part of its id.
     groups : sequence of str, optional
-        A group of each utterance's speaker, such as the gender: non-target trials stay within it. Default:
-        any two speakers.
+        The group of each utterance's speaker, such as the gender: non-target trials stay within it. Default: any two
+        speakers.
     embeddings : array_like, optional
-        (utterances, size), one embedding of each utterance: makes the list *hard*. A speaker only meets the
-        `nearest` speakers most similar to it, by the cosine of mean embeddings; they come from the system that
-        is to be tested or from any other.
+        (utterances, size), one embedding per utterance: makes the list *hard*. A speaker only meets the `nearest`
+        speakers most similar to it, by the cosine of mean embeddings; these come from the system under test or from any
+        other.
     nearest : int
-        How many speakers that is, at least 1.
+        Number of most similar speakers, at least 1.
 
     Returns
     -------
@@ -133,8 +133,8 @@ def make_trials(
     Raises
     ------
     ValueError
-        Where no speaker has two utterances (no target trial), there is one speaker (no non-target trial) or
-        one a group, a speaker is in two groups, or `nearest` is below 1.
+        If no speaker has two utterances (no target trial), there is one speaker (no non-target trial) or one per group,
+        a speaker is in two groups, or `nearest` is below 1.
 
     Examples
     --------
@@ -214,7 +214,7 @@ def make_trials_from_csv(
     path : str or Path
         A CSV with the columns `ID` (or `utterance`) and `spk_id` (or `speaker`).
     targets, nontargets : int
-        How many trials to draw of each.
+        How many of each to draw.
     seed : int
         The same seed and utterances give the same list.
     within : str, optional
@@ -222,7 +222,7 @@ def make_trials_from_csv(
     embeddings : array_like, optional
         (rows of the CSV, size): makes the list hard, see `make_trials`.
     nearest : int
-        How many speakers a hard list compares a speaker with.
+        Number of speakers that a hard list compares each speaker with.
 
     Returns
     -------
@@ -232,9 +232,9 @@ def make_trials_from_csv(
     Raises
     ------
     OSError
-        Where there is no such file.
+        If there is no such file.
     ValueError
-        Where a column is missing, an utterance occurs twice, or as `make_trials` does.
+        If a column is missing or an utterance occurs twice, and as for `make_trials`.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """Trial lists: which pairs of utterances to compare, and which of them share a speaker.
 
-Reads and writes the formats of the field, see `trial_formats`; what a list is, is in `trial_list`, and lists
-are drawn in `trial_generator`. VoxCeleb's format, for one: a trial a line, `label enrolment test`, label 1 for
-a target trial (one speaker) and 0 for a non-target trial (two speakers):
+Reads and writes the formats of the field, see `trial_formats`; `trial_list` defines what a list is, and
+`trial_generator` draws lists. VoxCeleb's format, for example, has one trial per line, `label enrolment test`, with
+label 1 for a target trial (one speaker) and 0 for a non-target trial (two speakers):
 
     1 id10270/5r0dWxy17C8/00001.wav id10270/8jEAjG6SegY/00008.wav
 """
@@ -52,17 +52,17 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
-_SHOWN = 5  # lines or names given in a message before it only counts
+_SHOWN = 5  # lines or names that a message lists before it only counts
 
 
 def first_few(complaints: list[str], total: int | None = None) -> str:
-    """Lay out the first lines of a complaint, and count the rest, of `total` if not all are given."""
+    """Format the first lines of a complaint and count the rest, out of `total` if not all are given."""
     rest = (len(complaints) if total is None else total) - _SHOWN
     return "\n".join(["", *complaints[:_SHOWN]]) + (f"\n... and {rest} more" if rest > 0 else "")
 
 
 class NameIndex(dict):
-    """Name as spelled in a file to index of its id; a name that is new gets one when it is looked up."""
+    """Map from a name as spelled in a file to the index of its id; a new name gets one on lookup."""
 
     def __init__(self, to_id=utterance_id):
         super().__init__()
@@ -78,7 +78,7 @@ class NameIndex(dict):
 
 
 class _Columns(NamedTuple):
-    """A trial list as numbers, one element a line; `labels` are what `codes` point into."""
+    """A trial list as numbers, one element per line; `codes` are indices into `labels`."""
 
     numbers: np.ndarray
     enrol: np.ndarray
@@ -91,7 +91,7 @@ class _Columns(NamedTuple):
 
 
 def _read_columns(path: Path, enrolled: NameIndex, tested: NameIndex) -> _Columns:
-    """Read a trial list; where both columns are utterances, `enrolled` is `tested`."""
+    """Read a trial list; if both columns are utterances, `enrolled` is `tested`."""
     if not path.is_file():
         raise FileNotFoundError(f"no trial list at {path}")
     parts, malformed, labels = [], [], {}
@@ -118,7 +118,7 @@ def _read_columns(path: Path, enrolled: NameIndex, tested: NameIndex) -> _Column
                     if row[2] == label
                 ]
         if malformed:
-            continue  # there will be no list, but all its lines are looked at
+            continue  # there will be no list, but all lines are checked
         if enrolled is tested:
             both = tested.indices(chain.from_iterable(zip(enrol, test, strict=True)))
             enrol, test = both[0::2], both[1::2]
@@ -139,7 +139,7 @@ def _read_columns(path: Path, enrolled: NameIndex, tested: NameIndex) -> _Column
 
 
 def _refuse_unknown(path: Path, columns: _Columns, side: str, ids, known, what: str) -> None:
-    """Raise where a column names ids that are not known, with the first line of each."""
+    """Raise if a column names unknown ids, with the first line of each."""
     unknown = np.array([index for index, name in enumerate(ids) if name not in known], np.int64)
     sides = {"enrol": [columns.enrol], "test": [columns.test], "both": [columns.enrol, columns.test]}[side]
     rows = np.flatnonzero(np.logical_or.reduce([np.isin(column, unknown) for column in sides]))
@@ -155,7 +155,7 @@ def _refuse_unknown(path: Path, columns: _Columns, side: str, ids, known, what: 
 
 
 def _without_repeats(path: Path, columns: _Columns) -> _Columns:
-    """Keep the first of equal trials with a warning; refuse a pair that has two labels."""
+    """Keep the first of equal trials with a warning; reject a pair with two labels."""
     pairs = columns.enrol * (int(columns.test.max()) + 1) + columns.test
     ordered = np.sort(pairs)
     if not (ordered[1:] == ordered[:-1]).any():
@@ -204,13 +204,13 @@ def _read_enrolment(path: Path) -> dict[str, tuple[int, str | None, list[str]]]:
 def read_models(path: str | Path) -> Iterator[tuple[int, str, str | None, list[str]]]:
     """Read an enrolment file, `model-id phrase-id utterance utterance ...`, with or without a header.
 
-    A header shows whether there are phrases. Without one, the first line does: there are, if its second column
-    does not look like an audio file and its third does.
+    A header shows whether there are phrases. Without one, the first line does: there are if its second column does not
+    look like an audio file and its third does.
 
     Parameters
     ----------
     path : str or Path
-        The file, gzipped or not; columns between white space or commas.
+        The file, gzipped or not; columns separated by white space or commas.
 
     Yields
     ------
@@ -262,21 +262,21 @@ def read_trials(
     enrolment: str | Path | None = None,
     key: str | Path | None = None,
 ) -> Trials:
-    """Read a trial list of any format in `trial_formats`, told by its content, plain or gzipped.
+    """Read a trial list, plain or gzipped, in any format of `trial_formats`, detected from its content.
 
     A trial given twice counts once, with a warning that names the lines.
 
     Parameters
     ----------
     path : str or Path
-        The list. Extensions of audio files are removed from the names, either path separator is read.
+        The list. Extensions of audio files are removed from the names; either path separator is read.
     known_ids : collection of str, optional
-        The utterances there are. A line that names another one is an error.
+        The utterances that exist. A line that names another one is an error.
     enrolment : str or Path, optional
         An enrolment file, `model-id phrase-id utterance utterance ...`: the enrolment column of the list then
         names models, each of several utterances. Models without trials are left out.
     key : str or Path, optional
-        A file that has the labels, where the list itself has none: a list of the same trials, in any order.
+        A file with the labels, if the list itself has none: a list of the same trials, in any order.
 
     Returns
     -------
@@ -286,11 +286,11 @@ def read_trials(
     Raises
     ------
     FileNotFoundError
-        Where there is no such file.
+        If there is no such file.
     ValueError
-        For malformed lines, labels of no known kind, a pair given both labels, utterances not in `known_ids`
-        and models not in `enrolment` (each with file and line number), for a list of no known format, without
-        trials or labels, and for a file that is cut off or no text.
+        For malformed lines, unknown labels, a pair with both labels, utterances not in `known_ids` and models not in
+        `enrolment` (each with file and line number), for a list of unknown format or without trials or labels, and for
+        a file that is truncated or not text.
 
     Examples
     --------

@@ -6,8 +6,8 @@ Columns are detected by the content of the file, or by the names in a header:
 - `enrol test label score`: `scores.txt` of this package and of SpeechBrain;
 - `enrol test score label`: WeSpeaker, label `target` or `nontarget`;
 - `label score`: no names, so the speakers and conditions of the trials are not known;
-- `score`: a score a line, in the order of a trial list (challenges);
-- CSV, or white space, with a header of `score` and any of `enrol`, `test` and `label`, in any order.
+- `score`: one score per line, in the order of a trial list (challenges);
+- CSV, or separated by white space, with a header of `score` and any of `enrol`, `test` and `label`, in any order.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class ScoredTrials:
     target : numpy.ndarray
         (M,) booleans, True for target trials.
     trials : Trials or None
-        Which trials these are, in the same order; None where the file names none.
+        Which trials these are, in the same order; None if the file names none.
     """
 
     scores: np.ndarray
@@ -81,26 +81,26 @@ def read_scores(
     path : str or Path
         The score file.
     trials : Trials, str or Path, optional
-        The trial list, or its file. It gives the labels, which trials count and their order. Needed where the
-        score file has no labels; where it has, both must agree.
+        The trial list, or its file. It gives the labels, which trials count and their order. Needed if the score file
+        has no labels; if it has, both must agree.
     layout : str, optional
-        The columns, where they should not be guessed: `enrol`, `test`, `label`, `score` and `-` (not read) between
-        blanks, for a file without header.
+        The columns, if they should not be guessed: `enrol`, `test`, `label`, `score` and `-` (not read) separated by
+        blanks, for a file without a header.
 
     Returns
     -------
     ScoredTrials
-        In the order of the trial list, or of the score file where there is none. A trial scored twice alike
-        counts once; scores of trials that are not in the list are left out. A warning names the lines of both.
+        In the order of the trial list, or of the score file if there is none. A trial with the same score twice counts
+        once; scores of trials that are not in the list are left out. A warning names the lines in both cases.
 
     Raises
     ------
     FileNotFoundError
-        Where there is no such file.
+        If there is no such file.
     ValueError
-        Where the columns cannot be told, for lines without the same columns, scores that are no finite numbers,
-        unknown labels, a trial with two different scores or labels (each with its line number), trials without a
-        score, no labels anywhere, and a file that is empty, cut off or no text.
+        If the columns cannot be detected, for lines with different columns, scores that are not finite numbers, unknown
+        labels, a trial with two different scores or labels (each with its line number), trials without a score, no
+        labels anywhere, and a file that is empty, truncated or not text.
 
     Examples
     --------
@@ -143,7 +143,7 @@ def _detect_layout(path: Path, wanted: str | None, number: int, head: list[str])
 
 
 def _header(fields: list[str]) -> list[str] | None:
-    """Name the columns of a header, "-" for those that say nothing to us; None where it is no header."""
+    """Name the columns of a header, "-" for unknown ones; None if it is not a header."""
     names = ["-"] * len(fields)
     plain = list(map(plain_name, fields))
     for name, spellings in _NAMES.items():
@@ -153,7 +153,7 @@ def _header(fields: list[str]) -> list[str] | None:
 
 
 def _guess(path: Path, number: int, head: list[str], delimiter: str | None) -> list[str]:
-    """Choose the layout that fits most of the first lines; the first of equals."""
+    """Choose the layout that fits most of the first lines; the first in a tie."""
     rows = [split_line(line, delimiter) for line in head]
     fits = {layout: sum(_fits(layout.split(), row) for row in rows) for layout in LAYOUTS}
     best = max(fits, key=fits.__getitem__)
@@ -184,10 +184,10 @@ def _fits(names: list[str], row: list[str]) -> bool:
 
 
 class _Reader:
-    """Collect blocks as numbers, and make sense of them at the end.
+    """Collects blocks as numbers, and interprets them at the end.
 
-    A trial is known by its key: its number in the trial list, or a number for its pair of names where there is no
-    list, or its place in the file where there are no names.
+    A trial is identified by a key: its number in the trial list, or a number for its pair of names if there is no list,
+    or its place in the file if there are no names.
     """
 
     def __init__(self, path: Path, trials: Trials | None):
@@ -285,7 +285,7 @@ class _Reader:
         return ScoredTrials(scores, target, trials)
 
     def _first_of_equals(self, numbers, scores, target, keys) -> np.ndarray:
-        """Keep the first line of each trial, with a warning; refuse one whose lines differ."""
+        """Keep the first line of each trial, with a warning; reject a trial whose lines differ."""
         _, first, which = np.unique(keys, return_index=True, return_inverse=True)
         if len(first) == len(keys):
             return np.arange(len(keys))
@@ -306,7 +306,7 @@ class _Reader:
         return np.sort(first)
 
     def _joined(self, numbers, scores, target, keys) -> ScoredTrials:
-        """Bring the scores into the order of the trial list."""
+        """Put the scores in the order of the trial list."""
         trials = self.trials
         has_score = np.zeros(len(trials), dtype=bool)
         has_score[keys] = True

@@ -1,11 +1,11 @@
-"""The one reader of tables of text: trial lists, score files and key files, as columns.
+"""The reader of text tables: trial lists, score files and key files, as columns.
 
-What the columns mean together is for `read`, `scores` and `evaluation.conditions`. Formats of trial lists:
+`read`, `scores` and `evaluation.conditions` interpret the columns. Formats of trial lists:
 
 - `voxceleb`: `label enrolment test`, label 1 (target) or 0 (non-target).
 - `kaldi`: `enrolment test target|nontarget` (Kaldi, WeSpeaker; also `1|0` as last column).
-- `sdsv`: the header `model-id evaluation-file-id trial-type`, then a trial a line (SdSV challenges, DeepMine).
-  Its models are in an enrolment file, `model-id phrase-id utterance utterance ...`, with a header, too.
+- `sdsv`: the header `model-id evaluation-file-id trial-type`, then one trial per line (SdSV challenges, DeepMine).
+  Its models are in an enrolment file, `model-id phrase-id utterance utterance ...`, also with a header.
 - `csv`: a header with `enrol` (or `enrolment`, `model`), `test` and `label` (or `target`, `trial-type`).
 """
 
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 FORMATS = ("voxceleb", "kaldi", "sdsv", "csv")
-# Labels that say no more than target or non-target; any case.
+# Labels that only say target or non-target; any case.
 PLAIN_LABELS = {
     **dict.fromkeys(("1", "target", "tgt", "true"), True),
     **dict.fromkeys(("0", "nontarget", "non-target", "imp", "impostor", "false"), False),
@@ -56,17 +56,17 @@ class Layout(NamedTuple):
     Attributes
     ----------
     columns : dict of str to int
-        Name of each column that is read to its position.
+        Name of each column read to its position.
     width : int
-        Columns a line.
+        Columns per line.
     header : bool
-        Whether the first line that is not blank is a header.
+        Whether the first non-blank line is a header.
     delimiter : str or None
-        Between columns; None for any white space.
+        The separator of columns; None for any white space.
     expected : str
         What a line should look like, for messages.
     format : str
-        Of a trial list, one of `FORMATS`.
+        Format of a trial list, one of `FORMATS`.
     """
 
     columns: dict[str, int]
@@ -78,14 +78,14 @@ class Layout(NamedTuple):
 
 
 def open_text(path: Path) -> IO[str]:
-    """Open a text file for reading, gzipped or not; by its first bytes, not its name."""
+    """Open a text file for reading, gzipped or not; detected from its first bytes, not its name."""
     with open(path, "rb") as file:
         gzipped = file.read(2) == b"\x1f\x8b"
     return (gzip.open if gzipped else open)(path, "rt", encoding="utf-8-sig")
 
 
 def detect_layout(first: str) -> Layout | None:
-    """Detect the layout of a trial list by its first line that is not blank; None where it fits none.
+    """Detect the layout of a trial list from its first non-blank line; None if it fits none.
 
     Examples
     --------
@@ -134,14 +134,14 @@ def _trial_type(label: str) -> str:
 
 
 def parse_label(label: str, format: str = "sdsv") -> tuple[bool, str | None]:
-    """Turn a label into whether it is a target trial, and its type where it has one.
+    """Return whether a label marks a target trial, and its type if it has one.
 
-    VoxCeleb's format has 0 and 1 only; the others take all there are.
+    VoxCeleb's format has only 0 and 1; the others accept all labels.
 
     Raises
     ------
     KeyError
-        Where it is no label.
+        If it is not a label.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def parse_label(label: str, format: str = "sdsv") -> tuple[bool, str | None]:
 
 
 class Block(NamedTuple):
-    """Some lines of a table: the line numbers, and the text of the columns that are there, by name."""
+    """Some lines of a table: the line numbers, and the text of the columns present, by name."""
 
     numbers: Sequence[int]
     columns: dict[str, list[str]]
@@ -168,28 +168,28 @@ class Block(NamedTuple):
 def read_table(
     path: Path, detect: Callable[[int, list[str]], Layout], malformed: list[str], head: int = 1
 ) -> Iterator[Block]:
-    """Read a table of text by blocks of lines, so that memory does not grow with the file.
+    """Read a text table in blocks of lines, so memory does not grow with the file.
 
     Parameters
     ----------
     path : Path
         The file, gzipped or not.
     detect : callable
-        Returns the layout, of the number of the first line that is not blank and that many lines from there on.
+        Returns the layout, given the number of the first non-blank line and `head` lines from there on.
     malformed : list of str
-        A message for each line of another number of columns is added.
+        Receives a message for each line with a different number of columns.
     head : int
-        Lines that `detect` gets, where there are so many.
+        Number of lines that `detect` gets, if there are that many.
 
     Yields
     ------
     Block
-        Lines in order, without blank ones. What is in the columns is not checked.
+        Lines in order, without blank ones. The contents of the columns are not checked.
 
     Raises
     ------
     ValueError
-        Where the file is no text, is cut off, or `detect` raises it.
+        If the file is not text or is truncated, or `detect` raises it.
     """
     with name_in_errors(path), open_text(path) as file:
         number, lines = 1, []
@@ -225,7 +225,7 @@ def read_table(
 
 
 def split_line(line: str, delimiter: str | None) -> list[str]:
-    """Split a line at a delimiter as CSV has it, or at white space."""
+    """Split a line at a delimiter, by the rules of CSV, or at white space."""
     return next(csv.reader([line], delimiter=delimiter, skipinitialspace=True)) if delimiter else line.split()
 
 
@@ -242,7 +242,7 @@ def _csv_chunks(first: str, file: IO[str], layout: Layout) -> Iterator[list[list
 
 
 def _text_chunks(first: str, file: IO[str]) -> Iterator[str]:
-    """Yield some whole lines of a text at a time, without the last line's end."""
+    """Yield a text in chunks of whole lines, without the final line break."""
     while text := first + file.read(_CHARACTERS_PER_BLOCK):
         first = ""
         if not text.endswith("\n"):
@@ -251,10 +251,10 @@ def _text_chunks(first: str, file: IO[str]) -> Iterator[str]:
 
 
 def _even_columns(text: str, width: int) -> list[list[str]] | None:
-    """Split a text whose lines all have `width` words into columns; None where one has not.
+    """Split a text whose lines all have `width` words into columns; None if one does not.
 
-    All words at once is twice as quick as line by line. A mark at the end of each line shows whether
-    each has its number of words.
+    Splitting all words at once is twice as fast as line by line. A mark at the end of each line shows whether each has
+    the right number of words.
     """
     if _END in text:
         return None
@@ -279,5 +279,5 @@ def name_in_errors(path: Path) -> Iterator[None]:
 
 
 def plain_name(name: str) -> str:
-    """Spell the name of a column without what differs: case, "-", "_" and blanks."""
+    """Normalise the name of a column: lower case, without "-", "_" and blanks."""
     return re.sub(r"[\s_-]", "", name).lower()

@@ -1,4 +1,4 @@
-"""What a trial list is: pairs of an enrolment and a test utterance, or of a model and a test utterance.
+"""Trial lists: pairs of an enrolment and a test utterance, or of a model and a test utterance.
 
 A *model* is a speaker (in text-dependent verification: a speaker saying one phrase) who enrols with several
 utterances. A list without models is the special case in which each enrolment is one utterance.
@@ -79,13 +79,13 @@ class Trials:
         (trials,) integers: the enrolment and the test utterance of each trial as indices into `ids`; with
         models, `enrol` is an index into `models`.
     target : numpy.ndarray
-        (trials,) booleans: True where the trial is to be accepted (one speaker and, in text-dependent
-        verification, the right phrase).
+        (trials,) booleans: True where the trial should be accepted (one speaker and, in text-dependent verification,
+        the right phrase).
     models : list of EnrolmentModel or None
-        The models named, in order of first appearance; None where each enrolment is one utterance.
+        The models named, in order of first appearance; None if each enrolment is one utterance.
     trial_type : numpy.ndarray or None
-        (trials,) small integers: the type of each trial as index into `trial_types`; None where the list
-        knows only target and non-target.
+        (trials,) small integers: the type of each trial as an index into `trial_types`; None if the list has only
+        target and non-target.
     trial_types : tuple of str
         Names of the trial types, such as "target-wrong": the right speaker with the wrong phrase.
 
@@ -114,11 +114,11 @@ class Trials:
 
     @property
     def enrolment_ids(self) -> list[str]:
-        """What `enrol` points into: the ids of the models, or of the utterances where there are none."""
+        """The ids that `enrol` points into: of the models, or of the utterances if there are none."""
         return self.ids if self.models is None else [model.id for model in self.models]
 
     def is_type(self, name: str) -> np.ndarray:
-        """Return which trials are of one type, (trials,) booleans; none where the list has no such type."""
+        """Return which trials are of one type, (trials,) booleans; none if the list has no such type."""
         if self.trial_type is None or name not in self.trial_types:
             return np.zeros(len(self), dtype=bool)
         return self.trial_type == self.trial_types.index(name)
@@ -165,7 +165,7 @@ def trial_speakers(
 
 
 class _Lookup(dict):
-    """Name as spelled in a file to index of its id, -1 where there is no such id."""
+    """Map from a name as spelled in a file to the index of its id, -1 if there is no such id."""
 
     def __init__(self, ids: Sequence[str], to_id):
         super().__init__()
@@ -178,7 +178,7 @@ class _Lookup(dict):
 
 
 class TrialIndex:
-    """Where in a trial list a pair of names is.
+    """Positions of pairs of names in a trial list.
 
     Parameters
     ----------
@@ -206,12 +206,12 @@ class TrialIndex:
         Parameters
         ----------
         enrol, test : sequence of str
-            (N,) names; of models, where the list has them, in `enrol`.
+            (N,) names; `enrol` holds names of models if the list has them.
 
         Returns
         -------
         numpy.ndarray
-            (N,) numbers of trials, -1 where the list has no such trial. The order of the sides counts.
+            (N,) numbers of trials, -1 where the list has no such trial. The order of the sides matters.
         """
         first = np.fromiter(map(self._enrol.__getitem__, enrol), np.int64)
         second = np.fromiter(map(self._test.__getitem__, test), np.int64)

@@ -20,7 +20,7 @@ def trial_lines(trials: Trials, format: str = "voxceleb") -> Iterator[str]:
     Raises
     ------
     ValueError
-        Where there is no such format.
+        If there is no such format.
     """
     if format not in FORMATS:
         raise ValueError(f"no format of trial lists {format}: expected one of {', '.join(FORMATS)}")
@@ -54,12 +54,12 @@ def format_trials(trials: Trials, format: str = "voxceleb") -> str:
 
 
 def write_trials(path: str | Path, trials: Trials, format: str = "voxceleb") -> None:
-    """Write a trial list, whole or not at all.
+    """Write a trial list, atomically.
 
     Parameters
     ----------
     path : str or Path
-        The file, replaced where it exists; gzipped if it ends in ".gz".
+        The file, replaced if it exists; gzipped if it ends in ".gz".
     trials : Trials
         What to write. Names are written without extension. Trial types are kept by `sdsv` and `csv`.
     format : str
@@ -68,7 +68,7 @@ def write_trials(path: str | Path, trials: Trials, format: str = "voxceleb") -> 
     Raises
     ------
     ValueError
-        Where there are no trials, or no such format.
+        If there are no trials, or no such format.
     """
     if not len(trials):
         raise ValueError(f"no trials to write to {path}")
@@ -76,12 +76,12 @@ def write_trials(path: str | Path, trials: Trials, format: str = "voxceleb") -> 
 
 
 def format_models(trials: Trials) -> str:
-    """Return the models of a trial list as the text of SdSV's enrolment file, with phrases where all have one.
+    """Return the models of a trial list as the text of SdSV's enrolment file, with phrases if all have one.
 
     Raises
     ------
     ValueError
-        Where the list has no models.
+        If the list has no models.
 
     Examples
     --------
@@ -106,19 +106,19 @@ def format_models(trials: Trials) -> str:
 
 
 def write_models(path: str | Path, trials: Trials) -> None:
-    """Write the models of a trial list as SdSV's enrolment file, whole or not at all.
+    """Write the models of a trial list as SdSV's enrolment file, atomically.
 
     Parameters
     ----------
     path : str or Path
-        The file, replaced where it exists; gzipped if it ends in ".gz".
+        The file, replaced if it exists; gzipped if it ends in ".gz".
     trials : Trials
-        Their models are written, with phrases where all of them have one.
+        The list whose models are written, with phrases if all of them have one.
 
     Raises
     ------
     ValueError
-        Where the list has no models.
+        If the list has no models.
     """
     _write_lines(Path(path), iter([format_models(trials)]))
 

@@ -23,7 +23,7 @@ from speechbrain_bccmt.training.crops import CropReader
 class AudioBank:
     """Random excerpts of the audio files below a folder.
 
-    Files are resampled and mixed down to mono. Those of up to `cache_seconds` are cached; of longer ones, only the
+    Files are resampled and mixed down to mono. Those of up to `cache_seconds` are cached; for longer ones, only the
     excerpt is read.
 
     Parameters
@@ -106,7 +106,7 @@ class WaveformAugmentation:
     sample_rate : int
         Rate of the waveforms in Hz.
     telephone_probability : float
-        Share of the crops that are sent through 8 kHz, a high-pass and mu-law at a level of its own.
+        Share of the crops sent through 8 kHz, a high-pass and mu-law, each crop at a level of its own.
 
     Raises
     ------

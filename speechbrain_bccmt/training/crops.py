@@ -1,9 +1,9 @@
 """Random training crops, read from the file by offset.
 
-A training utterance is seen as one crop per epoch. Only the samples of the crop are read: decoding whole
-files costs several times more on long recordings. Every draw (crop position, speed, noise, impulse response)
-depends on the seed, the epoch and the utterance id alone, so that a resumed run sees the very batches that
-the interrupted one would have seen, whatever the number of workers.
+A training utterance is seen as one crop per epoch. Only the samples of the crop are read: decoding whole files costs
+several times more on long recordings. Every draw (crop position, speed, noise, impulse response) depends only on the
+seed, the epoch and the utterance id, so a resumed run sees exactly the batches that the interrupted one would have
+seen, whatever the number of workers.
 """
 
 from __future__ import annotations
@@ -126,9 +126,8 @@ class CropReader:
 class TrainingCrops(DynamicItemDataset):
     """Training set of one random crop per utterance and epoch, with its speaker label.
 
-    Items: `id`, `sig` (samples,), `spk_id_encoded` (1,) and `speed` in percent.
-    Speed perturbation makes new speakers, as usual
-    in the field: speed number k of speaker s has the label s + k * (number of speakers).
+    Items: `id`, `sig` (samples,), `spk_id_encoded` (1,) and `speed` in percent. Speed perturbation makes new speakers,
+    as usual in the field: speed number k of speaker s has the label s + k * (number of speakers).
 
     Parameters
     ----------
@@ -138,8 +137,8 @@ class TrainingCrops(DynamicItemDataset):
     label_encoder_file : str or Path
         Speakers and their labels; written from the data if missing, else read.
     crop_seconds : float or None
-        Length of the crops in seconds; None for whole utterances, as text-dependent training wants them. A
-        batch is then padded to its longest.
+        Length of the crops in seconds; None for whole utterances, as text-dependent training needs. A batch is then
+        padded to its longest.
     sample_rate : int
         Rate of the crops in Hz.
     augment : callable, optional
@@ -239,7 +238,7 @@ class TrainingCrops(DynamicItemDataset):
 
     def _crop(self, utterance_id, path, start, stop, file_rate):
         key = zlib.crc32(f"{self.seed}/{self.epoch}/{utterance_id}".encode())
-        # Only the CPU generator is seeded, and put back: the training loop's own draws stay as they were.
+        # Only the CPU generator is seeded, then restored: the training loop's own draws are unaffected.
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(key)
             which = int(torch.randint(len(self.perturbations), (1,)))

@@ -21,34 +21,34 @@ class DistillationBrain(SpeakerBrain):
     The loss is the speaker loss of the student's embedding (of its class token, where it has two), plus the weighted
     sum of the hyperparameter `distillation_losses`. It maps a name, under which the loss is logged, to a dict of
 
-    - `compares`: the output of student and teacher that is compared, one of `OUTPUTS`; `targets` are embeddings of a
-      teacher that were stored before, see `StoredTargets`;
+    - `compares`: the output of student and teacher that is compared, one of `OUTPUTS`; `targets` are stored
+      embeddings of a teacher, see `StoredTargets`;
     - `weight`: the factor in the sum. 0 computes and logs the loss without training on it, None leaves it out;
     - `loss`: a module called with the student's and the teacher's output, and with the relative lengths for attention
-      maps. Its parameters are trained, too. For targets it may be a function of all of them that returns the module.
+      maps. Its parameters are trained too. For targets it may be a function of all of them that returns the module.
 
     Blocks are matched by `match_blocks` unless the loss of the attention maps has pairs of its own. Predictions are
     those of the student's distillation token (`forward_tokens`) by the module `distillation_classifier`.
 
     Student and teacher see the same crops, augmentation and masks; the optional module `student_erasing`, such as a
-    `SpecAugment`, erases more of what the student sees. A `LearningTeacher` is trained alongside, by a speaker
-    loss of its own; no loss of the student reaches it. Under torchrun, a loss that compares the utterances of a batch
-    with each other, such as `RelationalDistillationLoss`, compares those of one process.
+    `SpecAugment`, erases more of the student's input. A `LearningTeacher` is trained alongside, with a speaker loss of
+    its own; no loss of the student reaches it. Under torchrun, a loss that compares the utterances of a batch with each
+    other, such as `RelationalDistillationLoss`, compares those of one process.
 
     Parameters
     ----------
     teacher : FrozenTeacher, LearningTeacher or None
-        See `load_teacher`; None where targets alone are compared.
+        See `load_teacher`; None if only targets are compared.
     targets : StoredTargets or None
-        Needed where targets are compared.
+        Needed if targets are compared.
     **kwargs
         As for `SpeakerBrain`.
 
     Raises
     ------
     ValueError
-        If no loss has a weight, or student and teacher lack an output or give ones that do not match; checked on half
-        a second of noise before the first batch.
+        If no loss has a weight, or student and teacher lack an output or have ones that do not match; checked on half a
+        second of noise before the first batch.
     """
 
     def __init__(self, teacher: LearningTeacher | None, targets: StoredTargets | None = None, **kwargs):
@@ -155,7 +155,7 @@ class DistillationBrain(SpeakerBrain):
         return {"embeddings": model(features, lengths)}
 
     def compute_forward(self, batch, stage):
-        """Show the same features to student and teacher, but for what is erased for the student alone."""
+        """Feed the same features to student and teacher, except for what is erased for the student alone."""
         batch = batch.to(self.device)
         features, lengths = self.extract_features(batch, stage)
         teacher = self._teacher_outputs(features, lengths)
@@ -180,7 +180,7 @@ class DistillationBrain(SpeakerBrain):
         return losses | self._compare(student, teacher, predictions["lengths"])
 
     def _compare(self, student, teacher, lengths):
-        """Compute the distillation losses, which let no gradient into the teacher."""
+        """Compute the distillation losses, which pass no gradients to the teacher."""
         losses = {}
         for name, entry in self.distillation_losses.items():
             output = entry["compares"]

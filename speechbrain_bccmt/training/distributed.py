@@ -1,4 +1,4 @@
-"""What training under torchrun needs beside SpeechBrain's `Brain`, which wraps each module in DDP."""
+"""What training under torchrun needs besides SpeechBrain's `Brain`, which wraps each module in DDP."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ NORM_TENSORS = ("weight", "bias", "running_mean", "running_var", "num_batches_tr
 
 
 class AllReduceBatchNorm(nn.Module):
-    """Batch normalisation by the statistics of all processes, on any device.
+    """Batch normalisation with the statistics of all processes, on any device.
 
-    `torch.nn.SyncBatchNorm` does the same on GPUs only. It shares parameters and buffers with the layer it stands in
-    for, under the same names, so that checkpoints do not change.
+    `torch.nn.SyncBatchNorm` does the same on GPUs only. This layer shares parameters and buffers with the one it
+    replaces, under the same names, so checkpoints do not change.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class AllReduceBatchNorm(nn.Module):
     def _statistics(x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         variance, mean = torch.var_mean(x, [0, *range(2, x.ndim)], correction=0)
         own = torch.cat([mean, variance, mean.new_tensor([x.numel() / x.shape[1]])])
-        # A sum of tables with one row filled each: a gathering through which gradients flow.
+        # A sum of tables with one row filled each: a gather that passes gradients.
         table = own.new_zeros(dist.get_world_size(), len(own))
         table[dist.get_rank()] = own
         means, variances, counts = all_reduce(table).split([len(mean), len(mean), 1], dim=1)
@@ -100,7 +100,7 @@ def share_batch_statistics(module: nn.Module) -> nn.Module:
 
 
 class Callee(nn.Module):
-    """Passes calls on to a module, and a function's call of any of its methods.
+    """Forwards calls to a module, or applies a function that may call any of its methods.
 
     DDP averages only gradients of what its `forward` computes; see `apply`.
 
@@ -156,7 +156,7 @@ def process_index() -> int:
 
 
 def gather(value) -> list:
-    """Return the values of all processes, which all must call this, in the order of their indices.
+    """Return the values of all processes, in the order of their indices; all must call this.
 
     Examples
     --------

@@ -58,7 +58,7 @@ def build_training_set(hparams: dict) -> TrainingCrops:
     return TrainingCrops(
         data,
         label_encoder_file=label_encoder_file,
-        # Of several lengths, the brain cuts each batch to one.
+        # With several lengths, the brain cuts each batch to one of them.
         crop_seconds=max(crop_seconds) if isinstance(crop_seconds, list) else crop_seconds,
         sample_rate=hparams["sample_rate"],
         augment=hparams["waveform_augmentation"],
@@ -71,7 +71,7 @@ def build_training_set(hparams: dict) -> TrainingCrops:
 def build_sampler(hparams: dict, training_set: TrainingCrops) -> Sampler | None:
     """Return a sampler that draws from each corpus by its weight, long utterances more often, or one for shards.
 
-    None where there are neither weights nor shards.
+    None if there are neither weights nor shards.
     """
     weights = hparams.get("corpus_weights")
     if hparams.get("shards_folder"):
@@ -102,7 +102,7 @@ def _as_list(value) -> list[str]:
 
 
 def _labels_to_keep(hparams: dict, speakers: set[str]) -> CategoricalEncoder | None:
-    """Return the classes of the model in `init_from`, where all speakers are among them, or None."""
+    """Return the classes of the model in `init_from` if all speakers are among them, else None."""
     if not hparams.get("init_from"):
         return None
     labels = read_labels(hparams["init_from"], needed=False)
@@ -110,7 +110,7 @@ def _labels_to_keep(hparams: dict, speakers: set[str]) -> CategoricalEncoder | N
 
 
 def build_dev_set(hparams: dict) -> tuple[list[dict], Trials, list[int]] | None:
-    """Return the rows of the held-out utterances, their trials and the data folder of each row, or None without any."""
+    """Return the rows of the held-out utterances, their trials and the data folder of each row, or None if none."""
     if not hparams["dev_speakers"]:
         return None
     folder = Path(hparams["save_folder"])
@@ -122,13 +122,13 @@ def build_dev_set(hparams: dict) -> tuple[list[dict], Trials, list[int]] | None:
 
 
 def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> SpeakerBrain:
-    """Return the brain: with a teacher if the YAML names one, or has one learn alongside (`teacher_source` null)."""
+    """Return the brain: with a teacher if the YAML names one or trains one alongside (`teacher_source` null)."""
     classes = None if hparams.get("encoder_lr") is None else PhraseClasses(training_set)
     n_classes = training_set.n_classes if classes is None else classes.count(hparams["phrase_class"])
     new_classifier = partial(hparams["classifier"], out_neurons=n_classes)
     classifier = new_classifier()
     if "phonetic_source" in hparams:
-        # It is part of the embedder: checkpoints and exports hold it.
+        # Part of the embedder: checkpoints and exports include it.
         load_parameters({"phonetic_model": hparams["phonetic_model"]}, hparams["phonetic_source"])
     if hparams.get("init_from"):
         model = hparams["embedding_model"]
@@ -185,8 +185,8 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
     Parameters
     ----------
     prepare : callable
-        Called with the hyperparameters on the main process; writes `train.csv`, `dev.csv` and `dev_trials.txt`
-        (with `dev_model_enrollment.txt`, where trials are against models) into `save_folder`.
+        Called with the hyperparameters on the main process; writes `train.csv`, `dev.csv` and `dev_trials.txt` (with
+        `dev_model_enrollment.txt` if trials are against models) into `save_folder`.
     hparams_file, run_opts, overrides
         As `speechbrain.parse_arguments` returns them.
     """
@@ -219,7 +219,7 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
     if isinstance(brain, VoicePhraseBrain) and dev_set is not None:
         try:
             brain.calibrate(hparams["output_folder"])
-        except ValueError as error:  # the training is none the worse
+        except ValueError as error:  # the training itself is unaffected
             logger.warning(f"no decisions were calibrated: {error}")
     run_on_main(
         plot_training_curves, [hparams["train_log"], Path(hparams["output_folder"]) / "training_curves.png"]
@@ -229,7 +229,7 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
 
 
 def prepare_phrase_training(prepare: Callable[..., Preparation], hparams: dict) -> None:
-    """Prepare a phrase corpus for training, with the classes and dev trials that the YAML asks for."""
+    """Prepare a phrase corpus for training, with the classes and dev trials that the YAML sets."""
     options = {key: hparams[key] for key in ("class_of", "dev_speakers", "dev_trials")}
     prepare_from_hparams(prepare, hparams, **options)
 
@@ -247,7 +247,7 @@ def run_training(prepare: Callable[[dict], object], arguments: Sequence[str] | N
     Returns
     -------
     int
-        Exit code: 0, or 2 where the user's input cannot be used, reported in a line on standard error.
+        Exit code: 0, or 2 if the user's input cannot be used, reported in one line on standard error.
     """
     try:
         train(prepare, *sb.parse_arguments(list(sys.argv[1:] if arguments is None else arguments)))

@@ -44,7 +44,7 @@ def linear_margin(epoch: float, start: float, end: float, margin: float) -> floa
     epoch : float
         Epochs so far, with their fraction.
     start, end : float
-        Epochs between which the margin grows; a step where they are equal.
+        Epochs between which the margin grows; a step if they are equal.
     margin : float
         Final margin in radians.
 

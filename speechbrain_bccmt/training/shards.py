@@ -1,4 +1,4 @@
-"""Training from shards: where the utterances lie, and an order that reads one shard after the other."""
+"""Training from shards: where the utterances are, and an order that reads one shard after another."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from speechbrain_bccmt.corpora.shards import read_index
 
 
 def place_in_shards(data: dict[str, dict], folder: str | Path) -> None:
-    """Let the rows of the training utterances point into shards: `wav` becomes a `Member`.
+    """Point the rows of the training utterances into shards: `wav` becomes a `Member`.
 
     Parameters
     ----------
     data : dict
         Rows of `train.csv` by id; changed in place.
     folder : str or Path
-        Of the shards. It may hold more utterances.
+        The folder of the shards, which may hold more utterances.
 
     Raises
     ------
     OSError, ValueError
-        If there are no shards, or an utterance is not in them as the row has it.
+        If there are no shards, or an utterance is missing from them or does not match its row.
     """
     found = 0
     for name, member, frames, rate in read_index(folder):
@@ -46,21 +46,21 @@ def place_in_shards(data: dict[str, dict], folder: str | Path) -> None:
 
 
 class ShardOrder(Sampler):
-    """An order of the utterances that goes through the shards one by one, and is random within a window.
+    """An order of the utterances that goes through the shards one by one and is random within a window.
 
-    Another one in each epoch: the shards in random order, and a shuffle buffer over their utterances, which are packed
+    It differs in each epoch: the shards in random order, and a shuffle buffer over their utterances, which are packed
     in random order.
 
     Parameters
     ----------
     members : sequence of Member
-        Of the utterances of the training set, in its order.
+        The utterances of the training set, in its order.
     buffer : int
-        Utterances among which the next one is drawn.
+        Number of utterances that the next one is drawn from.
     seed : int
-        Of the order.
+        Seed of the order.
     streams : int
-        Number of processes to deal the order to, in turns: each gets shards of its own.
+        Number of processes that the order is dealt to in turn: each gets shards of its own.
 
     Examples
     --------

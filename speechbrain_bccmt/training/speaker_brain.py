@@ -38,7 +38,7 @@ from speechbrain_bccmt.training.schedules import linear_margin, warmup_cosine
 
 logger = get_logger(__name__)
 
-# What the steps of a checkpoint are counted in.
+# What the step count of a checkpoint depends on.
 EPOCH_UNITS = ("batch_utterances", "steps_per_epoch", "grad_accumulation_factor")
 
 
@@ -51,14 +51,14 @@ class SpeakerBrain(sb.core.Brain):
     margin), `margin_start_epoch`, `margin_end_epoch`, `lr`, `lr_final`, `warmup_epochs`, `valid_interval`,
     `train_logger` and optionally `tensorboard_logger`.
 
-    The learning rate follows `warmup_cosine` per optimiser step, the margin `linear_margin`. A checkpoint is
-    written at each epoch's end; the one with the lowest dev EER and the latest are kept, with `average_checkpoints` as
-    many of each, and in the end the average of the latest is one more. Resuming starts at the step of the last
+    The learning rate follows `warmup_cosine` per optimiser step, the margin `linear_margin`. A checkpoint is written at
+    the end of each epoch; the one with the lowest dev EER and the latest are kept, with `average_checkpoints` that many
+    of each, and at the end the average of the latest is saved as one more. Resuming starts at the step of the last
     checkpoint (run options `ckpt_interval_steps` and `ckpt_interval_minutes`).
 
-    Under torchrun, `batch_size` is that of each process: two processes with batches of 32 train as one with batches of
-    64, with the batch statistics of all 64. A training may be resumed with another number of processes or another
-    batch size, and then sees less than one batch of the epoch twice.
+    Under torchrun, `batch_size` is that of each process: two processes with batches of 32 train like one with batches
+    of 64, with the batch statistics of all 64. Training may be resumed with another number of processes or another
+    batch size; it then repeats less than one batch of the epoch.
     """
 
     def fit(self, epoch_counter, train_set, valid_set=None, progressbar=None, train_loader_kwargs=None):
@@ -85,7 +85,7 @@ class SpeakerBrain(sb.core.Brain):
         if not isinstance(train_set, DataLoader):
             options = dict(train_loader_kwargs or {})
             if self.distributed_launch and options.get("shuffle"):
-                # As SpeechBrain's own in one process; it deals this order out to all.
+                # SpeechBrain's own sampler for one process; it deals this order out to all.
                 seed = os.environ.get("SB_GLOBAL_SEED", 563375142)
                 options["sampler"] = ReproducibleRandomSampler(train_set, seed=seed)
                 options["shuffle"] = False
@@ -97,7 +97,7 @@ class SpeakerBrain(sb.core.Brain):
             )
         self.train_loader = train_set
         self.sampler = train_set.sampler
-        # Of all processes; where batches differ in size, they are counted themselves.
+        # Over all processes; if batches differ in size, the batches themselves are counted.
         self.batch_utterances = (train_set.batch_size or 1) * process_count()
         self.steps_per_epoch = max(1, len(train_set) // self.grad_accumulation_factor)
         self.last_epoch = epoch_counter.limit
@@ -107,11 +107,11 @@ class SpeakerBrain(sb.core.Brain):
 
     @property
     def averaged(self) -> int:
-        """How many epochs' weights are averaged in the end."""
+        """Number of epochs whose weights are averaged at the end."""
         return getattr(self.hparams, "average_checkpoints", 0)
 
     def _save_average(self):
-        """Average the encoder of the last epochs into one more checkpoint, which has to win by its dev EER."""
+        """Average the encoder of the last epochs into one more checkpoint, which competes on dev EER."""
         found = self.checkpointer.list_checkpoints()
         ended = [one for one in found if "epoch" in one.meta]
         epochs = sorted(ended, key=lambda one: one.meta["epoch"])[-self.averaged :]
@@ -133,7 +133,7 @@ class SpeakerBrain(sb.core.Brain):
         wavs, lengths = batch.sig
         crop_seconds = getattr(self.hparams, "crop_seconds", None)
         if stage == sb.Stage.TRAIN and isinstance(crop_seconds, list):
-            # The same in all processes, none of which then waits for a longer one.
+            # The same in all processes, so none waits for a longer one.
             draw = zlib.crc32(f"{self.training_set.seed}/{self.epoch}/{self.step}".encode())
             seconds = crop_seconds[draw % len(crop_seconds)]
             wavs = wavs[:, : round(seconds * self.hparams.sample_rate)]
@@ -167,7 +167,7 @@ class SpeakerBrain(sb.core.Brain):
         return {"speaker_loss": (weight, self.speaker_loss(predictions["cosines"], batch))}
 
     def speaker_loss(self, cosines, batch):
-        """Average the classification loss over the utterances whose speaker is known; 0 where none is.
+        """Average the classification loss over the utterances whose speaker is known; 0 if none is.
 
         The mean over processes is the average over the utterances of all of them.
         """
@@ -202,7 +202,7 @@ class SpeakerBrain(sb.core.Brain):
         if self.distributed_launch:
             for name, module in self.modules.items():
                 if any(parameter.requires_grad for parameter in module.parameters()):
-                    # SyncBatchNorm, which SpeechBrain takes, runs on GPUs alone.
+                    # SyncBatchNorm, which SpeechBrain uses, runs on GPUs only.
                     shared = share_batch_statistics(module) if self.device_type == "cpu" else module
                     self.modules[name] = Callee(shared)
         super()._wrap_distributed()
@@ -220,7 +220,7 @@ class SpeakerBrain(sb.core.Brain):
             self.units_before = yaml.safe_load(file)
 
     def _fit_position(self):
-        """Convert the position of a checkpoint by another number of processes, batch size or accumulation."""
+        """Convert the position of a checkpoint written with another number of processes, batch size or accumulation."""
         before = getattr(self, "units_before", {})
         now = {name: getattr(self, name) for name in EPOCH_UNITS}
         if not before.keys() >= now.keys() or all(before[name] == now[name] for name in now):
@@ -274,7 +274,7 @@ class SpeakerBrain(sb.core.Brain):
         )
         loss_fn = self.hparams.compute_cost.loss_fn
         if loss_fn.margin != self.margin:
-            # Its sine and cosine are computed once, so that a new margin needs a new object.
+            # Its sine and cosine are computed once, so a new margin needs a new object.
             self.hparams.compute_cost.loss_fn = AdditiveAngularMargin(
                 self.margin, loss_fn.scale, loss_fn.easy_margin
             )
@@ -282,7 +282,7 @@ class SpeakerBrain(sb.core.Brain):
     def check_loss_isfinite(self, loss):
         """Skip the update of a batch whose loss is not finite; raise ValueError after `nonfinite_patience` of them.
 
-        Where it is not finite in one process, all skip the batch.
+        If it is not finite in one process, all skip the batch.
         """
         finite = not ddp_all_reduce((~torch.isfinite(loss)).float(), ReduceOp.SUM)
         # Gradients are then checked too and dropped: the weights stay as they are.
@@ -329,7 +329,7 @@ class SpeakerBrain(sb.core.Brain):
     def dev_eer(self, progressbar=False):
         """Compute the EER in [0, 1] of the dev trials, scored by the cosine of whole utterances.
 
-        Of several corpora the mean of their EERs: they have thresholds of their own, and each counts alike.
+        With several corpora, the mean of their EERs: each has its own threshold and counts equally.
         """
         (rows, trials, corpora), embeddings = self.dev_set, self.embed_dev(progressbar)
         scores = np.asarray(cosine_scores(embeddings, trials.enrol, trials.test, trials.models))

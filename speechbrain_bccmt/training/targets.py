@@ -58,7 +58,7 @@ class StoredTargets:
         return torch.cat([torch.from_numpy(found.vectors) for found in self.files.values()])
 
     def check(self, seconds: Mapping[str, float], speeds: Sequence[int] = (100,)) -> None:
-        """Make sure that there is a target for each utterance at each speed.
+        """Check that there is a target for each utterance at each speed.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class StoredTargets:
                     )
 
     def centre(self, groups: Mapping[str, int]) -> None:
-        """Take the mean of each group's targets off them: what the recordings of a corpus have in common is no voice.
+        """Subtract each group's mean from its targets: what the recordings of a corpus have in common is not voice.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Teachers for distillation: trained before and frozen, or trained alongside the student."""
+"""Teachers for distillation: trained beforehand and frozen, or trained alongside the student."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from speechbrain_bccmt.inference.parameters import load_parameters, read_labels
 class LearningTeacher(nn.Module):
     """An encoder and its classifier, trained on the labels alongside the student.
 
-    `DistillationBrain` trains it by a speaker loss of its own; no gradient of the student's losses reaches it.
+    `DistillationBrain` trains it with a speaker loss of its own; no gradient of the student's losses reaches it.
 
     Parameters
     ----------
@@ -116,8 +116,8 @@ def load_teacher(
     name : str
         Name of the encoder's recoverable.
     classifier : torch.nn.Module or None
-        The teacher's classifier, whose weights are replaced by the recoverable `classifier`; needed where its
-        predictions are to be imitated.
+        The teacher's classifier, whose weights are replaced by the recoverable `classifier`; needed if its predictions
+        are imitated.
     label_encoder : speechbrain.dataio.encoder.CategoricalEncoder or None
         The student's classes. With a classifier, the teacher's `label_encoder.txt` must have the same in the same
         order.
@@ -125,7 +125,7 @@ def load_teacher(
     Returns
     -------
     FrozenTeacher
-        In evaluation mode and without gradients, for good.
+        Permanently in evaluation mode and without gradients.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def load_teacher(
         labels = None if classifier is None or label_encoder is None else read_labels(source)
     except ValueError as error:
         raise ValueError(f"teacher {source}: {str(error).splitlines()[0]}") from error
-    # A number that means another speaker would mislead in silence.
+    # A class number that means another speaker would mislead silently.
     if labels is not None and labels.lab2ind != label_encoder.lab2ind:
         raise ValueError(
             f"teacher {source}: its {len(labels)} classes are not the student's {len(label_encoder)}, or not in their "

@@ -1,4 +1,4 @@
-"""Training of an embedder of who speaks and what is said, from an encoder that knows voices already."""
+"""Training of an embedder of voice and phrase, from an encoder that already knows voices."""
 
 from __future__ import annotations
 
@@ -21,17 +21,18 @@ PHRASE_CLASSES = ("phrase", "speaker-phrase")
 
 
 class PhraseClasses:
-    """The speaker and the phrase of each training class, which is a pair of them.
+    """The speaker and the phrase of each training class, which is a pair of the two.
 
     Parameters
     ----------
     training_set : TrainingCrops
-        Prepared with `class_of="speaker-phrase"`. At another speed a speaker is another, a phrase the same.
+        Prepared with `class_of="speaker-phrase"`. At another speed, the speaker is another one and the phrase is the
+        same.
 
     Raises
     ------
     ValueError
-        If a class is no pair.
+        If a class is not a pair.
     """
 
     def __init__(self, training_set: TrainingCrops):
@@ -47,26 +48,26 @@ class PhraseClasses:
         self.n_pairs = training_set.n_classes
 
     def count(self, phrase_class: str) -> int:
-        """Return how many classes the phrase's part learns, by `phrase_class` of the YAML."""
+        """Return how many classes the phrase part learns, for `phrase_class` of the YAML."""
         if phrase_class not in PHRASE_CLASSES:
             raise ValueError(f"phrase_class is '{phrase_class}', expected {' or '.join(PHRASE_CLASSES)}")
         return self.n_phrases if phrase_class == "phrase" else self.n_pairs
 
 
 class VoicePhraseBrain(SpeakerBrain):
-    """Trains a `VoicePhraseEmbedder`: its token on phrases, and its encoder, unless that stays frozen, on speakers.
+    """Trains a `VoicePhraseEmbedder`: its token on phrases and, unless frozen, its encoder on speakers.
 
     The encoder learns at the rate of the rest times `encoder_lr`, each of its stages at `layer_decay` times that of the
     one above; with `encoder_lr` 0 it is frozen. Hyperparameters besides those of `SpeakerBrain`: `phrase_class`
     ("phrase", or "speaker-phrase" for a token that learns both), `encoder_lr`, `layer_decay`, `speaker_weight`, and
-    `keep_weight`, of the cosine distance to the embeddings of the encoder that the training began with.
+    `keep_weight` for the cosine distance to the embeddings of the initial encoder.
 
     Parameters
     ----------
     classes : PhraseClasses
-        Of the training set.
+        Classes of the training set.
     **kwargs
-        As for `SpeakerBrain`; the classifier is that of the phrases.
+        As for `SpeakerBrain`; the classifier is the one for phrases.
     """
 
     def __init__(self, classes: PhraseClasses, **kwargs):
@@ -98,7 +99,7 @@ class VoicePhraseBrain(SpeakerBrain):
             self.checkpointer.add_recoverable("optimizer", self.optimizer)
 
     def _lr_factor(self, name: str) -> float:
-        """Return the learning rate of a parameter, by its name, beside that of the token."""
+        """Return the learning rate of a parameter, by its name, relative to the token's."""
         _, inside, part = name.partition("front_end.")
         if not inside:
             return 1.0
@@ -111,7 +112,7 @@ class VoicePhraseBrain(SpeakerBrain):
     def calibrate(self, folder: str | Path) -> None:
         """Fit the decisions of the checkpoint with the lowest dev EER on the dev trials, and write them to a folder.
 
-        Writes `phrase_calibration.json`, of voice and phrase, and `calibration.json`, of the cosine of whole
+        Writes `phrase_calibration.json` for voice and phrase, and `calibration.json` for the cosine of whole
         embeddings.
         """
         self.on_evaluate_start(min_key="eer")
@@ -145,7 +146,7 @@ class VoicePhraseBrain(SpeakerBrain):
         return found
 
     def compute_losses(self, predictions, batch):
-        """Return the losses of phrase and voice, and of what the encoder has forgotten."""
+        """Return the losses of phrase and voice, and of the encoder's drift from its initial embeddings."""
         labels = batch.spk_id_encoded.data
         own = labels if self.hparams.phrase_class == "speaker-phrase" else self.classes.phrases.to(labels)[labels]
         losses = {"phrase_loss": (1.0, self.hparams.compute_cost(predictions["cosines"], own))}

@@ -1,4 +1,4 @@
-"""Pictures of how well log-likelihood ratios are calibrated."""
+"""Plots of how well log-likelihood ratios are calibrated."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ from speechbrain_bccmt.scoring.logistic import effective_prior_log_odds
 from speechbrain_bccmt.scoring.metrics import check_scores, cllr, min_cllr
 from speechbrain_bccmt.scoring.roc import count_below, hull_corners
 
-# Above this number of trials, neighbouring ratios count as their mean: nothing is seen of it.
+# Above this number of trials, neighbouring ratios are replaced by their mean: no difference is visible.
 MOST_RATIOS = 20_000
 PRIOR_TICKS = np.array([0.001, 0.01, 0.1, 0.5, 0.9, 0.99, 0.999])
 
@@ -53,7 +53,7 @@ def empirical_cross_entropy(target_llrs, nontarget_llrs, prior_log_odds) -> np.n
 
 
 def least_cross_entropy(target_scores, nontarget_scores, prior_log_odds) -> np.ndarray:
-    """Compute the least `empirical_cross_entropy` that any calibration which keeps the order could reach.
+    """Compute the lowest `empirical_cross_entropy` that any order-preserving calibration could reach.
 
     The best calibration is that of the pool-adjacent-violators algorithm (PAV).
 
@@ -97,8 +97,8 @@ def plot_calibration(
 ) -> None:
     """Draw the empirical cross-entropy of one or several systems over the prior.
 
-    Both axes are logarithmic. Solid: the log-likelihood ratios as they are. Dashed: the best that their order
-    allows. The gap is what bad calibration costs. Dotted: ratios that say nothing; a system above does harm.
+    Both axes are logarithmic. Solid: the log-likelihood ratios as they are. Dashed: the best that their order allows.
+    The gap is what bad calibration costs. Dotted: ratios that say nothing; a system above this line does harm.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def plot_calibration(
     if p_target is not None:
         marked = effective_prior_log_odds(p_target)
         axes.axvline(marked, color="0.7", linewidth=1, label=f"prior {p_target:g}", zorder=0)
-    # On a linear axis good systems would be lines at the bottom, and nothing seen of low priors.
+    # On a linear axis, good systems would be lines at the bottom, and low priors would be invisible.
     lowest = min(
         line.get_ydata()[25:-25].min() for line in axes.lines if len(line.get_ydata()) == len(log_odds)
     )
@@ -156,11 +156,11 @@ def plot_calibration(
 
 
 def _condense(llrs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return ratios and their shares of all; many are replaced by the means of narrow bins."""
+    """Return ratios and their shares of all; if there are many, the means of narrow bins."""
     low, span = llrs.min(), np.ptp(llrs)
     if len(llrs) <= MOST_RATIOS or span == 0:
         return llrs, np.full(len(llrs), 1 / len(llrs))
-    # Of equal width: the few worst ratios cost the most, and stay what they are.
+    # Of equal width: the few worst ratios cost the most, and stay as they are.
     bins = ((llrs - low) * ((MOST_RATIOS - 1) / span)).astype(np.intp)
     sizes = np.bincount(bins)
     sums = np.bincount(bins, llrs)
@@ -168,7 +168,7 @@ def _condense(llrs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _cross_entropy(targets: tuple, nontargets: tuple, log_odds: np.ndarray) -> np.ndarray:
-    """Take (ratios, shares) of both classes; shares sum to 1, but for those of infinite, costless ratios."""
+    """Compute it from (ratios, shares) of both classes; shares sum to 1, except for infinite, costless ratios."""
     entropy = np.empty(len(log_odds))
     for number, odds in enumerate(log_odds):
         miss = np.logaddexp(0, -targets[0] - odds) @ targets[1]

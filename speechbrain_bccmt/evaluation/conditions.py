@@ -1,7 +1,7 @@
 """Error rates by condition: gender, duration, type of trial, or whatever a key file says about each trial.
 
-A key file has a header and a line a trial, as CSV or between white space: `enrol`, `test`, and any further columns.
-Each further column is a condition and each of its values selects trials:
+A key file has a header and one line per trial, as CSV or separated by white space: `enrol`, `test`, and any further
+columns. Each further column is a condition, and each of its values selects trials:
 
     enrol test gender duration
     id1/a/1 id1/b/2 f 3.2
@@ -39,31 +39,31 @@ _SIDES = "side:enrol", "side:test"  # no column of the file has such a name
 def read_conditions(
     path: str | Path, trials: Trials, edges: Mapping[str, Sequence[float]] | None = None
 ) -> dict[str, dict[str, np.ndarray]]:
-    r"""Read which trials are of which condition.
+    r"""Read which trials belong to which condition.
 
     Parameters
     ----------
     path : str or Path
-        The key file, gzipped or not. Its trials may be in any order and more than those asked for.
+        The key file, gzipped or not. Its trials may be in any order and include others.
     trials : Trials
-        The trials asked for.
+        The trials to look up.
     edges : mapping of str to sequence of float, optional
-        For columns of numbers, such as durations in seconds: where to divide them. A column of numbers without
-        edges is divided at its quartiles if it has more than 30 values.
+        Where to divide columns of numbers, such as durations in seconds. A column of numbers without edges is divided
+        at its quartiles if it has more than 30 values.
 
     Returns
     -------
     dict of str to dict of str to numpy.ndarray
-        Column to value to (M,) booleans, which trials have it. Columns in the order of the file, values sorted.
-        A column `label` is no condition.
+        Column to value to (M,) booleans, which trials have it. Columns in the order of the file, values sorted. A
+        column `label` is not a condition.
 
     Raises
     ------
     FileNotFoundError
-        Where there is no such file.
+        If there is no such file.
     ValueError
-        For lines of another number of columns, a trial with two different lines (with line numbers), trials that
-        the file lacks, a file without conditions, columns of too many values, and edges of no such column.
+        For lines with a different number of columns, a trial with two different lines (with line numbers), trials that
+        the file lacks, a file without conditions, columns with too many values, and edges for an unknown column.
 
     Examples
     --------
@@ -133,7 +133,7 @@ def _detect_layout(path: Path, number: int, head: list[str]) -> Layout:
         next((plain.index(known) for known in COLUMN_NAMES[side] if known in plain), -1)
         for side in ("enrol", "test")
     )
-    # A column of its own may be called "type"; only what labels trials is left out.
+    # A condition may be called "type"; only the column that labels trials is left out.
     conditions = {
         fields[place]: place
         for place, name in enumerate(plain)
@@ -149,7 +149,7 @@ def _detect_layout(path: Path, number: int, head: list[str]) -> Layout:
 
 
 def _compare(path: Path, found, numbers, new, line_of, codes, complaints: list[str]) -> None:
-    """Complain of trials that have another value in an earlier block, or twice in this one."""
+    """Complain about trials that have another value in an earlier block, or twice in this one."""
     before = np.flatnonzero((line_of[found] > 0) & (codes[found] != new))
     complaints += [
         f"{path}:{numbers[row]}: the trial of line {line_of[found[row]]} with another value" for row in before
@@ -199,23 +199,23 @@ def summarise_conditions(
     c_miss: float = 1,
     c_fa: float = 1,
 ) -> dict[tuple[str, str], dict]:
-    """Judge a system on all trials, and on those of each condition.
+    """Evaluate a system on all trials, and on those of each condition.
 
     Parameters
     ----------
     scores : array_like
-        One score a trial, (M,).
+        One score per trial, (M,).
     target : array_like of bool
         Which trials are target trials, (M,).
     conditions : mapping
-        As `read_conditions` gives.
+        As returned by `read_conditions`.
     p_target, c_miss, c_fa : float
-        Of `min_dcf`.
+        For `min_dcf`.
 
     Returns
     -------
     dict of (str, str) to dict
-        By condition and value, first `("pooled", "")`: what `summarise` gives. Where a class has no trials, only
+        By condition and value, first `("pooled", "")`: the result of `summarise`. Where a class has no trials, only
         `n_target`, `n_nontarget`, `eer` and `min_dcf`, both None.
 
     Raises
@@ -250,7 +250,7 @@ def summarise_conditions(
 
 
 def format_condition_table(table: Mapping[tuple[str, str], Mapping]) -> str:
-    """Lay out what `summarise_conditions` gives; what lacks a class says which.
+    """Format the result of `summarise_conditions` as a table; rows that lack a class say which.
 
     Examples
     --------

@@ -36,7 +36,7 @@ class Experiment:
     Parameters
     ----------
     hparams : dict
-        Of the YAML: `embeddings_folder` (of the store, see `EmbeddingStore`), `batch_seconds`, `output_folder`, and
+        From the YAML: `embeddings_folder` (of the store, see `EmbeddingStore`), `batch_seconds`, `output_folder`, and
         for `report` also `verification_file`, `p_target`, `c_miss` and `c_fa`.
     model : SpeakerModel
         The trained model.
@@ -48,7 +48,7 @@ class Experiment:
     Attributes
     ----------
     seconds : dict of str to float
-        What each step took.
+        Duration of each step.
     """
 
     def __init__(self, hparams: dict, model: SpeakerModel, device, progress: bool = True):
@@ -60,7 +60,7 @@ class Experiment:
 
     @contextlib.contextmanager
     def timed(self, step: str) -> Iterator[None]:
-        """Time what is done inside, under the name of the step."""
+        """Time the enclosed code, under the name of the step."""
         start = time.perf_counter()
         yield
         self.seconds[step] = time.perf_counter() - start
@@ -90,14 +90,14 @@ class Experiment:
         train_csv: str | None,
         enrolment: str = "mean_embedding",
     ) -> tuple[dict, dict, int]:
-        """Score trials by cosine, and normalised by the cohort of the training speakers where the YAML says so.
+        """Score trials by cosine, and normalised by the cohort of the training speakers if the YAML says so.
 
         Parameters
         ----------
         trials : Trials
             The trials.
         embeddings : numpy.ndarray
-            Of `embed_trials`, (N, D).
+            From `embed_trials`, (N, D).
         train_csv : str or None
             Utterances of the cohort, needed with `score_norm`.
         enrolment : str
@@ -108,7 +108,7 @@ class Experiment:
         scores, files : dict
             System to its scores (M,), and to the name of its score file, as `report` takes them.
         n_cohort : int
-            Speakers of the cohort.
+            Number of speakers in the cohort.
         """
         hparams, pairs = self.hparams, (embeddings, trials.enrol, trials.test)
         with self.timed("scoring"):
@@ -148,14 +148,14 @@ class Experiment:
         files : mapping of str to str
             Name of a system to the text file in the output folder that its scores go to.
         picture_of : str
-            The system of the histogram.
+            The system shown in the histogram.
         **found
-            More to keep in results.json.
+            Further entries of results.json.
 
         Returns
         -------
         dict
-            What results.json holds.
+            The contents of results.json.
         """
         hparams, folder = self.hparams, self.output_folder
         for system, file in files.items():
@@ -199,14 +199,14 @@ def run_recipe(work: Callable[[Experiment], None], arguments: Sequence[str] | No
     Parameters
     ----------
     work : callable
-        Gets the `Experiment`, with the parameters of `pretrain_path` loaded.
+        Called with the `Experiment`, with the parameters of `pretrain_path` loaded.
     arguments : sequence of str or None
         Those of the command line if None.
 
     Returns
     -------
     int
-        Exit code: 0, or 2 where the user's input cannot be used, reported in a line on standard error.
+        Exit code: 0, or 2 if the user's input cannot be used, reported in one line on standard error.
     """
     try:
         hparams_file, run_opts, overrides = sb.parse_arguments(
@@ -224,7 +224,7 @@ def run_recipe(work: Callable[[Experiment], None], arguments: Sequence[str] | No
 
 
 def print_results(results: dict, output_folder: str | Path) -> None:
-    """Print the table of what `Experiment.report` gave."""
+    """Print the results of `Experiment.report` as a table."""
     first = next(iter(results["scores"].values()))
     print(
         f"\n{results['n_trials']:,} trials ({first['n_target']:,} target, {first['n_nontarget']:,} "
@@ -248,12 +248,12 @@ def verify_phrases(experiment: Experiment, prepare: Callable[..., Preparation]) 
     Returns
     -------
     dict
-        What results.json holds: `types` has, for each system, what `summarise_types` gives.
+        The contents of results.json: `types` has the result of `summarise_types` for each system.
 
     Raises
     ------
     ValueError
-        For an unknown `score_norm`, and where there is no trial list, or its labels are not known.
+        For an unknown `score_norm`, and if there is no trial list or its labels are unknown.
     """
     hparams = experiment.hparams
     check_score_norm(hparams)
@@ -262,7 +262,7 @@ def verify_phrases(experiment: Experiment, prepare: Callable[..., Preparation]) 
         hparams,
         class_of=hparams["class_of"],
         dev_speakers=0,
-        training=hparams["score_norm"] is not None,  # the cohort are training classes
+        training=hparams["score_norm"] is not None,  # the cohort consists of training classes
         progress=experiment.progress,
     )
     if prepared.test_trials is None:
@@ -294,12 +294,12 @@ def verify_phrases(experiment: Experiment, prepare: Callable[..., Preparation]) 
 def score_parts(
     experiment: Experiment, trials: Trials, embeddings: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """Score who speaks and what is said apart, and fused, as far as the model knows how.
+    """Score voice and phrase separately, and fused, as far as the model can.
 
     Returns
     -------
     dict of str to numpy.ndarray
-        "voice", "phrase" and "fusion" to scores (M,), where the embedding has two parts and they are calibrated.
+        "voice", "phrase" and "fusion" to scores (M,), if the embedding has two parts and they are calibrated.
     """
     model = experiment.model
     size = getattr(model.embedding_model, "voice_size", None)
@@ -317,6 +317,6 @@ def score_parts(
 
 
 def check_score_norm(hparams: Mapping) -> None:
-    """Raise ValueError for a `score_norm` that there is not."""
+    """Raise ValueError for an unknown `score_norm`."""
     if hparams["score_norm"] not in (None, "s-norm"):
         raise ValueError(f"score_norm is '{hparams['score_norm']}', expected s-norm or null")

@@ -1,4 +1,4 @@
-"""Pictures of scores: histograms, DET curves, and error rates by duration.
+"""Plots of scores: histograms, DET curves, and error rates by duration.
 
 The suffix of the path chooses the format: .png, .svg or .pdf.
 """
@@ -23,7 +23,7 @@ DET_TICKS = np.array([0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.4,
 def plot_score_histogram(
     target_scores, nontarget_scores, path: str | Path, threshold=None, title: str = ""
 ) -> None:
-    """Draw how target and non-target scores are distributed, and the thresholds between them.
+    """Draw the distributions of target and non-target scores, and the thresholds between them.
 
     Parameters
     ----------
@@ -59,7 +59,7 @@ def plot_score_histogram(
 def plot_score_histograms(
     systems: Mapping, path: str | Path, thresholds: Mapping | None = None, title: str = ""
 ) -> None:
-    """Draw the score histograms of several systems, one above the other, each with its own axis of scores.
+    """Draw the score histograms of several systems, one above the other, each with its own score axis.
 
     Parameters
     ----------
@@ -68,8 +68,8 @@ def plot_score_histograms(
     path : str or Path
         The picture to write.
     thresholds : mapping or None
-        Name of each system to its threshold, or to several by their names; that of the equal error rate where
-        a system is missing.
+        Name of each system to its threshold, or to several by their names; that of the equal error rate if a system is
+        missing.
     title : str
         Title of the picture.
 
@@ -122,7 +122,7 @@ def name_thresholds(
     Returns
     -------
     dict of str to float
-        Label to threshold: of the equal error rate, of the least detection cost, and the calibrated one.
+        Label to threshold: of the equal error rate, of the minimum detection cost, and the calibrated one.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def plot_eer_by_duration(
 
 
 def system_colours(systems: Mapping) -> list:
-    """Choose a colour for each system; refuse to draw none.
+    """Choose a colour for each system; there must be at least one.
 
     Parameters
     ----------
@@ -284,7 +284,7 @@ def _draw_histogram(axes, target_scores, nontarget_scores, thresholds) -> None:
     low, high = min(targets.min(), nontargets.min()), max(targets.max(), nontargets.max())
     bins = np.linspace(low, high if high > low else low + 1, 81)
     for scores, colour, name in ((nontargets, NONTARGET, "non-target"), (targets, TARGET, "target")):
-        # Each class has the same area: with many more non-targets the targets could not be seen.
+        # Each class has the same area: with many more non-targets, the targets would be invisible.
         weights = np.full(scores.size, 100 / scores.size)
         axes.hist(scores, bins, weights=weights, color=colour, alpha=0.55, label=f"{name} ({scores.size:,})")
     for number, (label, value) in enumerate(thresholds.items()):

@@ -1,4 +1,4 @@
-"""Judges one or several systems on one trial list: a table, JSON and pictures."""
+"""Evaluation of one or several systems on one trial list: a table, JSON and pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from speechbrain_bccmt.scoring.metrics import act_dcf, cllr, min_cllr, miss_rate
 
 @dataclass(frozen=True)
 class OperatingPoint:
-    """What a system is evaluated for.
+    """The operating point that a system is evaluated for.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ class OperatingPoint:
     c_miss, c_fa : float
         Costs of a miss and of a false alarm, positive.
     false_alarm_rate : float
-        Where the miss rate is reported, in [0, 1].
+        The rate at which the miss rate is reported, in [0, 1].
     """
 
     p_target: float = 0.01
@@ -39,7 +39,7 @@ class OperatingPoint:
 
     @property
     def costs(self) -> dict[str, float]:
-        """Return what the detection costs take."""
+        """Return the arguments of the detection costs."""
         return {"p_target": self.p_target, "c_miss": self.c_miss, "c_fa": self.c_fa}
 
 
@@ -57,24 +57,24 @@ def evaluate_system(
     Parameters
     ----------
     scores : array_like
-        One score a trial, (M,).
+        One score per trial, (M,).
     target : array_like of bool
         Which trials are target trials, (M,).
     point : OperatingPoint
-        What it is evaluated for.
+        The operating point to evaluate it for.
     calibration : Calibration or None
         Fitted on other trials; adds `act_dcf`, `cllr` and the threshold.
     speakers : tuple of numpy.ndarray or None
         The speaker of each side of each trial; adds 95 % `intervals` of EER and minDCF.
     n_resamples : int
-        Resamples of the bootstrap; 0 for no intervals.
+        Number of bootstrap resamples; 0 for no intervals.
     seed : int
         Seed of the bootstrap.
 
     Returns
     -------
     dict
-        What `summarise` gives, and `min_cllr`, `miss_rate` (at `false_alarm_rate`), and what the options add.
+        The result of `summarise`, plus `min_cllr`, `miss_rate` (at `false_alarm_rate`) and what the options add.
 
     Raises
     ------
@@ -106,19 +106,19 @@ def evaluate_system(
 
 
 def format_evaluation(systems: Mapping[str, Mapping], point: OperatingPoint) -> str:
-    """Lay out what `evaluate_system` gives for each system, one line a system.
+    """Format the results of `evaluate_system` as a table, one line per system.
 
     Parameters
     ----------
     systems : mapping of str to mapping
         Name of each system to its figures.
     point : OperatingPoint
-        What they were evaluated for.
+        The operating point they were evaluated for.
 
     Returns
     -------
     str
-        The table, without a newline at its end.
+        The table, without a trailing newline.
 
     Examples
     --------
@@ -150,20 +150,20 @@ def draw(
     calibrations: Mapping[str, Calibration],
     title: str = "",
 ) -> list[Path]:
-    """Draw DET curves, histograms and, where there is a calibration, what it is worth; PNG and SVG.
+    """Draw DET curves, histograms and, for calibrated systems, the quality of calibration; PNG and SVG.
 
     Parameters
     ----------
     folder : Path
-        Where to; it exists.
+        The output folder, which must exist.
     systems : mapping of str to numpy.ndarray
         Name of each system to its scores, (M,).
     target : numpy.ndarray of bool
         Which trials are target trials, (M,).
     point : OperatingPoint
-        What they are evaluated for.
+        The operating point they are evaluated for.
     calibrations : mapping of str to Calibration
-        Of the systems that have one.
+        Calibrations of the systems that have one.
     title : str
         Title of the pictures.
 
@@ -191,7 +191,7 @@ def draw(
 
 
 def write_results(path: Path, results: dict) -> None:
-    """Write results as JSON, whole or not at all."""
+    """Write results as JSON, atomically."""
     with temporary_sibling(path) as temporary:
         temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
         temporary.replace(path)

@@ -1,4 +1,4 @@
-"""What is kept of a verification run: the score of each trial, and a summary of all."""
+"""Results of a verification run: the score of each trial, and a summary."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,7 +19,7 @@ def summarise(
     Parameters
     ----------
     scores : numpy.ndarray
-        One score a trial, (M,).
+        One score per trial, (M,).
     target : numpy.ndarray of bool
         Which trials are target trials, (M,).
     p_target : float
@@ -63,12 +63,12 @@ def summarise(
 
 
 def write_scores(path: str | Path, trials: Trials, scores) -> None:
-    """Write one line a trial, `enrolment test label score`, as SpeechBrain's recipes do; whole or not at all.
+    """Write one line per trial, `enrolment test label score`, as SpeechBrain's recipes do; atomically.
 
     Parameters
     ----------
     path : str or Path
-        The text file, replaced where it exists.
+        The text file, replaced if it exists.
     trials : Trials
         The trials.
     scores : numpy.ndarray
@@ -92,7 +92,7 @@ def write_scores(path: str | Path, trials: Trials, scores) -> None:
 
 
 def format_table(summaries: Mapping[str, Mapping[str, float]]) -> str:
-    """Lay out summaries as a table, one row a system.
+    """Format summaries as a table, one row per system.
 
     Parameters
     ----------
@@ -102,7 +102,7 @@ def format_table(summaries: Mapping[str, Mapping[str, float]]) -> str:
     Returns
     -------
     str
-        The table, without a newline at its end.
+        The table, without a trailing newline.
 
     Examples
     --------
@@ -123,19 +123,19 @@ def format_table(summaries: Mapping[str, Mapping[str, float]]) -> str:
 
 
 def align_columns(rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """Lay out rows of texts as columns for a screen.
+    """Align rows of text in columns for display.
 
     Parameters
     ----------
     rows : sequence of sequence of str
         The header and the rows, all of one length.
     left : int
-        How many columns begin at the left; the others hold numbers, and end at the right.
+        How many columns are left-aligned; the others hold numbers and are right-aligned.
 
     Returns
     -------
     str
-        The lines, without a newline at the end.
+        The lines, without a trailing newline.
 
     Examples
     --------
@@ -156,7 +156,7 @@ BINS = 6
 
 
 def eer_by_duration(scores, target, durations, edges=None) -> list[dict]:
-    """Compute the equal error rate of trials whose shorter side lasts about as long.
+    """Compute the equal error rate by the duration of a trial's shorter side.
 
     Parameters
     ----------
@@ -168,19 +168,19 @@ def eer_by_duration(scores, target, durations, edges=None) -> list[dict]:
         Seconds of the shorter side of each trial, (M,), such as
         `np.minimum(seconds[trials.enrol], seconds[trials.test])`.
     edges : sequence of float or None
-        Edges of the bins in seconds, ascending; a bin holds its lower edge, the last one both. Trials outside
-        are left out. None chooses up to 6 bins of as many trials.
+        Edges of the bins in seconds, ascending; a bin includes its lower edge, the last one both. Trials outside are
+        left out. None chooses up to 6 bins with equal numbers of trials.
 
     Returns
     -------
     list of dict
-        For each bin `from` and `to` in seconds, `n_target`, `n_nontarget`, and `eer`, which is None where a
-        class has no trial.
+        For each bin `from` and `to` in seconds, `n_target`, `n_nontarget`, and `eer`, which is None if a class has no
+        trial.
 
     Raises
     ------
     ValueError
-        If shapes do not fit, there is no trial, a duration is NaN or infinite, edges do not ascend, or a score
+        If shapes do not match, there is no trial, a duration is NaN or infinite, edges do not ascend, or a score
         is NaN or infinite.
 
     Examples
@@ -201,7 +201,7 @@ def eer_by_duration(scores, target, durations, edges=None) -> list[dict]:
             f"durations hold NaN or infinite values, first number {np.argmin(np.isfinite(durations))}"
         )
     if edges is None:
-        # Distinct, as many trials may last as long as each other.
+        # Distinct, as many trials may have the same duration.
         edges = np.unique(np.quantile(durations, np.linspace(0, 1, BINS + 1)))
         edges = edges if len(edges) > 1 else np.array([edges[0], edges[0] + 1])
     edges = np.asarray(edges, dtype=np.float64)

@@ -1,8 +1,8 @@
 """Error rates by type of trial, for text-dependent verification, and the cost of the SdSV challenge.
 
-A trial is to be accepted only where the right speaker says the right phrase (target-correct). The other types
-fail differently, so each is evaluated on its own against the target-correct trials: the right speaker with a
-wrong phrase, an impostor with the right phrase, an impostor with a wrong phrase; and all together.
+A trial should be accepted only if the right speaker says the right phrase (target-correct). The other types fail
+differently, so each is evaluated on its own against the target-correct trials: the right speaker with a wrong phrase,
+an impostor with the right phrase, an impostor with a wrong phrase; and all together.
 """
 
 from __future__ import annotations
@@ -57,30 +57,30 @@ def summarise_types(
     c_miss: float = 1,
     c_fa: float = 1,
 ) -> dict[str, dict[str, float | int]]:
-    """Judge a system by each type of non-target trials, and by all of them.
+    """Evaluate a system on each type of non-target trials, and on all of them.
 
     Parameters
     ----------
     scores : array_like
-        One score a trial, (M,).
+        One score per trial, (M,).
     trial_type : array_like
         Type of each trial, (M,): its name, or its index into `trial_types`.
     trial_types : sequence of str
-        What indices mean, as in `Trials.trial_types`.
+        The types that indices refer to, as in `Trials.trial_types`.
     p_target, c_miss, c_fa : float
-        Of `min_dcf`; the cost of SdSV is computed beside it.
+        For `min_dcf`; the SdSV cost is computed as well.
 
     Returns
     -------
     dict of str to dict
-        By type of non-target trials (those that occur), then `"pooled"`, and `"pooled without
-        impostor-wrong"`, the challenge's trials, where this differs. Each is what `summarise` gives, and
-        `sdsv_cost` with `sdsv_cost_threshold`.
+        By type of non-target trials (those that occur), then `"pooled"`, and `"pooled without impostor-wrong"`, the
+        challenge's trials, if this differs. Each is the result of `summarise`, plus `sdsv_cost` and
+        `sdsv_cost_threshold`.
 
     Raises
     ------
     ValueError
-        Where there are no target-correct or no other trials, a type is unknown, the lengths differ, or a
+        If there are no target-correct or no other trials, a type is unknown, the lengths differ, or a
         score is NaN or infinite.
 
     Examples
@@ -139,7 +139,7 @@ def _type_codes(trial_type, trial_types: Sequence[str]) -> np.ndarray:
 
 
 def format_type_table(table: Mapping[str, Mapping[str, float]]) -> str:
-    """Lay out what `summarise_types` gives, a row for each kind of non-target trials.
+    """Format the result of `summarise_types` as a table, one row for each kind of non-target trials.
 
     Examples
     --------

@@ -1,16 +1,15 @@
 """DeepMine Part 1, as released for the text-dependent task of the SdSV challenge 2020 (Zeinali et al.).
 
-Five Persian and five English phrases. The corpus is licensed, and was at hand for nobody who wrote this; the
-layout is that of the challenge's evaluation plan and of public code that prepares it (the `sdsv20t1` recipe of
-hyperion)::
+Five Persian and five English phrases. The corpus is licensed, and nobody who wrote this had access to it; the layout is
+that of the challenge's evaluation plan and of public code that prepares it (the `sdsv20t1` recipe of hyperion)::
 
     docs/train_labels.txt      train-file-id speaker-id phrase-id
     docs/model_enrollment.txt  model-id phrase-id enroll-file-id1 enroll-file-id2 enroll-file-id3
     docs/trials.txt            model-id evaluation-file-id
     wav/train/<train-file-id>.wav, wav/enrollment/<enroll-file-id>.wav, wav/evaluation/<evaluation-file-id>.wav
 
-A first line that begins with the name of its first column is a header. The release names neither the speakers
-nor the types of the evaluation trials: a key that comes with types is given to the verification as a key.
+A first line that begins with the name of its first column is a header. The release names neither the speakers nor the
+types of the evaluation trials: a key with types is passed to the verification as a key.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ def _list_audio(folder: Path) -> dict[str, AudioFile]:
 
 
 def _language(phrase: str) -> str:
-    """Return a phrase's language; trials of the challenge keep to one."""
+    """Return a phrase's language; trials of the challenge stay within one."""
     return "persian" if phrase in _PERSIAN else "english"
 
 
@@ -85,7 +84,7 @@ def find_deepmine(
     Parameters
     ----------
     data_folder : str or Path
-        Holds `docs/` and `wav/`, see the module's text.
+        Holds `docs/` and `wav/`, see the module docstring.
     training : bool
         Whether to list the training part.
     testing : bool
@@ -94,16 +93,16 @@ def find_deepmine(
     Returns
     -------
     utterances : dict of str to PhraseUtterance
-        By file id, sorted. Groups of phrases are languages. The speakers of the test are not known.
+        By file id, sorted. Groups of phrases are languages. The speakers of the test are unknown.
     enrolled : list of str
         Utterances that the models name.
 
     Raises
     ------
     FileNotFoundError
-        Where the folder, or a file or folder in it, is missing; all of them are named.
+        If the folder, or a file or folder in it, is missing; all of them are named.
     ValueError
-        Where labels are malformed, or they or the models name audio that is not there.
+        If labels are malformed, or they or the models name audio that is not there.
 
     Examples
     --------
@@ -162,7 +161,7 @@ def prepare_deepmine(
     save_folder : str or Path
         Where the files are written.
     testing : bool
-        False where the enrolment and evaluation data are not at hand: `test.csv` is then empty.
+        False if the enrolment and evaluation data are not available: `test.csv` is then empty.
     **options
         See `prepare_phrases`: `class_of`, `dev_speakers`, `dev_trials`, `enrolment`, `training`, `seed`,
         `min_duration`, `max_unreadable`, `workers` and `progress`.

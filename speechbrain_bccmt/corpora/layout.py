@@ -12,7 +12,7 @@ _ROOTS = tuple(f"{part}{kind}" for part in ("", "dev/", "test/") for kind in ("w
 
 
 class AudioFile(NamedTuple):
-    """A file found: where it is, and what shows that it changed."""
+    """A file found: where it is, and what shows a change."""
 
     path: str
     size: int
@@ -20,7 +20,7 @@ class AudioFile(NamedTuple):
 
 
 def folder_of(path: str, folders: Sequence[str | os.PathLike]) -> int:
-    """Return which of several data folders a file lies in; -1: in none, such as one that was converted.
+    """Return the index of the data folder that a file is in; -1 if in none, such as a converted file.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def _walk(root: str, extensions: Collection[str]) -> Iterator[tuple[str, str, Au
         folder, prefix = pending.pop()
         with os.scandir(folder) as entries:
             for entry in entries:
-                # Hidden: resource forks of macOS, and conversions that were cut off.
+                # Hidden: resource forks of macOS, and interrupted conversions.
                 if entry.name.startswith("."):
                     continue
                 stem, dot, ending = entry.name.rpartition(".")
@@ -76,8 +76,8 @@ def find_utterances(
     data_folders : sequence of str
         Each holds `wav/` (or `aac/`, or these inside `dev/` and `test/`), or is that folder itself.
     extensions : sequence of str
-        The audio files to list. Where one folder holds an utterance in several formats (as after a
-        conversion in place), the format listed first is taken.
+        The audio files to list. If one folder holds an utterance in several formats (as after a conversion in place),
+        the format listed first is used.
 
     Returns
     -------
@@ -87,9 +87,9 @@ def find_utterances(
     Raises
     ------
     FileNotFoundError
-        Where a folder is missing, is not in the layout, or holds no audio.
+        If a folder is missing, is not in the layout, or holds no audio.
     ValueError
-        Where two folders hold the same utterance: which of them is meant is not for a guess.
+        If two folders hold the same utterance: which one is meant is not guessed.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""VoxCeleb2's m4a files to wav or flac, once: decoding AAC anew at every epoch would cost more than training."""
+"""Convert VoxCeleb2's m4a files to wav or flac, once: decoding AAC in every epoch would cost more than training."""
 
 from __future__ import annotations
 
@@ -50,8 +50,7 @@ def convert_m4a(
 ) -> dict[str, str]:
     """Convert m4a files in parallel; files converted by an earlier run are skipped.
 
-    Each file is written under a temporary name and renamed, so a run that was killed is resumed by running
-    it again.
+    Each file is written under a temporary name and renamed, so a killed run is resumed by running it again.
 
     Parameters
     ----------
@@ -60,7 +59,7 @@ def convert_m4a(
     converted : sequence of str
         The file to write for each, ending in .wav or .flac. Folders are created.
     sample_rate : int
-        Of the files written, in Hz. They have one channel.
+        Rate of the files written, in Hz. They have one channel.
     workers : int, optional
         How many to convert at a time. Default: one per core.
     progress : bool
@@ -74,16 +73,16 @@ def convert_m4a(
     Raises
     ------
     OSError
-        Where the disk is full.
+        If the disk is full.
     ValueError
-        For another ending than .wav or .flac.
+        For an extension other than .wav or .flac.
     """
     for path in converted:
         if Path(path).suffix not in FORMATS:
             raise ValueError(f"cannot convert to {path}: the ending is one of {', '.join(FORMATS)}")
     jobs = [pair for pair in zip(sources, converted, strict=True) if not _is_done(*pair)]
     unreadable = {}
-    # FFmpeg lets go of Python's lock while it decodes. After an error, `map` drops the files that are not begun.
+    # FFmpeg releases Python's lock while it decodes. After an error, `map` drops the files that were not started.
     with (
         ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool,
         tqdm(total=len(jobs), desc="Converting m4a", unit="file", disable=not (progress and jobs)) as bar,

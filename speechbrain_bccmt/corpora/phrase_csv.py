@@ -1,4 +1,4 @@
-"""Phrase corpora that a CSV of utterance, speaker and phrase describes, prepared for training and verification."""
+"""Preparation of phrase corpora described by a CSV of utterance, speaker and phrase."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def prepare_phrase_csv(
     trials: str | Path | None = None,
     **options,
 ) -> Preparation:
-    """Prepare a corpus that a CSV of utterance, speaker and phrase describes.
+    """Prepare a corpus described by a CSV of utterance, speaker and phrase, for training and verification.
 
-    The speakers whom the trial list names are the test speakers: none of them is trained on.
+    The speakers named in the trial list are the test speakers: none of them is trained on.
 
     Parameters
     ----------
@@ -31,9 +31,9 @@ def prepare_phrase_csv(
     csv_file : str or Path, optional
         See `read_phrase_csv`. Default: `meta/utterances.csv` in the data folder.
     model_enrollment, trials : str or Path, optional
-        Enrolment file and trial list to test with, in the layout of the SdSV challenge (see `read_trials`).
-        Default: `meta/model_enrollment.txt` and `meta/trials.txt` in the data folder, where they are there;
-        without them all speakers are for training.
+        Enrolment file and trial list to test with, in the layout of the SdSV challenge (see `read_trials`). Default:
+        `meta/model_enrollment.txt` and `meta/trials.txt` in the data folder, if present; without them, all speakers are
+        for training.
     **options
         See `prepare_phrases`: `class_of`, `dev_speakers`, `dev_trials`, `enrolment`, `training`, `seed`,
         `min_duration`, `max_unreadable`, `workers` and `progress`.
@@ -46,10 +46,9 @@ def prepare_phrase_csv(
     Raises
     ------
     FileNotFoundError
-        Where the CSV, the data folder or a list is missing.
+        If the CSV, the data folder or a list is missing.
     ValueError
-        As `read_phrase_csv`, `read_trials` and `prepare_phrases`; also where there is one list without the
-        other.
+        As `read_phrase_csv`, `read_trials` and `prepare_phrases`; also if there is one list without the other.
 
     Examples
     --------

@@ -34,15 +34,15 @@ def prepare_phrases(
     *lists
         `test_lists`, `depends_on` and `tested` of `prepare_corpus`.
     dev_speakers : int
-        Speakers for the dev set, of part "dev" where there is one, else held out of training; 0 for none.
+        Speakers for the dev set, from part "dev" if there is one, else held out of training; 0 for none.
     dev_trials : int
-        Trials over them, shared out evenly among the four types.
+        Trials over them, spread evenly over the four types.
     enrolment : int
         Utterances of each model of the dev trials.
     seed : int
-        Of the choice of speakers and trials.
+        Seed of the choice of speakers and trials.
     options : object
-        Whatever else the outcome depends on; JSON must be able to hold it.
+        Anything else the outcome depends on, serialisable as JSON.
     **others
         Further options of `prepare_corpus`.
 
@@ -54,7 +54,7 @@ def prepare_phrases(
     Raises
     ------
     ValueError
-        As `prepare_corpus`, and where the corpus has too few development speakers.
+        As `prepare_corpus`, and if the corpus has too few development speakers.
     """
     return prepare_corpus(
         utterances,
@@ -70,7 +70,7 @@ def prepare_phrases(
 
 
 def _find_eligible(utterances: dict[str, PhraseUtterance], count: int, enrolment: int) -> set[str]:
-    """Return the speakers who can be in a target trial: of part dev, where there is one."""
+    """Return the speakers who can be in a target trial: of part dev, if there is one."""
     own = {name: utterance for name, utterance in utterances.items() if utterance.part == "dev"}
     models, tests = enrol_phrases(own or utterances, enrolment)
     tested = {(utterances[name].speaker, utterances[name].phrase) for name in tests}

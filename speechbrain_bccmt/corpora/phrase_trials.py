@@ -1,7 +1,7 @@
-"""Draws trials of the four types, against models of several utterances, over any phrase corpus.
+"""Drawing trials of the four types, against models of several utterances, over any phrase corpus.
 
-In text-dependent verification a model stands for one speaker saying one phrase, and a trial is a target trial
-only where both are right:
+In text-dependent verification a model stands for one speaker saying one phrase, and a trial is a target trial only if
+both are right:
 
     target-correct    the speaker says the phrase of the model
     target-wrong      the speaker says another phrase
@@ -28,22 +28,22 @@ _TYPES = tuple(TRIAL_TYPES)
 def enrol_phrases(
     utterances: Mapping[str, PhraseUtterance], enrolment: int = 3
 ) -> tuple[dict[tuple[str, str], tuple[str, ...]], list[str]]:
-    """Choose the utterances that enrol each phrase of each speaker, and give those that are left for tests.
+    """Choose the utterances that enrol each phrase of each speaker, and return the others as tests.
 
     Parameters
     ----------
     utterances : mapping of str to PhraseUtterance
         By id.
     enrolment : int
-        How many enrol a phrase: those with `enrol` True, or without any the first by id. Who said a phrase
-        less often does not enrol it.
+        How many enrol a phrase: those with `enrol` True, or, if there are none, the first by id. A speaker who said a
+        phrase less often does not enrol it.
 
     Returns
     -------
     models : dict
         Speaker and phrase to the ids of the utterances that enrol, sorted.
     tests : list of str
-        Ids of the utterances to test, sorted; none that enrols, or may only enrol.
+        Ids of the utterances to test, sorted; none that enrols or may only enrol.
     """
     if enrolment < 1:
         raise ValueError(f"enrolment is {enrolment}: a model needs at least one utterance")
@@ -70,18 +70,18 @@ def make_phrase_trials(
     enrolment: int = 3,
     types: Sequence[str] = _TYPES,
 ) -> Trials:
-    """Draw a random list of trials, in which every type and every model has the same weight.
+    """Draw a random list of trials in which every type and every model has the same weight.
 
-    Impostors come from the speaker's group, wrong phrases from the phrase's group (see `PhraseUtterance`). No
-    pair occurs twice. A type of which there are too few pairs (or none, as wrong phrases where there is one
-    phrase) has as many as there are; the others do not make up for them.
+    Impostors come from the speaker's group, wrong phrases from the phrase's group (see `PhraseUtterance`). No pair
+    occurs twice. A type with too few pairs (or none, as with wrong phrases if there is only one phrase) gets as many as
+    there are; the others do not make up for it.
 
     Parameters
     ----------
     utterances : mapping of str to PhraseUtterance
         By id; all take part.
     count : int
-        Trials to draw, shared out evenly among the types.
+        Trials to draw, spread evenly over the types.
     seed : int
         The same seed and utterances give the same list, whatever the order of the utterances.
     enrolment : int
@@ -97,7 +97,7 @@ def make_phrase_trials(
     Raises
     ------
     ValueError
-        Where no target trial, or no trial of another type, can be drawn, or a type is unknown.
+        If no target trial, or no trial of another type, can be drawn, or a type is unknown.
 
     Examples
     --------
@@ -145,7 +145,7 @@ def _name(models, used, enrol, tests, test, kinds) -> Trials:
         EnrolmentModel(
             f"model_{number:05d}",
             tuple(index.setdefault(name, len(index)) for name in models[number][1]),
-            phrase="_".join(models[number][0][1].split()),  # a column between spaces, in the lists
+            phrase="_".join(models[number][0][1].split()),  # one space-separated column in the lists
         )
         for number in used.tolist()
     ]
@@ -192,5 +192,5 @@ def _draw(candidates, count: int, rng: np.random.Generator) -> np.ndarray:
     if not pairs:
         return np.empty((0, 2), int)
     pairs, turns = np.concatenate(pairs), np.concatenate(turns)
-    order = rng.permutation(len(pairs))  # so that chance, not the name, says who has one more
+    order = rng.permutation(len(pairs))  # so that chance, not the name, decides who gets one more
     return pairs[order[np.argsort(turns[order], kind="stable")[:count]]]

@@ -11,8 +11,8 @@ from typing import NamedTuple
 from speechbrain_bccmt.corpora.layout import AudioFile
 from speechbrain_bccmt.trials.trial_list import AUDIO_EXTENSIONS, utterance_id
 
-_SHOWN = 5  # lines or names given in a message before it only counts
-# The names that a column goes by, the first found counts.
+_SHOWN = 5  # lines or names that a message lists before it only counts
+# Accepted names of each column; the first one found counts.
 _COLUMNS = {
     "utterance": ("utterance", "ID"),
     "speaker": ("speaker", "spk_id"),
@@ -25,7 +25,7 @@ _NEEDED = ("utterance", "speaker", "phrase")
 
 
 class PhraseUtterance(NamedTuple):
-    """One saying of a phrase.
+    """One utterance of a phrase.
 
     Attributes
     ----------
@@ -34,10 +34,10 @@ class PhraseUtterance(NamedTuple):
     speaker, phrase : str
         Who says what.
     part : str
-        `"train"`: may be trained on, or be held out for the dev set; `"dev"`: for the dev set only; `"test"`.
+        `"train"`: may be trained on or held out for the dev set; `"dev"`: for the dev set only; `"test"`.
     enrol : bool or None
-        True where it may only enrol a speaker in the trials made, False where it may only be tested; None
-        leaves it to the order of the ids: the first of a speaker's sayings enrol.
+        True where it may only enrol a speaker in the trials made, False where it may only be tested; None leaves it to
+        the order of the ids: the first of a speaker's utterances enrol.
     speaker_group : str
         Impostors are drawn from the same group (sex), as usual in the field.
     phrase_group : str
@@ -66,7 +66,7 @@ def summed_up(complaints: list[str]) -> str:
 
 
 def audio_file(path: str) -> AudioFile | None:
-    """Return a file with what shows that it changed, or None where there is no such file."""
+    """Return a file with what shows a change, or None if there is no such file."""
     try:
         status = os.stat(path)
     except OSError:
@@ -82,10 +82,10 @@ def absolute(folder: str | Path) -> str:
 def read_phrase_csv(csv_file: str | Path, data_folder: str | Path) -> dict[str, PhraseUtterance]:
     """Read a CSV of utterance, speaker and phrase.
 
-    Columns, in any order, others are left alone: `utterance` (or `ID`), `speaker` (or `spk_id`), `phrase`;
-    optionally `wav`, the path of the file (otherwise the utterance is the path), `sex` (or `gender`), within
-    which impostors are then drawn, and `language`, within which wrong phrases are drawn. Relative paths start
-    from the data folder, or from `wav/` inside it.
+    Columns, in any order (others are ignored): `utterance` (or `ID`), `speaker` (or `spk_id`), `phrase`; optionally
+    `wav`, the path of the file (otherwise the utterance is the path), `sex` (or `gender`), within which impostors are
+    then drawn, and `language`, within which wrong phrases are drawn. Relative paths start from the data folder, or from
+    `wav/` inside it.
 
     Parameters
     ----------
@@ -102,9 +102,9 @@ def read_phrase_csv(csv_file: str | Path, data_folder: str | Path) -> dict[str, 
     Raises
     ------
     FileNotFoundError
-        Where the CSV or the data folder is missing.
+        If the CSV or the data folder is missing.
     ValueError
-        Where columns or entries are missing, an utterance is there twice, or files are.
+        If columns, entries or files are missing, or an utterance occurs twice.
 
     Examples
     --------
@@ -167,7 +167,7 @@ def _find_columns(csv_file: Path, header: list[str]) -> dict[str, str]:
 def _find_files(
     csv_file: Path, read: dict[str, tuple[int, dict[str, str]]], root: str
 ) -> dict[str, PhraseUtterance]:
-    """Look up the files: in the data folder, or in its `wav/` where the first is there."""
+    """Look up the files: in the data folder, or in its `wav/` if the first one is there."""
     _, first = next(iter(read.values()))
     path = first.get("wav") or first["utterance"]
     inside = [
@@ -194,7 +194,7 @@ def _find_files(
 
 
 def class_labels(utterances: dict[str, PhraseUtterance], class_of: str) -> dict[str, str]:
-    """Return the class of each utterance that training classifies.
+    """Return the training class of each utterance.
 
     Parameters
     ----------
@@ -211,7 +211,7 @@ def class_labels(utterances: dict[str, PhraseUtterance], class_of: str) -> dict[
     Raises
     ------
     ValueError
-        For another `class_of`, or where speakers and phrases have ambiguous names.
+        For another `class_of`, or if speakers and phrases have ambiguous names.
 
     Examples
     --------

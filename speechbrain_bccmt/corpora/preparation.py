@@ -1,9 +1,9 @@
-"""Corpora to the CSV files and trial lists that training and verification read.
+"""Preparation of corpora: the CSV files and trial lists that training and verification read.
 
 `prepare_corpus` serves every corpus. `voxceleb`, `phrase_csv`, `rsr2015` and `deepmine` describe theirs: who says what
-in which file, and how dev trials are drawn. Only headers are read, unless speech is looked for. The files written
-belong together: a run that is killed, or finds the disk full, leaves the earlier set or none that counts as complete.
-With unchanged inputs nothing is written again.
+in which file, and how dev trials are drawn. Only headers are read, unless `vad` is set. The files written belong
+together: a run that is killed, or finds the disk full, leaves the earlier set or none that counts as complete. If the
+inputs are unchanged, nothing is rewritten.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ class Preparation:
     Attributes
     ----------
     train_csv, dev_csv : str or None
-        Utterances to train on, and of held-out speakers; None where only test data was prepared.
+        Utterances to train on, and of held-out speakers; None if only test data was prepared.
     dev_models, dev_trials : str or None
-        Trial list over `dev_csv`, and its models where trials are against models; None without held-out speakers.
+        Trial list over `dev_csv`, and its models if trials are against models; None without held-out speakers.
     test_csv : str
         Utterances to test with.
     test_models, test_trials : str or None
-        Enrolment file and trial list of models to test with, wherever they are; None where the corpus has none.
+        Enrolment file and trial list of models to test with, wherever they are; None if the corpus has none.
     unreadable : str
         List of the files left out, each with the reason.
     n_classes, n_speakers, n_phrases, n_utterances : int
@@ -59,7 +59,7 @@ class Preparation:
     n_unreadable, n_short : int
         Files left out as unreadable, and as shorter than `min_duration` or without speech.
     rebuilt : bool
-        False where the files of an earlier run were still valid.
+        False if the files of an earlier run were still valid.
     """
 
     train_csv: str | None
@@ -87,7 +87,7 @@ class Preparation:
 
 @dataclass(frozen=True)
 class DevTrials:
-    """Dev trials as a corpus draws them.
+    """Dev trials drawn by a corpus.
 
     Attributes
     ----------
@@ -98,7 +98,7 @@ class DevTrials:
     trials : str
         Text of the trial list.
     models : str or None
-        Text of the enrolment file, where trials are against models.
+        Text of the enrolment file, if trials are against models.
     """
 
     ids: list[str]
@@ -138,10 +138,9 @@ def prepare_corpus(
     save_folder : str or Path
         Where the files are written, `unreadable.txt` and `preparation.json` beside them.
     find_eligible : callable
-        Returns the speakers who can be in a target dev trial, of the utterances that are not test utterances; see
-        `choose_held_out`.
+        Returns the speakers who can be in a target dev trial, given the non-test utterances; see `choose_held_out`.
     draw_dev : callable
-        Returns the dev trials of the held-out speakers' utterances.
+        Returns the dev trials, given the held-out speakers' utterances.
     test_lists : tuple, callable or None
         Paths of enrolment file and trial list to test with; or a function of the readable test utterances that
         returns the two texts, written to `test_model_enrollment.txt` and `test_trials.txt`.
@@ -152,18 +151,18 @@ def prepare_corpus(
     failed : mapping of str to str, optional
         Path of each file known to be unreadable to the reason.
     class_of : str
-        The classes of training, in column `spk_id`: `"speaker"` or `"speaker-phrase"`.
+        The training classes, in column `spk_id`: `"speaker"` or `"speaker-phrase"`.
     dev_speakers : int
         Speakers held out of training for the dev set; 0 for none.
     training : bool
-        False for the test data alone.
+        False to prepare only the test data.
     seed : int
-        Of the choice of speakers.
+        Seed of the choice of speakers.
     min_duration : float
         In seconds; shorter utterances are neither trained on nor in the dev set.
     vad : bool
-        Train on each utterance from its first to its last speech, and on none without any; so in the dev set. Test
-        utterances stay whole, as trial lists want them.
+        Trim each training utterance to its first and last speech, and drop those without any; likewise in the dev set.
+        Test utterances stay whole, as trial lists expect.
     max_unreadable : float
         Share of files that may be unreadable; they are skipped and named in `unreadable.txt`.
     workers : int, optional
@@ -171,7 +170,7 @@ def prepare_corpus(
     progress : bool
         Show progress bars.
     options : object
-        Whatever else the outcome depends on; JSON must be able to hold it.
+        Anything else the outcome depends on, serialisable as JSON.
 
     Returns
     -------
@@ -181,9 +180,9 @@ def prepare_corpus(
     Raises
     ------
     ValueError
-        Where options are out of range, too many files are unreadable, or no speaker is left for a part.
+        If options are out of range, too many files are unreadable, or no speaker is left for a part.
     OSError
-        Where the disk is full.
+        If the disk is full.
     """
     if dev_speakers == 1 or dev_speakers < 0:
         raise ValueError(f"dev_speakers={dev_speakers}: give two or more, or 0 for no dev set")
@@ -294,18 +293,19 @@ def prepare_corpus(
 
 
 def choose_held_out(eligible: Collection[str], speakers: Collection[str], count: int, seed: int) -> set[str]:
-    """Choose speakers by a hash of their name, so that adding data does not deal all of them anew.
+    """Choose speakers by a hash of their name, so adding data does not reshuffle them all.
 
     Parameters
     ----------
     eligible : collection of str, or mapping
-        Speakers who can be in a target trial; with a group of each, equally many are chosen of each group if possible.
+        Speakers who can be in a target trial; with a group for each, equally many are chosen from each group if
+        possible.
     speakers : collection of str
         All speakers; at least one must remain.
     count : int
         How many to hold out.
     seed : int
-        Of the choice.
+        Seed of the choice.
 
     Returns
     -------
@@ -315,7 +315,7 @@ def choose_held_out(eligible: Collection[str], speakers: Collection[str], count:
     Raises
     ------
     ValueError
-        Where there are too few speakers.
+        If there are too few speakers.
 
     Examples
     --------
@@ -357,12 +357,12 @@ def prepare_from_hparams(
     Returns
     -------
     Preparation
-        What `prepare` gives.
+        The result of `prepare`.
 
     Raises
     ------
     ValueError
-        As `prepare`, and for an option that it does not have.
+        As `prepare`, and for an unknown option.
     """
     extra = dict(hparams["corpus_options"] or {})
     if twice := sorted(extra.keys() & options.keys()):

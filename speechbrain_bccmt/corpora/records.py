@@ -33,9 +33,9 @@ def format_utterances(
     utterances : sequence of str
         Ids, in the order of the rows.
     files, headers, speakers : dict
-        File, header and speaker of each utterance; others may be there.
+        File, header and speaker of each utterance; others may be present.
     stretches : mapping of str to (int, int), optional
-        Start and stop of the utterances that are not their whole file.
+        Start and stop of the utterances that are not a whole file.
 
     Returns
     -------
@@ -66,14 +66,14 @@ def format_utterances(
 def read_utterances(
     files: dict[str, AudioFile], failed: dict[str, str], workers: int | None, progress: bool
 ) -> tuple[dict[str, AudioHeader], dict[str, str]]:
-    """Read the headers of utterances, except of files that have failed before.
+    """Read the headers of utterances, except for files that failed before.
 
     Parameters
     ----------
     files : dict
         Utterance id to file.
     failed : dict
-        Path to reason, of files not to try (m4a that could not be converted).
+        Path to reason, for files to skip (m4a that could not be converted).
     workers, progress
         See `read_headers`.
 
@@ -100,14 +100,14 @@ def report_unreadable(
     allowed: float,
     report: Path,
 ) -> str:
-    """Return the report on unreadable files; where they stop the run, write it first.
+    """Return the report on unreadable files; if they stop the run, write it first.
 
     Parameters
     ----------
     reasons : dict
         Path of each unreadable file to the reason.
     files : dict
-        Utterance id to its file, of all utterances.
+        Utterance id to its file, for all utterances.
     tested : collection of str
         Utterances that a trial list names.
     allowed : float
@@ -118,12 +118,12 @@ def report_unreadable(
     Returns
     -------
     str
-        A line a file: its path, a tab, the reason.
+        One line per file: its path, a tab, the reason.
 
     Raises
     ------
     ValueError
-        Where more files are unreadable than allowed, or one that a trial list names.
+        If more files are unreadable than allowed, or one named in a trial list is.
     """
     text = "".join(f"{path}\t{reason}\n" for path, reason in reasons.items())
     paths = (files[utterance].path for utterance in tested)
@@ -145,12 +145,12 @@ def report_unreadable(
 
 
 def digest_inputs(options: object, lists: Sequence[str | Path], found: Mapping[str, AudioFile]) -> str:
-    """Digest what the files written depend on.
+    """Compute a digest of what the files written depend on.
 
     Parameters
     ----------
     options : object
-        Whatever the outputs depend on besides files; JSON must be able to hold it.
+        Anything the outputs depend on besides files, serialisable as JSON.
     lists : sequence of str or Path
         Files whose contents count.
     found : mapping of str to AudioFile
@@ -171,19 +171,19 @@ def digest_inputs(options: object, lists: Sequence[str | Path], found: Mapping[s
 
 
 def earlier_result(manifest: Path, expected: str) -> dict | None:
-    """Return what an earlier run noted as its result, where its inputs were the same and its files are untouched.
+    """Return the recorded result of an earlier run, if its inputs were the same and its files are untouched.
 
     Parameters
     ----------
     manifest : Path
         The file that the run wrote last: JSON with `fingerprint`, `sizes` (path to bytes) and `result`.
     expected : str
-        Of today's inputs, by `digest_inputs`.
+        Digest of the current inputs, by `digest_inputs`.
 
     Returns
     -------
     dict or None
-        The `result`; None where the files must be written anew.
+        The `result`; None if the files must be rewritten.
     """
     try:
         content = json.loads(manifest.read_text(encoding="utf-8"))

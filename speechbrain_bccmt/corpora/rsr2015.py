@@ -1,6 +1,6 @@
-"""RSR2015 (Larcher, Lee, Ma and Li, Speech Communication 60, 2014), Part II: thirty short commands a speaker.
+"""RSR2015 (Larcher, Lee, Ma and Li, Speech Communication 60, 2014), Part II: thirty short commands per speaker.
 
-The corpus is licensed, and was at hand for nobody who wrote this. Where each statement comes from:
+The corpus is licensed, and nobody who wrote this had access to it. The source of each statement:
 
 - *From SIDEKIT's tutorial and configuration for Part I, whose authors made the corpus*: the folders `sph/male`,
   `sph/female` and `key/part1/{trn,ndx}`; names `m001/m001_01_001.sph` of speaker, session and sentence; Part I is
@@ -37,8 +37,8 @@ _SETS = {
 _SENTENCES = {1: range(1, 31), 2: range(31, 61)}
 ENROLMENT_SESSIONS = (1, 4, 7)
 _NAME = re.compile(r"([mf])(\d{3})_(\d{2})_(\d{3})", re.IGNORECASE)
-# In this order where a file is there twice: the sphere files of the release may be compressed with shorten,
-# which libsndfile cannot read.
+# In this order if a file is there twice: the sphere files of the release may be compressed with shorten, which
+# libsndfile cannot read.
 _EXTENSIONS = (".wav", ".flac", ".ogg", ".opus", ".sph")
 
 
@@ -48,7 +48,7 @@ def speaker_set(speaker: str) -> str:
     Raises
     ------
     ValueError
-        For a speaker beyond those of the corpus.
+        For a speaker outside the corpus.
 
     Examples
     --------
@@ -101,21 +101,21 @@ def find_rsr2015(
     part : int
         1 (sentences) or 2 (commands).
     train_on : sequence of str
-        Sets to train on: `"background"`, and perhaps `"development"`.
+        Sets to train on: `"background"`, and optionally `"development"`.
 
     Returns
     -------
     dict of str to PhraseUtterance
-        By id, such as `m001/m001_01_031`, sorted. The phrase is the number of the sentence. The evaluation
-        set is for the test, and a development set that is not trained on for the dev set. Sessions 1, 4 and
-        7 enrol. Groups are sexes.
+        By id, such as `m001/m001_01_031`, sorted. The phrase is the number of the sentence. The evaluation set is for
+        testing; a development set that is not trained on is for the dev set. Sessions 1, 4 and 7 enrol. Groups are
+        sexes.
 
     Raises
     ------
     FileNotFoundError
-        Where the folder is missing, is not laid out so, or holds nothing of this part.
+        If the folder is missing, has another layout, or holds nothing of this part.
     ValueError
-        Where names of files are not those of the corpus, or options are unknown.
+        If file names are not those of the corpus, or options are unknown.
 
     Examples
     --------
@@ -182,9 +182,9 @@ def protocol_files(data_folder: str | Path, part: int = 2) -> list[tuple[Path, P
     Raises
     ------
     FileNotFoundError
-        Where there is none.
+        If there is none.
     ValueError
-        Where there are several for a sex, or one of the two files is missing.
+        If there are several for a sex, or one of the two files is missing.
     """
     key = Path(absolute(data_folder)) / "key" / f"part{part}"
     pairs = []
@@ -206,7 +206,7 @@ def protocol_files(data_folder: str | Path, part: int = 2) -> list[tuple[Path, P
 
 
 def _fields(path: Path, least: int) -> Iterator[list[str]]:
-    """Yield the fields of each line that is not blank, between commas or white space."""
+    """Yield the fields of each non-blank line, separated by commas or white space."""
     with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             fields = line.replace(",", " ").split()
@@ -217,7 +217,7 @@ def _fields(path: Path, least: int) -> Iterator[list[str]]:
 
 
 def _utterance(name: str, known: dict[str, PhraseUtterance], path: Path) -> str:
-    """Turn a file's name in a protocol (`male/m101/m101_01_031.sph`) into an utterance's id."""
+    """Convert a file name in a protocol (`male/m101/m101_01_031.sph`) to an utterance id."""
     stem = os.path.splitext(name.replace("\\", "/").rpartition("/")[2])[0].lower()
     utterance = f"{stem[:4]}/{stem}"
     if utterance not in known:
@@ -230,16 +230,16 @@ def convert_protocol(
     known: dict[str, PhraseUtterance],
     trial_types: Sequence[str] = tuple(TRIAL_TYPES),
 ) -> tuple[str, str]:
-    """Turn the corpus's protocol into the lists that `read_trials` reads.
+    """Convert the corpus's protocol to the lists that `read_trials` reads.
 
     Parameters
     ----------
     files : sequence of tuple
         See `protocol_files`.
     known : dict
-        The utterances there are, by id.
+        The utterances that exist, by id.
     trial_types : sequence of str
-        The types to take over.
+        The types to keep.
 
     Returns
     -------
@@ -249,7 +249,7 @@ def convert_protocol(
     Raises
     ------
     ValueError
-        For malformed lines, and for utterances that are not there.
+        For malformed lines, and for missing utterances.
     """
     flags = [(column, name) for column, name in enumerate(TRIAL_TYPES, 2) if name in trial_types]
     models = ["model-id phrase-id enroll-file-id1 enroll-file-id2 enroll-file-id3"]
@@ -286,12 +286,12 @@ def prepare_rsr2015(
     save_folder : str or Path
         Where the files are written, the test lists among them.
     protocol : str
-        `"official"`: the trials of `key/part2`; `"drawn"`: random ones of the four types, where the keys are
-        not at hand, not comparable with published results.
+        `"official"`: the trials of `key/part2`; `"drawn"`: random ones of the four types, if the keys are not
+        available; not comparable with published results.
     test_trials : int
-        Trials to draw.
+        Number of trials to draw.
     trial_types : sequence of str
-        Types of test trials. The impostor-wrong trials are by far the most of the official ones.
+        Types of test trials. Most of the official ones, by far, are impostor-wrong trials.
     **options
         See `prepare_phrases`.
 
@@ -303,7 +303,7 @@ def prepare_rsr2015(
     Raises
     ------
     FileNotFoundError
-        Where the folder is not RSR2015's, or has no protocol.
+        If the folder is not RSR2015's, or has no protocol.
     ValueError
         As `find_rsr2015`, `convert_protocol` and `prepare_phrases`.
     """

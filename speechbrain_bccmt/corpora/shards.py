@@ -1,7 +1,7 @@
-"""Utterances packed into tar files, which are read one after the other at the speed of the disk.
+"""Utterances packed into tar files, which are read one after another at the speed of the disk.
 
-The files are WebDataset's: an utterance is `<id>.<format>` with `<id>.json` beside it. Beside each tar file a CSV says
-where in it the utterances lie, for training, which reads crops by offset.
+The files follow WebDataset: an utterance is `<id>.<format>` with `<id>.json` beside it. A CSV beside each tar file says
+where its utterances are, for training, which reads crops by offset.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from speechbrain_bccmt.audio.recording import read_mono
 from speechbrain_bccmt.files import temporary_sibling
 
 COLUMNS = ("ID", "offset", "size", "name", "frames", "sample_rate")
-# What is packed as it is: libsndfile reads it from memory and finds its crops by offset.
+# Formats packed as they are: libsndfile reads them from memory and finds crops by offset.
 KEPT = {"WAV": ".wav", "FLAC": ".flac", "OGG": ".ogg"}
 _FLAC_BYTES_PER_SAMPLE = 1.2  # about, of speech in 16 bits
 
@@ -42,13 +42,13 @@ def write_shards(
 ) -> int:
     """Pack utterances into tar files, in random order.
 
-    Each shard appears whole or not at all; started again, those that are there are kept.
+    Each shard appears whole or not at all; a restart keeps those that are there.
 
     Parameters
     ----------
     rows : sequence of dict
-        Rows of `train.csv`. An utterance that is the whole of a wav, flac or ogg file is packed as that file is; others
-        are cut out and packed as FLAC of 16 bits, one channel, at the file's rate.
+        Rows of `train.csv`. An utterance that is a whole wav, flac or ogg file is packed as it is; others are cut out
+        and packed as 16-bit mono FLAC at the file's rate.
     folder : str or Path
         Where the shards are written.
     shard_bytes : float
@@ -56,16 +56,16 @@ def write_shards(
     flac : bool
         Pack all utterances as FLAC.
     seed : int
-        Of the order.
+        Seed of the order.
     jobs : int
-        Shards that are written at the same time.
+        Number of shards written at the same time.
     progress : bool
         Whether to show a progress bar.
 
     Returns
     -------
     int
-        How many shards there are.
+        Number of shards.
 
     Raises
     ------
@@ -111,12 +111,12 @@ def write_shards(
 
 
 def read_index(folder: str | Path) -> Iterator[tuple[str, Member, int, int]]:
-    """Yield id, place, samples and sample rate of each utterance in the shards of a folder, in their order there.
+    """Yield id, place, samples and sample rate of each utterance in the shards of a folder, in order.
 
     Raises
     ------
     FileNotFoundError
-        If there are none.
+        If there are no shards.
     ValueError
         If an index is damaged.
     """
@@ -140,7 +140,7 @@ def _estimate(row: dict, flac: bool) -> int:
 
 
 def _check_plan(folder: Path, plan: str) -> None:
-    """Refuse a folder that other utterances were packed into."""
+    """Reject a folder that other utterances were packed into."""
     digest = hashlib.blake2b(plan.encode(), digest_size=16).hexdigest()
     path = folder / "plan.txt"
     if path.exists() and path.read_text() != digest:
@@ -172,7 +172,7 @@ def _write_shard(path: Path, rows: Sequence[dict], flac: bool) -> None:
 
 
 def _content(row: dict, flac: bool) -> tuple[bytes, str]:
-    """Return the bytes of an utterance, and their ending: of the file as it is, or of a FLAC file."""
+    """Return the bytes of an utterance and its extension: of the file as it is, or of a FLAC file."""
     start, stop, rate = int(row["start"]), int(row["stop"]), int(row["sample_rate"])
     if not flac and start == 0:
         with open_decoder(row["wav"]) as file:
@@ -187,7 +187,7 @@ def _content(row: dict, flac: bool) -> tuple[bytes, str]:
 
 
 def _key(name: str) -> str:
-    """Return an id as WebDataset takes it: what follows a dot would be the ending."""
+    """Return an id as WebDataset expects it: anything after a dot would be the extension."""
     parent, slash, last = name.strip("/").rpartition("/")
     return f"{parent}{slash}{last.replace('.', '_')}"
 

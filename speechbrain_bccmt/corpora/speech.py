@@ -26,7 +26,7 @@ def find_stretches(
     Parameters
     ----------
     files, headers : mapping of str
-        File and header of each utterance; all of the latter are looked at.
+        File and header of each utterance; all those with a header are searched.
     workers : int, optional
         Number of files read at a time. Default: one for each core.
     progress : bool
@@ -35,7 +35,7 @@ def find_stretches(
     Returns
     -------
     stretches : dict of str to (int, int)
-        First sample of the first speech in the file and the one behind the last, padding included, of the utterances
+        First sample of the first speech in the file and the one after the last, padding included, for the utterances
         that hold speech.
     reasons : dict of str to str
         Path of each file that cannot be decoded to the reason.

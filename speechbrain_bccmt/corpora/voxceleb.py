@@ -1,7 +1,7 @@
-"""VoxCeleb, and any corpus in its layout, to the CSV files that training and verification read.
+"""Preparation of VoxCeleb, and any corpus in its layout, as CSV files for training and verification.
 
-The layout is `wav/<speaker>/<session>/<utterance>.<ext>`; VoxCeleb itself, the demo corpus and other corpora
-arranged so are all prepared by `prepare_voxceleb`.
+The layout is `wav/<speaker>/<session>/<utterance>.<ext>`; VoxCeleb itself, the demo corpus and other corpora in this
+layout are all prepared by `prepare_voxceleb`.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def prepare_voxceleb(
 ) -> Preparation:
     """Write the CSV files and the dev trial list for training and verification.
 
-    Only headers are read, in parallel. No speaker that a verification list names, in either column, is
-    trained on. The files written belong together: a run that is killed, or finds the disk full, leaves the
-    earlier set or none that counts as complete. With unchanged inputs nothing is written again.
+    Only headers are read, in parallel. No speaker named in a verification list, in either column, is trained on. The
+    files written belong together: a run that is killed, or finds the disk full, leaves the earlier set or none that
+    counts as complete. If the inputs are unchanged, nothing is rewritten.
 
     Parameters
     ----------
@@ -75,16 +75,16 @@ def prepare_voxceleb(
         Where `train.csv`, `dev.csv`, `dev_trials.txt`, `test.csv`, `unreadable.txt` and `preparation.json`
         are written.
     verification_files : str, Path or sequence
-        Trial lists in VoxCeleb's format (see `read_trials`); their utterances make `test.csv`.
+        Trial lists in VoxCeleb's format (see `read_trials`); their utterances go into `test.csv`.
     dev_speakers : int
         Speakers held out of training for `dev.csv`; 0 for none.
     dev_trials : int
-        Trials over them, half of them target trials, as far as there are so many pairs.
+        Trials over them, half of them target trials, as far as the pairs allow.
     training : bool
-        False for `test.csv` alone: only utterances of the trial lists are converted and read, no others
-        need be there, and `dev_speakers` and `dev_trials` do not count.
+        False to write only `test.csv`: only utterances of the trial lists are converted and read, no others need exist,
+        and `dev_speakers` and `dev_trials` are ignored.
     seed : int
-        Of the choice of speakers and trials.
+        Seed of the choice of speakers and trials.
     extensions : sequence of str
         Files to look for.
     min_duration : float
@@ -94,14 +94,14 @@ def prepare_voxceleb(
     max_unreadable : float
         Share of files that may be unreadable; they are skipped and named in `unreadable.txt`.
     converted_folder : str or Path, optional
-        Where m4a files are converted to wav, once. Needed where there are any.
+        Folder for m4a files converted to wav, once. Needed if there are any.
     workers : int, optional
         Number of files read, or converted, at a time. Default: chosen by the number of cores.
     progress : bool
         Whether to show progress bars.
     unlabelled_folders : str, Path or sequence
-        Folders in the same layout whose speakers are not known, whatever their folders are called: to train on by
-        losses that need no labels. Their rows of `train.csv` have no speaker.
+        Folders in the same layout with unknown speakers, whatever their folders are called: for training with losses
+        that need no labels. Their rows of `train.csv` have no speaker.
 
     Returns
     -------
@@ -111,12 +111,12 @@ def prepare_voxceleb(
     Raises
     ------
     FileNotFoundError
-        Where a data folder or trial list is missing, or there is no audio.
+        If a data folder or trial list is missing, or there is no audio.
     ValueError
-        Where a trial list is malformed or names utterances that are not there or cannot be read, an
-        utterance is in two folders, too many files are unreadable, or no training speaker remains.
+        If a trial list is malformed or names missing or unreadable utterances, an utterance is in two folders, too many
+        files are unreadable, or no training speaker remains.
     OSError
-        Where the disk is full.
+        If the disk is full.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def prepare_voxceleb(
     for path in lists:
         tested.update(dict.fromkeys(read_trials(path, known_ids=found.keys()).ids))
     excluded = {speaker_of(utterance) for utterance in tested}
-    # Of the speakers tested, other utterances serve neither training nor test: they are not read.
+    # Other utterances of the test speakers serve neither training nor test: they are not read.
     wanted = {
         utterance: file
         for utterance, file in found.items()
@@ -195,22 +195,22 @@ def prepare_voxceleb(
 
 
 def _corpora(utterances: dict[str, PhraseUtterance], folders: list) -> dict[str, int]:
-    """Return the data folder of each speaker; of one in several, that of an utterance."""
+    """Return the data folder of each speaker; for one in several, that of an utterance."""
     return {utterance.speaker: folder_of(utterance.file.path, folders) for utterance in utterances.values()}
 
 
 def _find_eligible(utterances: dict[str, PhraseUtterance], folders: list) -> dict[str, int]:
-    """Return the speakers of two utterances or more, as one makes no target trial, and the data folder of each."""
+    """Return the speakers with two utterances or more, which target trials need, and the data folder of each."""
     spoken = Counter([utterance.speaker for utterance in utterances.values()])
     corpora = _corpora(utterances, folders)
     return {speaker: corpora[speaker] for speaker, count in spoken.items() if count > 1 and speaker}
 
 
 def _draw(utterances: dict[str, PhraseUtterance], folders: list, count: int, seed: int) -> DevTrials:
-    """Draw as many target as non-target trials, as far as there are so many pairs; two corpora never meet."""
+    """Draw as many target as non-target trials, as far as the pairs allow; two corpora never meet."""
     ids, speakers = list(utterances), [utterance.speaker for utterance in utterances.values()]
     corpora = _corpora(utterances, folders)
-    # Where each corpus has one speaker, they have nobody else to meet.
+    # If each corpus has one speaker, they have nobody else to meet.
     apart = len(set(corpora.values())) < len(corpora)
     groups = [str(corpora[speaker]) for speaker in speakers] if apart else None
     trials = make_trials(ids, speakers, count // 2, count - count // 2, seed, groups=groups)

@@ -150,7 +150,7 @@ class SequentialTest:
             raise ValueError(
                 f"an error rate of {error:g} cannot be promised: expected one from {self.errors[-1]:g} to below 0.5"
             )
-        known = np.log(self.errors[::-1])  # above the highest rate, its thresholds apply, stricter than needed
+        known = np.log(self.errors[::-1])  # above the highest rate its thresholds apply, stricter than needed
         return tuple(
             float(np.interp(math.log(error), known, side[::-1])) for side in (self.accept, self.reject)
         )

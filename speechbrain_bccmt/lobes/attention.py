@@ -3,8 +3,8 @@
 Axes: b batch, c channel, f frequency, t time (frames), h head, q query position, k key position.
 
 Sources: BC-CMT (Choi et al., Interspeech 2022 and IEEE/ACM TASLP 32, 2024) names the two forms and their group
-convolutions; CMT (arXiv 2107.06263, section 3.3) gives the lightweight attention whose keys and values come from a
-map reduced by a strided depth-wise convolution. Kernel sizes, norms and group counts are our reading.
+convolutions; CMT (arXiv 2107.06263, section 3.3) describes the lightweight attention whose keys and values come from
+a map reduced by a strided depth-wise convolution. Kernel sizes, norms and group counts are our reading.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 
 def valid_frames(lengths: Tensor, frames: int) -> Tensor:
-    """Turn relative lengths into numbers of valid frames.
+    """Convert relative lengths to numbers of valid frames.
 
     Parameters
     ----------
@@ -72,10 +72,10 @@ def frame_mask(valid: Tensor, frames: int) -> Tensor:
 
 
 def reduction_conv(conv: type[nn.Module], channels: int, stride: int) -> nn.Module:
-    """Depth-wise convolution that shrinks keys and values by `stride`, or nothing where the stride is one.
+    """Depth-wise convolution that shrinks keys and values by `stride`; the identity for a stride of one.
 
-    The kernel is odd and centred, so that n positions always leave ceil(n / stride) of them, a lone one included,
-    and zero padding at the end equals the zeros of a masked batch.
+    The kernel is odd and centred: n positions always become ceil(n / stride), even a single one, and zero padding at
+    the end equals the zeros of a masked batch.
     """
     if stride == 1:
         return nn.Identity()
@@ -84,7 +84,7 @@ def reduction_conv(conv: type[nn.Module], channels: int, stride: int) -> nn.Modu
 
 
 class GroupedSelfAttention(nn.Module):
-    """What both forms share: grouped projections, heads, and the choice between a fused kernel and visible maps.
+    """Base of both forms: grouped projections, heads, and either a fused kernel or visible attention maps.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ class GroupedSelfAttention(nn.Module):
     conv : type
         `torch.nn.Conv1d` or `torch.nn.Conv2d`.
     norm : type
-        Batch norm that goes with it.
+        Matching batch norm.
     key_reduction : int
         Stride of the depth-wise convolution over keys and values.
 
@@ -121,7 +121,7 @@ class GroupedSelfAttention(nn.Module):
             if value < 1 or channels % value:
                 raise ValueError(f"{name}={value} must divide channels={channels}")
         self.heads = heads
-        # Private: what follows from other options is no part of a model's fingerprint.
+        # Private: values derived from other options stay out of a model's fingerprint.
         self._head_size = channels // heads
         self.key_reduction = key_reduction
         self.norm = norm(channels)
@@ -144,7 +144,7 @@ class GroupedSelfAttention(nn.Module):
         )
         mask = None if keep is None else keep[:, None, None, :]
         if with_map:
-            # Scaled before the product, which half precision might not hold otherwise.
+            # Scaled before the product, which could otherwise overflow half precision.
             scores = (query * self._head_size**-0.5) @ key.transpose(2, 3)
             if mask is not None:
                 scores = scores.masked_fill(~mask, float("-inf"))
@@ -162,7 +162,7 @@ class TemporalSelfAttention(GroupedSelfAttention):
     Parameters
     ----------
     channels, heads, groups, key_reduction : int
-        See `GroupedSelfAttention`; keys and values keep one frame in `key_reduction`.
+        See `GroupedSelfAttention`; keys and values keep one of every `key_reduction` frames.
 
     Examples
     --------

@@ -3,7 +3,7 @@
 Axes: b batch, c channel, f frequency, t time (frames).
 
 Sources: "BC-CMT" (Choi, Yang, Jeoung, Chang, Interspeech 2022; Choi, Yang, Chang, IEEE/ACM TASLP 32, 2024,
-doi 10.1109/TASLP.2024.3463491), known to us by their abstracts alone: the three sizes, the two forms of attention,
+doi 10.1109/TASLP.2024.3463491), of which we know only the abstracts: the three sizes, the two forms of attention,
 the pooling and 271.44 K parameters for the modified Tiny are theirs. Widths, depths, strides, groups and heads are
 our reading, chosen by measurement (docs/skeleton.md). Building blocks: CMT (arXiv 2107.06263) and BC-ResNet
 (arXiv 2106.04140).
@@ -24,7 +24,7 @@ ATTENTIONS = ("temporal", "frequency_time")
 
 
 class BCCMT(nn.Module):
-    """Encoder from log-mel frames to one embedding an utterance.
+    """Encoder from log-mel frames to one embedding per utterance.
 
     Parameters
     ----------
@@ -39,18 +39,18 @@ class BCCMT(nn.Module):
     stem_channels : int
         Channels of the first convolution, which halves frequency and time.
     frequency_strides, time_strides, heads, key_reductions : sequence of int
-        For each stage. The last three are the same in every size, so that attention maps of two sizes match.
+        For each stage. The last three are the same in every size, so the attention maps of two sizes match.
     groups : int or None
-        Groups of the attention's projections; None: 4 in the modified form, which the papers give fewer groups, and
+        Groups of the attention's projections; None: 4 in the modified form, which has fewer groups in the papers, and
         8 in the conventional one.
     subbands : int
         Sub-bands of the sub-spectral norms.
     pooling_channels : int
         Width of the pooling's temporal attention.
     kernel_size : int
-        Of the temporal depth-wise convolutions, in frames.
+        Kernel of the temporal depth-wise convolutions, in frames.
     dropout : float
-        In training, on what the blocks broadcast.
+        Dropout on the blocks' broadcast branches in training.
 
     Raises
     ------
@@ -59,9 +59,9 @@ class BCCMT(nn.Module):
 
     Notes
     -----
-    An utterance of one frame works. The embedding of an utterance does not depend on padding: `lengths` masks it
-    wherever a kernel, a softmax or a mean would see it. Time and memory grow with the square of the length: what uses
-    this encoder on recordings (interface, evaluation, exported graphs) cuts what is above 30 s into chunks.
+    A single frame is enough. The embedding of an utterance does not depend on padding: `lengths` masks it wherever a
+    kernel, a softmax or a mean would see it. Time and memory grow with the square of the length, so callers that embed
+    recordings (interface, evaluation, exported graphs) cut anything above 30 s into chunks.
 
     Examples
     --------
@@ -93,7 +93,7 @@ class BCCMT(nn.Module):
         kernel_size: int = 3,
         dropout: float = 0.0,
     ):
-        # What this very encoder was built from, so that it can be built again: BCCMT(**model.config).
+        # The arguments of this encoder, from which BCCMT(**model.config) rebuilds it.
         self.config = {key: value for key, value in locals().items() if key not in ("self", "__class__")}
         super().__init__()
         if attention not in ATTENTIONS:
@@ -168,7 +168,7 @@ class BCCMT(nn.Module):
         return self._encode(x, lengths, with_map=False)[0]
 
     def forward_with_attention(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
-        """Embed utterances and show the attention maps.
+        """Embed utterances and return the attention maps too.
 
         Parameters
         ----------
@@ -178,9 +178,9 @@ class BCCMT(nn.Module):
         Returns
         -------
         tuple
-            Embedding (batch, 1, embedding size), and a list with one map for each block, in order: (batch, heads,
-            query frames, key frames), or positions of the plane in place of frames in the conventional form.
-            Each row sums to one over the valid keys.
+            Embedding (batch, 1, embedding size), and a list with one map per block, in order: (batch, heads, query
+            frames, key frames), with positions of the plane instead of frames in the conventional form. Each row sums
+            to one over the valid keys.
         """
         return self._encode(x, lengths, with_map=True)
 
@@ -191,7 +191,7 @@ class BCCMT(nn.Module):
 
     @property
     def time_stride(self) -> int:
-        """Frames of the input for one frame of the last feature map."""
+        """Input frames per frame of the last feature map."""
         return 2 * math.prod(self.time_strides)
 
     def feature_map(
@@ -204,14 +204,14 @@ class BCCMT(nn.Module):
         x, lengths : Tensor
             As in `forward`.
         with_map : bool
-            Give the attention maps as well.
+            Return the attention maps as well.
 
         Returns
         -------
         tuple
             The map (batch, channels, frequencies, frames), with `map_size` for channels and frequencies and one
             frame for every `time_stride` of the input; its valid frames (batch,), or None without lengths; one
-            attention map for each block, or None in its place.
+            attention map or None per block.
         """
         if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] != self.n_mels:
             raise ValueError(
@@ -236,7 +236,7 @@ class BCCMT(nn.Module):
         return x, valid, maps
 
     def embed_map(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Embed utterances by their last feature maps.
+        """Embed utterances from their last feature maps.
 
         Parameters
         ----------
@@ -251,7 +251,7 @@ class BCCMT(nn.Module):
         return self.embedding(self.pooling_norm(self.pooling(x, valid))).unsqueeze(1)
 
     def without_head(self) -> BCCMT:
-        """Remove the pooling and the embedding layer, which have no part in the feature map, and give the encoder."""
+        """Remove the pooling and the embedding layer, which the feature map does not need, and return the encoder."""
         self.pooling = self.pooling_norm = self.embedding = None
         return self
 
@@ -281,7 +281,7 @@ def bccmt_base(attention: str = "temporal", **options) -> BCCMT:
 
 
 def bccmt(size: str = "tiny", attention: str = "temporal", **options) -> BCCMT:
-    """BC-CMT of a size by name; `options` go to `BCCMT`.
+    """BC-CMT of a named size; `options` go to `BCCMT`.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""What the stages of BC-CMT are made of: the block, and the strided convolution that opens a stage.
+"""Building parts of BC-CMT's stages: the block, and the strided convolution that opens a stage.
 
 Axes: b batch, c channel, f frequency, t time (frames).
 
 Sources: CMT (arXiv 2107.06263) for the block's three parts, BC-ResNet (arXiv 2106.04140) for the broadcast residual
-of each. How BC-CMT (IEEE/ACM TASLP 32, 2024) joins them is our reading.
+of each. The way BC-CMT (IEEE/ACM TASLP 32, 2024) combines them is our reading.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class Block(nn.Module):
     Parameters
     ----------
     channels, hidden : int
-        Channels of the map, and of the feed-forward part's inside.
+        Channels of the map, and inner channels of the feed-forward part.
     heads, groups, key_reduction : int
-        Of the self-attention.
+        Options of the self-attention.
     subbands : int
-        Of the sub-spectral norms.
+        Sub-bands of the sub-spectral norms.
     attention : str
         "temporal" or "frequency_time".
     kernel_size : int
-        Of the temporal depth-wise convolutions, in frames.
+        Kernel of the temporal depth-wise convolutions, in frames.
     dropout : float
-        In training, on what is broadcast.
+        Dropout on the broadcast branches in training.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class Block(nn.Module):
         self._start_as_identity()
 
     def _start_as_identity(self):
-        """Let every residual branch start at zero: without it, training takes several times as many steps."""
+        """Initialise every residual branch to zero; without this, training takes several times as many steps."""
         last_layers = (
             self.local_frequency[-1].norm,
             self.local_time.pointwise,
@@ -85,13 +85,13 @@ class Block(nn.Module):
     def forward(
         self, x: Tensor, valid: Tensor | None = None, mask: Tensor | None = None, with_map: bool = False
     ):
-        """Map (batch, channels, frequencies, frames) to the same shape, and the attention map or None."""
+        """Map (batch, channels, frequencies, frames) to the same shape; also return the attention map or None."""
         y = self.local_frequency(x)
         local = self.local_time(frequency_mean(y), mask)
         x = x + y
         if self.temporal:
-            # The mean over frequency of the local perception unit's output is known without building that output:
-            # both broadcasts become one addition to the 2-D map, which is what costs time here.
+            # The local perception unit's mean over frequency is known without building its output, so both broadcasts
+            # become one addition to the 2-D map, the costly step here.
             attended, weights = self.attention(frequency_mean(x) + local, valid, with_map)
             x = broadcast(x, local + attended)
         else:
@@ -103,7 +103,7 @@ class Block(nn.Module):
 
 
 class Downsample(nn.Sequential):
-    """Opens a stage: a strided convolution, the only place where channels meet at every frequency and frame.
+    """Strided convolution that opens a stage, the only place where channels mix at every frequency and frame.
 
     Parameters
     ----------
@@ -114,7 +114,7 @@ class Downsample(nn.Sequential):
 
     Notes
     -----
-    A full kernel, not a depth-wise one: at like size its EER was clearly lower (docs/skeleton.md).
+    A full kernel, not a depth-wise one: at similar size its EER was clearly lower (docs/skeleton.md).
 
     Examples
     --------

@@ -4,7 +4,7 @@ Axes: b batch, c channel, f frequency, t time (frames).
 
 Source: BC-ResNet (arXiv 2106.04140), section 2: y = x + f2(x) + BC(f1(mean over frequency of f2(x))), f2 a
 frequency depth-wise convolution with sub-spectral normalisation, f1 a temporal depth-wise separable convolution.
-BC-CMT puts this residual into every part of the CMT block; how, is our reading.
+BC-CMT puts this residual into every part of the CMT block; how it does so is our reading.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 
 class SubSpectralNorm(nn.Module):
-    """Batch norm with statistics of its own for every sub-band of the frequency axis.
+    """Batch norm with separate statistics for each sub-band of the frequency axis.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class SubSpectralNorm(nn.Module):
 
     Notes
     -----
-    Source: BC-ResNet, section 2.2, and its official code (one affine pair for each channel and sub-band).
+    Source: BC-ResNet, section 2.2, and its official code (one affine pair per channel and sub-band).
 
     Examples
     --------
@@ -69,7 +69,7 @@ class FrequencyConv(nn.Sequential):
 
 
 class TemporalUnit(nn.Module):
-    """The f1 of the local perception unit: temporal depth-wise convolution, norm, activation, point-wise.
+    """The f1 of the local perception unit: temporal depth-wise convolution, norm, activation, point-wise convolution.
 
     Parameters
     ----------
@@ -113,7 +113,7 @@ class InvertedResidualUnit(nn.Module):
     channels : int
         Channels of input and output.
     hidden : int
-        Channels between.
+        Inner channels.
     kernel_size : int
         Odd kernel of the depth-wise convolution, in frames.
     dropout : float
@@ -121,7 +121,7 @@ class InvertedResidualUnit(nn.Module):
 
     Notes
     -----
-    Source: CMT (arXiv 2107.06263), section 3.4, order of norm and activation as in its official code.
+    Source: CMT (arXiv 2107.06263), section 3.4; norm and activation in the order of its official code.
 
     Examples
     --------

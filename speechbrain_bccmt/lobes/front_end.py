@@ -3,7 +3,7 @@
 Axes: b batch, c channel, t time (frames).
 
 Source: the system of Mingote et al. for SdSV 2020 (DeepMine Part 1): Conv1d 128, a residual block x3 at 160, a residual
-block x3 at 256, BatchNorm; a phonetic bottleneck is concatenated before each of the two residual blocks. What stands in
+block x3 at 256, BatchNorm; a phonetic bottleneck is concatenated before each of the two residual blocks. The content of
 a residual block, the kernels, the time stride and the small default are our reading.
 """
 
@@ -60,15 +60,15 @@ class ConvolutionalFrontEnd(nn.Module):
     n_mels : int
         Log-mel bands of the input.
     channels : sequence of int
-        Of the first convolution, then of each stage.
+        Channels of the first convolution, then of each stage.
     units : int
-        Residual units of a stage.
+        Residual units per stage.
     kernel_size : int
         Odd kernel of all convolutions, in frames; 1 makes the front end pointwise.
     time_stride : int
-        Stride of the first convolution: one vector for so many frames.
+        Stride of the first convolution: frames per output vector.
     phonetic_size : int
-        Size of the phonetic bottleneck that is concatenated before each stage; 0: none.
+        Size of the phonetic bottleneck concatenated before each stage; 0: none.
 
     Raises
     ------
@@ -136,7 +136,7 @@ class ConvolutionalFrontEnd(nn.Module):
         lengths : Tensor or None
             (batch,), relative in (0, 1].
         with_map : bool
-            Without effect: there is no attention here.
+            Ignored: there is no attention here.
         phonetic : Tensor or None
             (batch, frames of the sequence, phonetic size).
 
@@ -161,14 +161,14 @@ class ConvolutionalFrontEnd(nn.Module):
 def sinusoidal_positions(frames: int, channels: int, like: Tensor) -> Tensor:
     """Sinusoidal positions of the frames (arXiv 1706.03762, section 3.5).
 
-    Computed, where SpeechBrain's `PositionalEncoding` keeps a table that ends at a longest utterance.
+    Computed on the fly; SpeechBrain's `PositionalEncoding` keeps a table, which limits the length.
 
     Parameters
     ----------
     frames, channels : int
         Shape of the result; `channels` is even.
     like : Tensor
-        Of the device and type wanted.
+        Tensor of the wanted device and type.
 
     Returns
     -------
@@ -193,19 +193,19 @@ class FrameSequence(nn.Module):
     Parameters
     ----------
     front_end : ConvolutionalFrontEnd or BCCMT
-        Gives a feature map; the frequencies of a BC-CMT's become channels.
+        Computes a feature map; the frequencies of a BC-CMT map become channels.
     channels : int
         Width of the sequence.
     positions : str
         "none", "sinusoidal" (added), or "phonetic": concatenated inside the convolutional front end, which has to be
         built for it, or to the feature map of a BC-CMT.
     phonetic_size : int
-        Size of the phonetic input; 0 without.
+        Size of the phonetic input; 0: none.
 
     Raises
     ------
     ValueError
-        For unknown positions, or numbers that do not go together.
+        For unknown positions, or numbers that do not fit together.
 
     Examples
     --------
@@ -251,18 +251,18 @@ class FrameSequence(nn.Module):
         phonetic : Tensor or None
             (batch, frames, phonetic size).
         with_map : bool
-            Give the attention maps of a BC-CMT as well.
+            Return the attention maps of a BC-CMT as well.
 
         Returns
         -------
         tuple
             (batch, frames of the sequence, channels); (batch, frames of the sequence), True where valid, or None
-            without lengths; the front end's attention maps, or None in the place of each.
+            without lengths; the front end's attention maps, or None for each.
 
         Raises
         ------
         ValueError
-            If an input does not have its shape, with at least one frame, or is missing.
+            If an input is missing, has the wrong shape, or has no frames.
         """
         self.check(x, phonetic)
         if phonetic is not None:
@@ -275,12 +275,12 @@ class FrameSequence(nn.Module):
     def from_map(
         self, x: Tensor, valid: Tensor | None = None, phonetic: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Return the sequence of a feature map.
+        """Return the sequence for a feature map.
 
         Parameters
         ----------
         x, valid : Tensor
-            What the front end's `feature_map` returns.
+            The map and its valid frames, as the front end's `feature_map` returns them.
         phonetic : Tensor or None
             (batch, frames of the sequence, phonetic size).
 
@@ -298,7 +298,7 @@ class FrameSequence(nn.Module):
         return x, None if valid is None else frame_mask(valid, x.shape[1])
 
     def check(self, x: Tensor, phonetic: Tensor | None) -> None:
-        """Raise a ValueError where an input does not have its shape, or is missing."""
+        """Raise a ValueError if an input is missing or has the wrong shape."""
         n_mels = self.front_end.n_mels
         if x.ndim != 3 or x.shape[1] < 1 or x.shape[2] != n_mels:
             raise ValueError(f"expected features (batch, frames >= 1, {n_mels} mels), got {tuple(x.shape)}")

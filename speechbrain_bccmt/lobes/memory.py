@@ -3,7 +3,7 @@
 Axes: b batch, n position (tokens, then frames), d channel, h head, k key or slot.
 
 Sources: Lample et al. 2019 (arXiv 1907.05242), section 3 and their official code: flat and product keys, softmax over
-the selected keys, one set of keys a head, values shared, heads summed. Mingote et al. (SdSV 2020) compare the input
+the selected keys, one set of keys per head, shared values, heads summed. Mingote et al. (SdSV 2020) compare the input
 with all keys, select the highest, and concatenate the result with the attention's output. Sizes, the scale of the
 scores and the projection after the concatenation are our reading.
 """
@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 # Up to this many slots, a row of weights over the whole table (mostly zeros) is faster than gathering the selected
-# values: on one thread of a CPU, 4 against 24 ms at 64 slots, 28 against 29 ms at 1024, 102 against 38 ms at 4096.
+# values: on one CPU thread, 4 against 24 ms at 64 slots, 28 against 29 ms at 1024, 102 against 38 ms at 4096.
 DENSE_KEYS = 1024
 
 
@@ -29,25 +29,25 @@ class Memory(nn.Module):
     channels : int
         Size d of a position, and of a value.
     keys : int
-        Slots of the table. Product keys need a square number: n * n slots share 2 n half keys, so that a large
-        table is searched at the cost of a small one, exactly.
+        Slots of the table. Product keys need a square number: n * n slots share 2 n half keys, which makes exact
+        search of a large table as cheap as of a small one.
     top_k : int
-        Slots that count for a position; at most `keys`.
+        Slots selected per position; at most `keys`.
     key_size : int
         Size of a key; even for product keys.
     heads : int
-        Queries of a position, each with keys of its own; what they find is summed.
+        Queries of a position, each with its own keys; their results are summed.
     product_keys : bool
         Product keys rather than flat ones.
 
     Raises
     ------
     ValueError
-        For numbers that do not go together.
+        For numbers that do not fit together.
 
     Notes
     -----
-    With one key there is nothing to choose and the output is a constant; with `top_k` equal to `keys` it is attention
+    With one key there is nothing to select and the output is constant; with `top_k` equal to `keys` the layer attends
     over the whole table.
 
     Examples
@@ -90,10 +90,10 @@ class Memory(nn.Module):
         nn.init.normal_(self.values, std=channels**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Look up (batch, positions, channels); same shape."""
+        """Look up (batch, positions, channels); return the same shape."""
         b, n, _ = x.shape
         query = self.query(x).reshape(b, n, self.heads, -1).transpose(1, 2)
-        # Scaled before the product, which half precision might not hold otherwise.
+        # Scaled before the product, which could otherwise overflow half precision.
         scores, slots = self._select(query * query.shape[-1] ** -0.5)
         weights = scores.softmax(-1)
         keys = self.values.shape[0]
@@ -108,7 +108,7 @@ class Memory(nn.Module):
         """Return scores and slots (b, h, n, top_k) of the best keys for queries (b, h, n, key size)."""
         if not self.product_keys:
             return (query @ self.keys.transpose(1, 2)).topk(self.top_k, dim=-1)
-        # The best pairs are among the pairs of the best halves: nothing is lost by looking at those alone.
+        # The best pairs are always among the pairs of the best halves.
         few = min(self.top_k, self.half_keys)
         first, second = (
             (half @ keys.transpose(1, 2)).topk(few, dim=-1)

@@ -46,8 +46,8 @@ class FrequencyStatisticsPooling(nn.Module):
 
     Notes
     -----
-    The weight along frequency is one a channel: a learned score for each channel and frequency, moved by the
-    content through one scale a channel, so that each channel may listen to a band of its own.
+    Weights along frequency are per channel: a learned score for each channel and frequency, shifted by the content
+    through one scale per channel, so each channel can attend to its own band.
 
     Examples
     --------
@@ -80,7 +80,7 @@ class FrequencyStatisticsPooling(nn.Module):
             deviations over frequency.
         """
         kind = x.dtype
-        # Squares of activations overflow half precision: statistics are taken in single precision.
+        # In single precision, as squares of activations overflow half precision.
         x = x.float()
         over_frequency = self.frequency_softmax(
             self.frequency_score.float() + self.frequency_scale.float() * x

@@ -2,11 +2,11 @@
 
 Axes: b batch, n position (tokens, then frames), t frame, d channel, h head.
 
-Sources: Mingote et al. (Digital Signal Processing 133, 2023; arXiv 2111.03842), known to us by the abstract, and the
+Sources: Mingote et al. (Digital Signal Processing 133, 2023; arXiv 2111.03842), of which we know the abstract, and the
 same authors' system for SdSV 2020: convolutional front end, self-attention, memory, self-attention, memory, mean over
 time; it concatenates a phonetic bottleneck before its residual blocks as positional information. The default sizes
 (small, for words and commands on a CPU), the last norm, the embedding layers, the tokens on a BC-CMT encoder and the
-features that the phonetic network takes are our reading.
+phonetic network's input features are our reading.
 """
 
 from __future__ import annotations
@@ -27,67 +27,67 @@ EMBEDDINGS = ("class", "distillation", "mean", "concatenation")
 
 
 class TokenEmbedder(nn.Module):
-    """Encoder from log-mel frames to one embedding an utterance, for text-dependent verification.
+    """Encoder from log-mel frames to one embedding per utterance, for text-dependent verification.
 
     Parameters
     ----------
     readout : str
-        What becomes the embedding: "mean" (of the frames), "class" (the class token), or "class+distillation" (a
-        token that learns the label and one that learns a teacher's predictions).
+        Source of the embedding: "mean" (of the frames), "class" (the class token), or "class+distillation" (one token
+        that learns the label and one that learns a teacher's predictions).
     class_tokens : int
-        R, trainable vectors that the class token is drawn from in training; the first serves at inference.
+        R, trainable vectors that the class token is drawn from in training; the first is used at inference.
     embedding : str
         With two tokens, which of them is the embedding at inference: "class", "distillation", the "mean" of the two,
         or their "concatenation", of twice the size.
     positions : str
-        Positional information: "none" (beyond what the convolutions see), "sinusoidal", or "phonetic", a
-        second input.
+        Positional information: "none" (beyond what the convolutions see), "sinusoidal", or "phonetic" (a second
+        input).
     phonetic_size : int
         Size of the phonetic input, such as the bottleneck of a phoneme classifier.
     phonetic_model : torch.nn.Module or None
-        The network that computes the phonetic input, so that the embedder takes features alone, as every encoder does:
-        it maps log-mel features (batch, frames, mels) and relative lengths (batch,) or None to (batch, frames, phonetic
-        size). It has to be trained on the same features, their mean removed alike. It is frozen, stays in evaluation
+        Network that computes the phonetic input; with it the embedder takes features alone, as every encoder does. It
+        maps log-mel features (batch, frames, mels) and relative lengths (batch,) or None to (batch, frames, phonetic
+        size), and has to be trained on the same features with the same mean removal. It is frozen, stays in evaluation
         mode, and its parameters are part of the state dict.
     channels, blocks, heads : int
         Width d, number and heads of the self-attention blocks.
     memory_keys, memory_top_k, memory_key_size, memory_heads : int
-        Of each block's memory layer, see `Memory`; none by default: with 64 keys
-        they cost accuracy wherever we compared (docs/text_dependent.md).
+        Options of each block's memory layer, see `Memory`; none by default: with 64 keys it cost accuracy wherever we
+        compared (docs/text_dependent.md).
     product_keys : bool
-        Product keys in place of flat ones.
+        Product keys instead of flat ones.
     feed_forward : int
         Inner channels of a feed-forward part in each block; 0: none, as in the system of 2020, which has memory layers
-        in its place.
+        instead.
     embedding_size : int
-        Size of the embedding, of each token's where both are concatenated.
+        Size of the embedding, or of each token's embedding when both are concatenated.
     dropout : float
-        In training, on what the blocks add.
+        Dropout on the blocks' residual branches in training.
     n_mels : int
         Log-mel bands of the input.
     front_channels, front_units, kernel_size, time_stride
-        Of the `ConvolutionalFrontEnd`: `channels`, `units`, and the last two by their names.
+        Options of the `ConvolutionalFrontEnd`: its `channels`, `units`, `kernel_size` and `time_stride`.
     front_end : BCCMT, dict or None
-        In place of the convolutional front end: a BC-CMT encoder, or the options to build it from; its last feature map
-        is the sequence. Its pooling and embedding layer are removed, and `n_mels` is its own.
+        Replaces the convolutional front end: a BC-CMT encoder, or the options to build it from; its last feature map
+        is the sequence. Its pooling and embedding layer are removed, and `n_mels` is taken from it.
 
     Attributes
     ----------
     config : dict
-        What it was built from, as plain values: `TokenEmbedder(**model.config)` builds it again.
+        Its arguments as plain values: `TokenEmbedder(**model.config)` rebuilds it.
     token_size : int
-        Size of one token's embedding, what a classifier in training takes.
+        Size of one token's embedding, the input of a classifier in training.
 
     Raises
     ------
     ValueError
-        For an unknown option, or numbers that do not go together.
+        For an unknown option, or numbers that do not fit together.
 
     Notes
     -----
-    An utterance of one frame works. The embedding of an utterance does not depend on padding; with a phonetic network,
-    as far as that holds for the network: layers of frames by themselves, or one after a window of frames, need nothing;
-    recurrent layers, attention, and several convolutions have to use the lengths.
+    A single frame is enough. The embedding of an utterance does not depend on padding; with a phonetic network, only if
+    the network's output does not either: frame-wise layers, after at most one layer on a window of frames, need no
+    care; recurrent layers, attention, and several convolutions have to use the lengths.
 
     Examples
     --------
@@ -177,22 +177,22 @@ class TokenEmbedder(nn.Module):
 
     @property
     def embedding_size(self) -> int:
-        """Size of what `forward` gives."""
+        """Size of the embedding that `forward` returns."""
         return self.token_size * (2 if self.embedding == "concatenation" else 1)
 
     @property
     def token_names(self) -> tuple[str, ...]:
-        """Its tokens, in their order before the frames: none with `readout="mean"`."""
+        """Names of the tokens, in their order before the frames; none with `readout="mean"`."""
         return EMBEDDINGS[: 0 if self.tokens is None else self.tokens.count]
 
     @property
     def time_stride(self) -> int:
-        """Frames of the input for one frame of the sequence."""
+        """Input frames per frame of the sequence."""
         return self.sequence.front_end.time_stride
 
     @property
     def depths(self) -> tuple[int, ...]:
-        """Number of attention maps by stage, those of a BC-CMT front end first."""
+        """Number of attention maps per stage, those of a BC-CMT front end first."""
         return (*self.sequence.front_end.depths, len(self.blocks))
 
     def train(self, mode: bool = True):
@@ -204,7 +204,7 @@ class TokenEmbedder(nn.Module):
 
     @torch.no_grad()
     def phonetic(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
-        """Compute the phonetic input by the phonetic network.
+        """Compute the phonetic input with the phonetic network.
 
         Parameters
         ----------
@@ -214,7 +214,7 @@ class TokenEmbedder(nn.Module):
         Returns
         -------
         Tensor
-            (batch, frames, phonetic size), without gradient, zero where padded.
+            (batch, frames, phonetic size), without gradient, zero in the padding.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class TokenEmbedder(nn.Module):
         lengths : Tensor or None
             (batch,), relative to the longest utterance, in (0, 1].
         phonetic : Tensor or None
-            (batch, frames, phonetic size), with `positions="phonetic"` alone; None asks the phonetic network.
+            (batch, frames, phonetic size), only with `positions="phonetic"`; None: computed by the phonetic network.
 
         Returns
         -------
@@ -253,14 +253,14 @@ class TokenEmbedder(nn.Module):
         Raises
         ------
         ValueError
-            If an input does not have its shape, with at least one frame, or is missing.
+            If an input is missing, has the wrong shape, or has no frames.
         """
         return self._choose(*self._encode(x, lengths, phonetic, with_map=False)[:2])
 
     def forward_with_attention(
         self, x: Tensor, lengths: Tensor | None = None, phonetic: Tensor | None = None
     ) -> tuple[Tensor, list[Tensor]]:
-        """Embed utterances and show the attention maps.
+        """Embed utterances and return the attention maps too.
 
         Parameters
         ----------
@@ -270,7 +270,7 @@ class TokenEmbedder(nn.Module):
         Returns
         -------
         tuple
-            Embedding (batch, 1, embedding size), and a list with one map for each block, those of a BC-CMT front end
+            Embedding (batch, 1, embedding size), and a list with one map per block, those of a BC-CMT front end
             first: (batch, heads, query positions, key positions). In the maps of the token blocks, position 0 is the
             class token, 1 the distillation token where there is one, and the frames follow. Each row sums to one over
             the valid keys. `token_attention` picks the row of a token.
@@ -285,20 +285,20 @@ class TokenEmbedder(nn.Module):
         phonetic: Tensor | None = None,
         with_map: bool = False,
     ) -> tuple[Tensor, Tensor, list]:
-        """Embed utterances by both tokens, as training with a teacher needs it.
+        """Embed utterances with both tokens, for training with a teacher.
 
         Parameters
         ----------
         x, lengths, phonetic : Tensor
             As in `forward`.
         with_map : bool
-            Give the attention maps too.
+            Return the attention maps too.
 
         Returns
         -------
         tuple
-            Class token's and distillation token's embedding, each (batch, 1, token size), and the maps of
-            `forward_with_attention`, or None in the place of each.
+            Embeddings of the class token and the distillation token, each (batch, 1, token size), and the maps of
+            `forward_with_attention`, or None for each.
 
         Raises
         ------
@@ -311,12 +311,12 @@ class TokenEmbedder(nn.Module):
         return first, second, maps
 
     def token_attention(self, maps: Sequence[Tensor], token: str = "class", block: int = -1) -> Tensor:
-        """Pick the weights that a token gives to the frames.
+        """Return the attention weights from a token to the frames.
 
         Parameters
         ----------
         maps : sequence of Tensor
-            From `forward_with_attention`.
+            Maps from `forward_with_attention`.
         token : str
             "class" or "distillation".
         block : int
@@ -325,8 +325,8 @@ class TokenEmbedder(nn.Module):
         Returns
         -------
         Tensor
-            (batch, heads, frames of the sequence), each standing for `time_stride` frames of the input. They sum to one
-            together with what the token gives to itself and its like. Padded frames have zero.
+            (batch, heads, frames of the sequence), each frame covering `time_stride` frames of the input. Together with
+            the token's weights on the tokens themselves they sum to one. Padded frames have weight zero.
 
         Raises
         ------
@@ -350,7 +350,7 @@ class TokenEmbedder(nn.Module):
         return self.read_sequence(*self.sequence(x, lengths, phonetic, with_map), with_map)
 
     def read_sequence(self, x: Tensor, keep: Tensor | None, maps: list, with_map: bool):
-        """Return what `_encode` does, from the sequence of the front end on."""
+        """Continue `_encode` from the front end's sequence."""
         everything = keep
         if self.tokens is not None:
             x = self.tokens(x)
@@ -371,7 +371,7 @@ class TokenEmbedder(nn.Module):
         return outputs[0], outputs[1] if len(outputs) > 1 else None, maps
 
     def _choose(self, first: Tensor, second: Tensor | None) -> Tensor:
-        """Make the embedding of inference from those of the tokens."""
+        """Choose or combine the tokens' embeddings for inference."""
         if self.embedding == "class":
             return first
         if self.embedding == "distillation":
@@ -389,7 +389,7 @@ def token_bccmt_tiny(front_end: dict | None = None, **options) -> TokenEmbedder:
     front_end : dict or None
         Options of `bccmt_tiny`.
     **options
-        Of `TokenEmbedder`, but the convolutional front end's; by default one block of 96 channels.
+        Options of `TokenEmbedder`, except the convolutional front end's; by default one block of 96 channels.
 
     Examples
     --------

@@ -1,11 +1,11 @@
-"""Tokens: learned vectors that stand before the frames, attend to them, and become the embedding.
+"""Tokens: learned vectors prepended to the frames, which attend to them and become the embedding.
 
 Axes: b batch, n position (tokens, then frames), t frame, d channel, h head.
 
-Sources: Mingote et al. (Digital Signal Processing 133, 2023; arXiv 2111.03842), known to us by the abstract: a class
+Sources: Mingote et al. (Digital Signal Processing 133, 2023; arXiv 2111.03842), of which we know the abstract: a class
 token concatenated to the input before the first self-attention layer, drawn from a list of R trainable vectors, and a
-distillation token beside it. DeiT (arXiv 2012.12877) for the two tokens' form. That one vector is drawn for each
-utterance, that the first serves at inference, the norms and the residuals are our reading.
+distillation token beside it. DeiT (arXiv 2012.12877) for the form of the two tokens. Drawing one vector per utterance,
+using the first at inference, the norms and the residuals are our reading.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class Tokens(nn.Module):
     channels : int
         Size d of a token.
     class_tokens : int
-        R. With one, it is the plain class token.
+        R; 1 is the plain class token.
     distillation : bool
-        Have a distillation token too.
+        Add a distillation token.
 
     Raises
     ------
@@ -37,9 +37,9 @@ class Tokens(nn.Module):
 
     Notes
     -----
-    In training each utterance draws its own vector of the R, with equal chances; at inference the first stands for all,
-    so that the embedding is not random. Their mean, which training never sees, has more errors, and the mean of the R
-    embeddings no fewer (docs/text_dependent.md).
+    In training each utterance draws one of the R vectors with equal probability; inference always uses the first, so
+    the embedding is not random. The mean of the vectors, which training never sees, makes more errors, and the mean of
+    the R embeddings no fewer (docs/text_dependent.md).
 
     Examples
     --------
@@ -59,11 +59,11 @@ class Tokens(nn.Module):
 
     @property
     def count(self) -> int:
-        """Tokens that stand before the frames."""
+        """Number of tokens before the frames."""
         return 1 if self.distillation_vector is None else 2
 
     def forward(self, frames: Tensor) -> Tensor:
-        """Put the tokens before (batch, frames, channels): class, distillation, then the frames."""
+        """Prepend the tokens to (batch, frames, channels): class, distillation, then the frames."""
         b = frames.shape[0]
         available = self.class_vectors.shape[0]
         if self.training and available > 1:
@@ -85,7 +85,7 @@ class _ChannelNorm(nn.LayerNorm):
 
 
 class TokenSelfAttention(GroupedSelfAttention):
-    """Multi-head self-attention among tokens and frames, normalised before and not after.
+    """Multi-head self-attention among tokens and frames, with a norm before it and none after.
 
     Parameters
     ----------
@@ -118,10 +118,10 @@ class TokenSelfAttention(GroupedSelfAttention):
 
 
 def _initialise(module: nn.Module) -> None:
-    """Start as `torch.nn.MultiheadAttention` does.
+    """Initialise as `torch.nn.MultiheadAttention` does.
 
-    PyTorch's default for convolutions has a gain of 1 / sqrt(3), and the values pass two of them: what a token, which
-    knows the frames by attention alone, learns from a batch would be small (docs/results.md).
+    PyTorch's default for convolutions has a gain of 1 / sqrt(3), and the values pass two of them: a token, which sees
+    the frames only through attention, would learn little from a batch (docs/results.md).
     """
     if isinstance(module, nn.Conv1d | nn.Linear):
         nn.init.xavier_uniform_(module.weight)
@@ -132,18 +132,18 @@ def _initialise(module: nn.Module) -> None:
 class TokenBlock(nn.Module):
     """Self-attention, then optionally a memory layer and a feed-forward part, each added to what came before.
 
-    What the memory gives is concatenated with the attention's output and projected, as in Mingote et al. (SdSV 2020).
+    The memory's output is concatenated with the attention's and projected, as in Mingote et al. (SdSV 2020).
 
     Parameters
     ----------
     channels, heads : int
-        Of the self-attention.
+        Options of the self-attention.
     memory : Memory or None
         The memory layer.
     feed_forward : int
         Inner channels of the feed-forward part; 0: none.
     dropout : float
-        In training, on what is added.
+        Dropout on the added parts in training.
 
     Examples
     --------
@@ -176,11 +176,11 @@ class TokenBlock(nn.Module):
             )
         self.dropout = dropout
         for name, part in self.named_children():
-            if name != "memory":  # which has an initialisation of its own
+            if name != "memory":  # which has its own initialisation
                 part.apply(_initialise)
 
     def forward(self, x: Tensor, keep: Tensor | None = None, with_map: bool = False):
-        """Map (batch, positions, channels) to the same shape, and the attention map or None."""
+        """Map (batch, positions, channels) to the same shape; also return the attention map or None."""
         attended, weights = self.attention(x, keep, with_map)
         x = x + self._drop(attended)
         if self.memory is not None:

@@ -1,4 +1,4 @@
-"""VoicePhraseEmbedder: who speaks, and what is said, in two parts of one embedding.
+"""VoicePhraseEmbedder: speaker and phrase in two parts of one embedding.
 
 The two parts, their sizes and their weights are ours; the class token is that of Mingote et al. (arXiv 2111.03842).
 """
@@ -16,26 +16,26 @@ from speechbrain_bccmt.lobes.token_embedder import TokenEmbedder
 
 
 class VoicePhraseEmbedder(TokenEmbedder):
-    """BC-CMT whose embedding says who speaks, with a class token on its last feature map that says what is said.
+    """BC-CMT that embeds the speaker, with a class token on its last feature map that embeds the phrase.
 
-    Each part has a length of its own, so that the cosine of two embeddings is the mean of the voices' and the phrases'
-    cosine, the latter weighted by `phrase_weight`: one embedding scores both, and can be taken apart.
+    Each part is normalised to its own length, so the cosine of two embeddings is the mean of the voices' and the
+    phrases' cosine, the latter weighted by `phrase_weight`: one embedding scores both, and can be split.
 
     Parameters
     ----------
     front_end : BCCMT, dict or None
         The encoder with its pooling and embedding layer, or the options to build it from; None: BC-CMT Tiny.
     embedding_size : int
-        Size of the phrase's part. The voice's is the encoder's own.
+        Size of the phrase part. The voice part has the size of the encoder's embedding.
     phrase_weight : float
-        What the phrase's cosine counts beside the voice's.
+        Weight of the phrase's cosine relative to the voice's.
     positions, channels, blocks, **options
-        See `TokenEmbedder`. What is said is an order of sounds, so that positions are on.
+        See `TokenEmbedder`. Positions are on, as a phrase is a sequence of sounds.
 
     Raises
     ------
     ValueError
-        As `TokenEmbedder`, or if `phrase_weight` is not above zero.
+        As in `TokenEmbedder`, or if `phrase_weight` is not above zero.
 
     Examples
     --------
@@ -74,16 +74,16 @@ class VoicePhraseEmbedder(TokenEmbedder):
 
     @property
     def encoder(self) -> BCCMT:
-        """The encoder of who speaks."""
+        """The speaker encoder."""
         return self.sequence.front_end
 
     @property
     def embedding_size(self) -> int:
-        """Size of what `forward` gives."""
+        """Size of the embedding that `forward` returns."""
         return self.encoder.embedding_size + self.token_size
 
     def freeze_encoder(self) -> None:
-        """Leave the encoder as it is from now on: not trained, in evaluation mode."""
+        """Freeze the encoder from now on: not trained, in evaluation mode."""
         self.frozen = True
         self.encoder.requires_grad_(False).eval()
 
@@ -95,7 +95,7 @@ class VoicePhraseEmbedder(TokenEmbedder):
         return self
 
     def forward_parts(self, x: Tensor, lengths: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Embed who speaks and what is said apart, as training needs them.
+        """Embed speaker and phrase separately, for training.
 
         Parameters
         ----------
@@ -105,13 +105,13 @@ class VoicePhraseEmbedder(TokenEmbedder):
         Returns
         -------
         tuple
-            (batch, 1, size of the encoder's embedding) and (batch, 1, token size), of any length.
+            (batch, 1, size of the encoder's embedding) and (batch, 1, token size), not normalised.
         """
         return self._encode(x, lengths, None, with_map=False)[:2]
 
     @property
     def voice_size(self) -> int:
-        """How many of the embedding's first values are the voice's; the rest is the phrase's."""
+        """Number of values of the voice part, which comes first; the rest is the phrase part."""
         return self.encoder.embedding_size
 
     def _take(self, encoder: BCCMT) -> BCCMT:

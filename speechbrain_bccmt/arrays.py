@@ -1,4 +1,4 @@
-"""Arrays of any kind as NumPy arrays, without a need of PyTorch."""
+"""Conversion of any kind of array to NumPy, without requiring PyTorch."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import numpy as np
 
 
 def as_array(values, dtype=None) -> np.ndarray:
-    """Return numbers as a NumPy array; tensors of PyTorch, of any device and with gradients or not, as well.
+    """Return numbers as a NumPy array; PyTorch tensors too, on any device and with or without gradients.
 
     Parameters
     ----------
     values : array_like
         NumPy, PyTorch, or nested sequences of numbers.
     dtype : numpy.dtype or None
-        Type of the result; None: as it comes, where bfloat16, which NumPy does not know, becomes float32.
+        Type of the result; None: unchanged, except that bfloat16, which NumPy lacks, becomes float32.
 
     Returns
     -------
     numpy.ndarray
-        Of the same shape. It may share memory with `values`.
+        Array of the same shape, which may share memory with `values`.
 
     Examples
     --------

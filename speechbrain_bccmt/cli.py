@@ -1,8 +1,8 @@
 """The `bccmt` command.
 
-Each command is a module of `speechbrain_bccmt.commands`, imported when it is called: `bccmt --help` has no need of
-torch. Exit codes: 0 done (or same speaker), 1 different or unknown speaker, 2 misuse or input that can't be used, 3 a
-bug in this package. A signal, such as Ctrl-C, must not be taken for a decision: 128 plus its number, as in shells.
+Each command is a module of `speechbrain_bccmt.commands`, imported when it is called: `bccmt --help` does not need
+torch. Exit codes: 0 done (or same speaker), 1 different or unknown speaker, 2 misuse or unusable input, 3 a bug in
+this package. A signal, such as Ctrl-C, must not be mistaken for a decision: 128 plus its number, as in shells.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ COMMANDS = {
 
 
 class LazyGroup(click.Group):
-    """Imports a command when it is called, and turns errors into one line and an exit code."""
+    """Command group that imports a command when it is called, and turns errors into one line and an exit code."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands, in the order in which people meet them."""
+        """Return the commands, in the order in which users meet them."""
         return list(_installed())
 
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
@@ -62,17 +62,17 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(_installed().items()))
 
     def invoke(self, ctx: click.Context):
-        """Run the command, without what its libraries write past Python."""
+        """Run the command, without the output that its libraries write past Python."""
         try:
             with mute_libraries():
                 return super().invoke(ctx)
         except BrokenPipeError:
-            # The reader of our output has gone, as in `bccmt embed ... | head`.
+            # The reader of our output has closed the pipe, as in `bccmt embed ... | head`.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             ctx.exit(SIGNALLED + getattr(signal, "SIGPIPE", 13))
 
     def main(self, *args, **options):
-        """Run the command line, and end the process; what the user can fix is one line on standard error."""
+        """Run the command line and end the process; errors that the user can fix are one line on standard error."""
         try:
             # In standalone mode click itself ends the process, with 1 for Ctrl-C.
             code = super().main(*args, **options | {"standalone_mode": False})
@@ -97,20 +97,20 @@ class LazyGroup(click.Group):
 
 
 def _misuse(error: click.ClickException) -> str:
-    """Return the one line that says what was wrong with a command line, and where its help is."""
+    """Return one line that says what is wrong with a command line and where to find its help."""
     context = getattr(error, "ctx", None)
     where = f" (see {context.command_path} --help)" if context else ""
     return f"error: {one_line(error.format_message()).removesuffix('.')}{where}"
 
 
 def _show(write: Callable[[], None]) -> None:
-    """Write to standard error; where that is closed or full, the exit code must do."""
+    """Write to standard error; if that is closed or full, the exit code has to do."""
     with contextlib.suppress(OSError, ValueError):
         write()
 
 
 def _installed() -> dict[str, str]:
-    """Return the commands that are here: bccmt-runtime has some of them."""
+    """Return the installed commands: bccmt-runtime has only some of them."""
     folder = Path(__file__).parent / "commands"
     return {name: text for name, text in COMMANDS.items() if (folder / f"{name}.py").is_file()}
 
@@ -143,10 +143,10 @@ def main() -> None:
     of a training, or a HuggingFace hub id (owner/model). BCCMT_MODEL names it for all commands; BCCMT_DEBUG=1 shows
     where an error came from.
     """
-    # File names need not be valid text; in JSON this is an escape like any other.
+    # File names need not be valid text; in JSON such bytes are escapes like any other.
     if sys.stdout is not None:
         sys.stdout.reconfigure(errors="backslashreplace")
-    # Only what concerns the user reaches the screen; results go to standard output, the rest to standard error.
+    # Only messages that concern the user are shown; results go to standard output, the rest to standard error.
     if not os.environ.get("BCCMT_DEBUG"):
         warnings.filterwarnings("ignore", module=r"(torch|torchaudio|speechbrain|huggingface_hub)(\..*)?")
         logging.getLogger("speechbrain").setLevel(logging.WARNING)

@@ -1,8 +1,8 @@
 """Front ends: waveform (batch, samples) to log-mel features (batch, frames, mels).
 
-Two are used: SpeechBrain's `Fbank` (centred frames, HTK mel scale, decibels) and the Kaldi-compatible
-`KaldiFbank` of this module. Each recipe builds one object from its YAML and uses it in training,
-verification and inference.
+There are two: SpeechBrain's `Fbank` (centred frames, HTK mel scale, decibels) and the Kaldi-compatible
+`KaldiFbank` of this module. Each recipe builds one from its YAML and uses it in training, verification and
+inference.
 """
 
 import math
@@ -14,7 +14,7 @@ from speechbrain.lobes.features import Fbank
 from speechbrain.utils.autocast import fwd_default_precision
 from torchaudio.compliance.kaldi import get_mel_banks
 
-# Where the filters of sherpa-onnx end, whatever the sample rate.
+# The filters of sherpa-onnx end this many Hz below the Nyquist frequency, whatever the sample rate.
 BELOW_NYQUIST = 400
 WINDOWS = {
     # Kaldi's own window: like Hann, but flatter, and zero at its ends.
@@ -28,10 +28,10 @@ WINDOWS = {
 class KaldiFbank(torch.nn.Module):
     """Log-mel filter banks as Kaldi computes them, for a whole batch at once.
 
-    Equal to `torchaudio.compliance.kaldi.fbank` with dither 0 and else its defaults: frames only where they
-    fit (`snip_edges`), each frame free of its mean, pre-emphasised, windowed and zero-padded to a power of
+    Equal to `torchaudio.compliance.kaldi.fbank` with dither 0 and otherwise its defaults: only complete frames
+    (`snip_edges`), each frame with its mean removed, pre-emphasised, windowed and zero-padded to a power of
     two; power spectrum, triangular mel filters, natural logarithm, floored at float32's epsilon. There is no
-    loop over utterances, and everything happens on the device of the input.
+    loop over utterances, and everything runs on the device of the input.
 
     Parameters
     ----------
@@ -53,13 +53,13 @@ class KaldiFbank(torch.nn.Module):
         Pre-emphasis coefficient.
     scale : float
         Factor on the waveform. 1 keeps waveforms in [-1, 1]; 32768 gives the 16-bit range that Kaldi itself
-        reads and that WeSpeaker and 3D-Speaker scale to. Mean normalisation removes all of the difference
-        but for frames near digital silence, where the logarithm's floor acts.
+        reads and that WeSpeaker and 3D-Speaker scale to. Mean normalisation removes the difference, except in
+        frames near digital silence, where the logarithm's floor acts.
     centred : bool
         False: the first frame begins with the first sample (Kaldi's `snip_edges` true). True: the first frame is
         centred on the first hop, its beginning reflected, as in Kaldi with `snip_edges` false and in
-        sherpa-onnx. Those frames that Kaldi fills by reflection at the end, one or two, are left out: in a
-        padded batch they would depend on the padding.
+        sherpa-onnx. The one or two frames that Kaldi fills by reflection at the end are left out: in a padded
+        batch they would depend on the padding.
 
     Raises
     ------
@@ -112,7 +112,7 @@ class KaldiFbank(torch.nn.Module):
             raise ValueError(f"frames of {win_length} ms every {hop_length} ms leave gaps: use centred=False")
         self.n_fft = 2 ** (self.window_size - 1).bit_length()
         filters, _ = get_mel_banks(n_mels, self.n_fft, float(sample_rate), f_min, f_max, 100.0, -500.0, 1.0)
-        # Constants, not parameters: they follow the module to its device, and no checkpoint holds them.
+        # Constants, not parameters: they move with the module and are not stored in checkpoints.
         # The bin at half the sample rate has no weight in any filter, so it is left out.
         self.register_buffer("filters", filters.T.contiguous(), persistent=False)
         self.register_buffer("window", WINDOWS[window](self.window_size), persistent=False)
@@ -124,8 +124,8 @@ class KaldiFbank(torch.nn.Module):
         Parameters
         ----------
         wavs : torch.Tensor
-            Waveforms, (batch, samples), at `sample_rate`. Zeros at the end of a padded waveform change none
-            of the frames that lie within the waveform.
+            Waveforms, (batch, samples), at `sample_rate`. Zero padding at the end changes none of the frames
+            that lie within the waveform.
 
         Returns
         -------
@@ -147,12 +147,12 @@ class KaldiFbank(torch.nn.Module):
         return energies.clamp(min=torch.finfo(torch.float32).eps).log()
 
     def frame_count(self, n_samples):
-        """Return how many frames a waveform has; see the function `frame_count`."""
+        """Return the number of frames of a waveform; see the function `frame_count`."""
         return _clip(1 + (n_samples + self.n_reflected - self.window_size) // self.hop_size)
 
     def _power(self, wavs: torch.Tensor) -> torch.Tensor:
-        # The order of operations is torchaudio's: in bins 90 dB below their frame's loudest, where rounding
-        # errors reach 1e-3 of the logarithm, only the same order gives the same figure.
+        # The order of operations is torchaudio's: in bins 90 dB below the loudest of their frame, rounding errors
+        # reach 1e-3 of the logarithm, and only the same order gives the same value.
         if wavs.shape[1] < self.window_size:
             shortest = self.window_size - self.n_reflected
             samples = max(wavs.shape[1] - self.n_reflected, wavs.shape[1] // 2)
@@ -200,7 +200,7 @@ def build_front_end(name: str = "speechbrain", sample_rate: int = 16000, n_mels:
 
 
 def frame_count(front_end: torch.nn.Module, n_samples):
-    """Return how many frames a front end makes of a waveform.
+    """Return the number of frames that a front end computes for a waveform.
 
     Parameters
     ----------
@@ -229,7 +229,7 @@ def frame_count(front_end: torch.nn.Module, n_samples):
     stft = _stft(front_end)
     padding = 2 * (stft.n_fft // 2) if stft.center else 0
     frames = _clip(1 + (n_samples + padding - stft.n_fft) // stft.hop_length)
-    # No samples, no frames, however much padding there is.
+    # Without samples there are no frames, however much padding there is.
     return frames * (n_samples > 0)
 
 
@@ -255,7 +255,7 @@ def sample_rate(front_end: torch.nn.Module) -> int:
 
 
 def band_frequencies(front_end: torch.nn.Module) -> np.ndarray:
-    """Return where the mel bands of a front end are centred.
+    """Return the centre frequencies of a front end's mel bands.
 
     Parameters
     ----------
@@ -265,7 +265,7 @@ def band_frequencies(front_end: torch.nn.Module) -> np.ndarray:
     Returns
     -------
     numpy.ndarray
-        (mels,), in Hz, rising.
+        (mels,), in Hz, ascending.
 
     Raises
     ------
@@ -282,18 +282,18 @@ def band_frequencies(front_end: torch.nn.Module) -> np.ndarray:
     else:
         _stft(front_end)  # refuses other kinds
         bands = front_end.compute_fbanks
-    # Both space their bands evenly on the mel scale of HTK, whose edges are the first and the last band's.
+    # Both space their bands evenly on the HTK mel scale, between the edges of the first and the last band.
     low, high = (2595 * math.log10(1 + edge / 700) for edge in (bands.f_min, bands.f_max))
     return 700 * (10 ** (np.linspace(low, high, bands.n_mels + 2)[1:-1] / 2595) - 1)
 
 
 def relative_lengths(front_end: torch.nn.Module, n_samples: torch.Tensor) -> torch.Tensor:
-    """Compute relative lengths of a padded batch that count frames exactly.
+    """Compute relative lengths of a padded batch that are exact in frames.
 
-    SpeechBrain's relative lengths count samples; turned into frames they can be off by one, and then an
-    utterance's embedding depends on its batch. These are frames, less a quarter of a frame: rounded (as the
-    encoders do) and compared with a frame's index (as `InputNormalization` does) they give the same frames,
-    which plain ratios do not, because of float32's rounding.
+    SpeechBrain's relative lengths count samples; converted to frames they can be off by one, and then an
+    utterance's embedding depends on its batch. These count frames, less a quarter of a frame: rounded (as the
+    encoders do) or compared with a frame's index (as `InputNormalization` does) they give the same frames,
+    which plain ratios do not, because of float32 rounding.
 
     Parameters
     ----------

@@ -13,14 +13,14 @@ FORMATS = (".png", ".svg", ".pdf")
 
 
 def save_figure(figure: Figure, path: str | Path) -> None:
-    """Write a figure in the format of its path's suffix, whole or not at all.
+    """Write a figure atomically, in the format of its path's suffix.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
         The figure.
     path : str or Path
-        The picture to write, replaced where it exists.
+        The picture to write; replaced if it exists.
 
     Raises
     ------
@@ -30,7 +30,7 @@ def save_figure(figure: Figure, path: str | Path) -> None:
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path}: pictures are written as {', '.join(FORMATS)}, not as '{path.suffix}'")
-    # Text stays text in SVG; without the date and random ids the same picture is the same file.
+    # Text stays text in SVG; without the date and random ids, the same picture gives the same file.
     settings = {"svg.fonttype": "none", "svg.hashsalt": "speechbrain_bccmt"}
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
     with matplotlib.rc_context(settings), temporary_sibling(path) as temporary:

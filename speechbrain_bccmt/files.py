@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, so that a kill or a full disk never leaves half of one."""
+"""Atomic file writes: a killed process or a full disk never leaves half a file."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def _is_alive(process_id: int) -> bool:
-    """Return whether this machine runs a process of that id."""
+    """Return whether a process with this id is running on this machine."""
     try:
         os.kill(process_id, 0)  # sends nothing, but checks
     except (ProcessLookupError, OverflowError):
@@ -22,9 +22,9 @@ def _is_alive(process_id: int) -> bool:
 
 
 def _remove_leftovers(folder: Path) -> None:
-    """Remove temporary files of processes that were killed. On Windows none: `os.kill` is a real kill there.
+    """Remove temporary files of killed processes. Not on Windows, where `os.kill` really kills.
 
-    Only those of this machine, as in a shared folder another one may be writing.
+    Only those of this machine, as another one may be writing to a shared folder.
     """
     if os.name == "nt":
         return
@@ -37,16 +37,16 @@ def _remove_leftovers(folder: Path) -> None:
 
 @contextlib.contextmanager
 def temporary_sibling(path: Path) -> Iterator[Path]:
-    """Yield a name in the folder of `path` to write to; removed at the end where it still exists.
+    """Yield a temporary name in the folder of `path` to write to; the file is removed at the end if it still exists.
 
     The same folder means the same file system, so `os.replace` from it is atomic. Machine and process id in
-    the name keep two runs from writing into one file, and show the next run which files in the folder nobody
-    will finish: it removes them. The ending stays, as soundfile goes by it.
+    the name keep two runs from writing to one file, and tell the next run which files are abandoned, to be
+    removed. The suffix stays, as soundfile relies on it.
 
     Parameters
     ----------
     path : Path
-        The file that is to appear. Its folder is created.
+        The final file. Its folder is created.
 
     Yields
     ------
@@ -56,7 +56,7 @@ def temporary_sibling(path: Path) -> Iterator[Path]:
     Raises
     ------
     OSError
-        With a message that names `path`, where the disk is full, or the folder may not be written to.
+        If the disk is full or the folder is not writable; the message names `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +69,7 @@ def temporary_sibling(path: Path) -> Iterator[Path]:
             message = f"no space left to write {path}: free some, or write elsewhere. Old files are kept"
             raise OSError(errno.ENOSPC, message) from error
         if error.filename is not None and os.fspath(error.filename) == str(temporary):
-            # The name under which it was tried says nothing to anybody.
+            # The temporary name would mean nothing to the user.
             raise type(error)(error.errno, f"{error.strerror}, cannot write {path}") from error
         raise
     finally:
@@ -79,14 +79,14 @@ def temporary_sibling(path: Path) -> Iterator[Path]:
 def write_together(contents: dict[Path, str], manifest: Path, manifest_content: str) -> None:
     """Write several text files that are only valid together.
 
-    Everything is written under temporary names first: until that has succeeded, the old files stay as they
-    are. Then the old manifest is removed, each file is renamed, and the new manifest comes last; so whoever finds a
-    manifest finds the set that belongs to it, wherever the process was killed.
+    Everything is written under temporary names first; until that has succeeded, the old files stay untouched. Then
+    the old manifest is removed, each file is renamed, and the new manifest comes last. A manifest thus always goes
+    with its complete set of files, whenever the process was killed.
 
     Parameters
     ----------
     contents : dict
-        File to its text.
+        Maps each file to its text.
     manifest : Path
         The file whose presence shows that the set is complete.
     manifest_content : str
@@ -95,7 +95,7 @@ def write_together(contents: dict[Path, str], manifest: Path, manifest_content: 
     Raises
     ------
     OSError
-        Where a file cannot be written; the old files are untouched.
+        If a file cannot be written; the old files are untouched.
     """
     with contextlib.ExitStack() as stack:
         temporaries = {}

@@ -1,4 +1,4 @@
-"""Loads an experiment's YAML, with what the command line changes in it."""
+"""Loading an experiment's YAML with overrides from the command line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def load_hparams(hparams_file, overrides=None) -> dict:
     hparams_file : str or Path
         The YAML.
     overrides : str or dict, optional
-        Keys to replace, as `speechbrain.parse_arguments` gives them.
+        Keys to replace, as `speechbrain.parse_arguments` returns them.
 
     Returns
     -------
@@ -26,7 +26,7 @@ def load_hparams(hparams_file, overrides=None) -> dict:
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If it is no valid YAML, an override is not, or an override names no key of the file.
+        If the file or an override is not valid YAML, or an override names no key of the file.
 
     Examples
     --------

@@ -1,9 +1,9 @@
-"""Distillation losses: what a small encoder learns from a large one beside the speaker labels.
+"""Distillation losses, which train a small encoder on a large one's output besides the speaker labels.
 
 The idea of guiding the student's self-attention maps by the teacher's is the paper's (Choi, Yang, Chang,
-IEEE/ACM TASLP 32, 2024). The divergence, the matching of blocks and the weights are our reading. That a token of
-its own mimics the teacher's predictions is that of Mingote et al. (Digital Signal Processing 133, 2023); the loss
-is DeiT's (arXiv 2012.12877). The losses of embeddings need no labels and take any teacher.
+IEEE/ACM TASLP 32, 2024). The divergence, the matching of blocks and the weights are our reading. The separate token
+that mimics the teacher's predictions is from Mingote et al. (Digital Signal Processing 133, 2023); its loss is
+DeiT's (arXiv 2012.12877). The embedding losses need no labels and work with any teacher.
 """
 
 from __future__ import annotations
@@ -18,13 +18,12 @@ from torch import Tensor, nn
 def match_blocks(student_depths: Sequence[int], teacher_depths: Sequence[int]) -> list[tuple[int, int]]:
     """Pair blocks of student and teacher, stage by stage.
 
-    Stages of equal depth are matched block by block, others by their last block,
-    whose map is the stage's result.
+    Stages of equal depth are matched block by block, others by their last block, whose map is the stage's result.
 
     Parameters
     ----------
     student_depths, teacher_depths : sequence of int
-        Number of blocks of each stage.
+        Number of blocks in each stage.
 
     Returns
     -------
@@ -62,15 +61,15 @@ class AttentionMapLoss(nn.Module):
     """Kullback-Leibler divergence KL(teacher || student) of attention maps.
 
     Each row of a map, the weights of one query frame over the key frames, is a distribution. The divergence
-    is averaged over valid queries, heads, utterances, and matched pairs of blocks. Where the numbers of heads
-    differ, both maps are averaged over their heads first. Padded keys have no weight in either map and add
+    is averaged over valid queries, heads, utterances, and matched pairs of blocks. If the numbers of heads
+    differ, both maps are averaged over their heads first. Padded keys have zero weight in both maps and add
     nothing.
 
     Parameters
     ----------
     pairs : sequence of pairs of int, optional
-        Matched blocks as (student, teacher), see `match_blocks`. By default one to one, which needs the same
-        number of maps from both.
+        Matched blocks as (student, teacher), see `match_blocks`. By default one to one, which requires equal
+        numbers of maps.
 
     Examples
     --------
@@ -194,10 +193,10 @@ class EmbeddingDistillationLoss(nn.Module):
 
 
 class RelationalDistillationLoss(nn.Module):
-    """Mean squared difference of the cosine similarities within a batch, of student and of teacher.
+    """Mean squared difference between the student's and the teacher's cosine similarities within a batch.
 
-    Embeddings may have different sizes: only who resembles whom is compared. After similarity-preserving distillation
-    (Tung and Mori, arXiv 1907.09682), with cosines in place of normalised products.
+    Embeddings may have different sizes, as only their similarities are compared. After similarity-preserving
+    distillation (Tung and Mori, arXiv 1907.09682), with cosines in place of normalised products.
 
     Examples
     --------
@@ -212,7 +211,7 @@ class RelationalDistillationLoss(nn.Module):
         Raises
         ------
         ValueError
-            If there are fewer than two utterances, or not as many of both.
+            If there are fewer than two utterances, or the numbers differ.
         """
         student, teacher = (_unit_rows(embeddings) for embeddings in (student, teacher.detach()))
         if len(student) < 2 or len(student) != len(teacher):
@@ -238,12 +237,12 @@ class BankDistillationLoss(nn.Module):
     scale : float
         Factor on the cosines.
     sample : int or None
-        Size of a random part of the bank that a batch is compared with, besides the batch itself; None: all of it.
+        Size of a random part of the bank to compare a batch with, besides the batch itself; None: the whole bank.
 
     Raises
     ------
     ValueError
-        If the bank has no two embeddings, or scale or sample are not positive.
+        If the bank has fewer than two embeddings, or scale or sample is not positive.
 
     Examples
     --------
@@ -263,7 +262,7 @@ class BankDistillationLoss(nn.Module):
             raise ValueError(f"scale={scale} and sample={sample} must be positive")
         self.scale, self.sample = scale, sample
         bank = bank.detach().float()
-        # Constants: no checkpoint holds them.
+        # Constants, not stored in checkpoints.
         self.register_buffer("mean", bank.mean(0), persistent=False)
         self.register_buffer("bank", F.normalize(bank - self.mean, dim=1), persistent=False)
 
@@ -273,7 +272,7 @@ class BankDistillationLoss(nn.Module):
         Raises
         ------
         ValueError
-            If an embedding is of another size than the bank's.
+            If an embedding's size differs from the bank's.
         """
         for who, embeddings in (("student", student), ("teacher", teacher)):
             if embeddings.shape[-1] != self.bank.shape[1]:
@@ -298,18 +297,18 @@ def _unit_rows(embeddings: Tensor) -> Tensor:
 
 
 class TokenDistillationLoss(nn.Module):
-    """What the distillation token's predictions lack of the teacher's.
+    """Divergence of the distillation token's predictions from the teacher's.
 
     Soft: T^2 KL(teacher || student) of the predictions softened by the temperature T, in nats, averaged over the
-    batch. Hard: cross-entropy of the student with the class that the teacher finds most likely. With DeiT's balance
-    (1 - a) of the label's loss and a of this one, the weight of this one is a / (1 - a): 1 for DeiT's a = 0.5.
+    batch. Hard: cross-entropy of the student with the teacher's most likely class. With DeiT's balance, (1 - a) of
+    the label loss and a of this one, the weight of this loss is a / (1 - a): 1 for DeiT's a = 0.5.
 
     Parameters
     ----------
     temperature : float
-        T, of the soft form.
+        T in the soft form.
     hard : bool
-        Take the teacher's best class in place of its probabilities.
+        Use the teacher's best class instead of its probabilities.
     teacher_scale, student_scale : float
         Factor from predictions to logits: 1 for a linear classifier; for a cosine classifier the scale of its
         margin loss, without which the softmax over cosines would be nearly flat.
@@ -321,7 +320,7 @@ class TokenDistillationLoss(nn.Module):
 
     Notes
     -----
-    DeiT's code divides by batch times classes; here by the batch, as the mean of a divergence is.
+    DeiT's code divides by batch times classes; this loss divides by the batch, the mean of a divergence.
 
     Examples
     --------

@@ -1,8 +1,8 @@
-"""Size, multiply-accumulate operations and run time of an encoder: one definition for every table.
+"""Size, multiply-accumulate operations and run time of an encoder, defined once for every table.
 
-Operations are counted the way the literature on small speaker encoders counts them: batch of one, evaluation
-mode, convolutions, linear layers and matrix products only. The number of frames always stands beside the
-figure: one second of speech has 100 frames here (25 ms windows every 10 ms).
+Operations are counted as in the literature on small speaker encoders: batch of one, evaluation mode,
+convolutions, linear layers and matrix products only. The number of frames is always given with the figure: one
+second of speech has 100 frames here (25 ms windows every 10 ms).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def count_parameters(model: torch.nn.Module) -> int:
     Parameters
     ----------
     model : torch.nn.Module
-        The encoder, with pooling and embedding layer, without a classifier.
+        The encoder with its pooling and embedding layer, without a classifier.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def count_macs(model: torch.nn.Module, frames: int = FRAMES_PER_SECOND, n_mels: 
     """Count the multiply-accumulate operations of one forward pass.
 
     Half of what ``torch.utils.flop_counter.FlopCounterMode`` counts (one multiply-accumulate is two
-    floating-point operations). Normalisation, activations and additions are not counted, as is the custom.
+    floating-point operations). Normalisation, activations and additions are not counted, as is customary.
 
     Parameters
     ----------
@@ -69,8 +69,8 @@ def count_macs(model: torch.nn.Module, frames: int = FRAMES_PER_SECOND, n_mels: 
     80000
     """
     features = _features(model, frames, n_mels)
-    # The plain attention kernel is a pair of matrix products, which every version of torch counts; some fused
-    # kernels are not in the counter's table and would count as zero.
+    # The plain attention kernel is two matrix products, which every version of torch counts; some fused kernels are
+    # missing from the counter's table and would count as zero.
     with _frozen(model), sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         model(features)
     return counter.get_total_flops() // 2
@@ -89,15 +89,15 @@ def latency_ms(
     Parameters
     ----------
     model : torch.nn.Module
-        Encoder with ``forward(x)``, ``x`` of shape (batch, frames, mels). Timed on the device it lies on.
+        Encoder with ``forward(x)``, ``x`` of shape (batch, frames, mels), timed on its own device.
     frames : int
         Length of the input in frames (100 frames are one second).
     threads : int
-        CPU threads that torch may use; the earlier setting comes back afterwards.
+        CPU threads that torch may use; the previous setting is restored afterwards.
     repeats : int
-        Number of timed passes. The median is robust against other work on the machine.
+        Number of timed passes. The median is robust to other work on the machine.
     warmup : int
-        Number of untimed passes before.
+        Number of untimed passes beforehand.
     n_mels : int
         Number of log-mel bands.
 
@@ -148,7 +148,7 @@ def _seconds(model: torch.nn.Module, features: torch.Tensor) -> float:
 
 @contextmanager
 def _frozen(model: torch.nn.Module):
-    """Switch to evaluation mode without gradients; each module's own mode comes back at the end."""
+    """Switch to evaluation mode without gradients, and restore each module's own mode at the end."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

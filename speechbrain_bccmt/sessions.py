@@ -37,9 +37,9 @@ def load_session(path: str | Path, threads: int = 0):
         raise FileNotFoundError(f"no ONNX file at {path}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    options.log_severity_level = 4  # what is wrong is raised
+    options.log_severity_level = 4  # errors are raised
     try:
         return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime has no common class for what its C++ side raises
+    except Exception as error:  # ONNX Runtime has no common base class for errors from its C++ side
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path} is not a usable ONNX file: {reason}") from error

@@ -1,4 +1,4 @@
-"""The models that come with the package: a published folder each, as `bccmt export hub` writes it."""
+"""The models shipped with the package, each a published folder as written by `bccmt export hub`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _ROOT = Path(__file__).parent
 
 
 def shipped_models() -> list[str]:
-    """List the names of the models that come with the package.
+    """Return the names of the shipped models.
 
     Examples
     --------
@@ -20,9 +20,9 @@ def shipped_models() -> list[str]:
 
 
 def resolve_model(source: str | Path) -> str | Path:
-    """Return the folder of a shipped model by its name, and any other source as it is.
+    """Return the folder of a shipped model by its name, and any other source unchanged.
 
-    A bare name means the shipped model even beside a folder of that name, which is `./tiny`.
+    A bare name means the shipped model even next to a folder of that name; that folder is `./tiny`.
 
     Examples
     --------

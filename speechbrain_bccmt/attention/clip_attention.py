@@ -1,4 +1,4 @@
-"""Attention of a trained model in a recording: its attention maps, the weights of its tokens, and plots of both."""
+"""Attention of a trained model over a recording: attention maps, token weights, and plots of both."""
 
 from __future__ import annotations
 
@@ -20,38 +20,38 @@ from speechbrain_bccmt.inference.results import EmbeddedUtterance
 if TYPE_CHECKING:
     from speechbrain_bccmt.inference.verification import SpeakerVerification
 
-# Maps grow with the square of the length, and a plot shows no more than this.
+# Maps grow with the square of the length, so a plot covers at most this many seconds.
 PLOTTED_SECONDS = 10.0
-# More than these side by side are too small to read.
+# More clips side by side are too small to read.
 MAX_CLIPS = 8
 
 
 @dataclass(frozen=True)
 class ClipAttention:
-    """Attention of a model in one recording.
+    """Attention of a model over one recording.
 
     Attributes
     ----------
     path : str
         The recording.
     seconds : float
-        Length of what was analysed: all its speech, or all of it, or the first `PLOTTED_SECONDS` of that.
+        Length analysed: the recording's speech, or the whole recording, or the first `PLOTTED_SECONDS` of that.
     features : torch.Tensor
-        (frames, mels), log-mel, of the model's front end.
+        (frames, mels), log-mel features from the model's front end.
     frequencies : numpy.ndarray
         (mels,), centre of each band in Hz.
     maps : list of torch.Tensor
-        One for each block asked for, (1, heads, query positions, key positions).
+        One for each requested block, (1, heads, query positions, key positions).
     blocks : tuple of int
         Their numbers, from 1.
     token_weights : dict of str to list of torch.Tensor
-        Token to its weights in each of these blocks, (1, heads, frames of the sequence); empty without tokens.
+        Weights of each token in each of these blocks, (1, heads, frames of the sequence); empty without tokens.
     time_stride : int
-        Frames of the features for one of the sequence that a token attends to.
+        Feature frames per frame of the sequence that a token attends to.
     tokens : int
         Number of tokens before the frames.
     warnings : tuple of str
-        About silence, clipping and what was left out; each begins with the path.
+        About silence, clipping and omitted parts; each begins with the path.
     """
 
     path: str
@@ -68,7 +68,7 @@ class ClipAttention:
     def draw(self, title: str = "", figure: Figure | SubFigure | None = None) -> Figure | SubFigure:
         """Plot the tokens' weights below the spectrogram, or the attention maps of an encoder without tokens.
 
-        Into `figure`, with the layout "constrained", or a new one; it is returned.
+        Draws into `figure`, which has the layout "constrained", or into a new one, and returns it.
         """
         shared = {"frequencies": self.frequencies, "figure": figure}
         if not self.token_weights:
@@ -92,7 +92,7 @@ class ClipAttention:
         -------
         list of dict
             For each block and token: `block`, `token`, `weights` (heads, frames of the sequence), `on_tokens` (heads),
-            the weight left to the tokens, and `frame_seconds`, the distance of two frames of the sequence.
+            the weight on the tokens themselves, and `frame_seconds`, the distance between two frames of the sequence.
         """
         step = self.time_stride * self.seconds / len(self.features)
         return [
@@ -120,9 +120,9 @@ def attend_to_clip(
     blocks: Sequence[int] | None = None,
     tokens: Sequence[str] | None = None,
 ) -> ClipAttention:
-    """Compute the attention of a model in the speech of a recording, or in the first `PLOTTED_SECONDS` of it.
+    """Compute the attention of a model over the speech of a recording, or over the first `PLOTTED_SECONDS` of it.
 
-    A model that was loaded with `vad=False` attends to all of the recording.
+    A model loaded with `vad=False` attends to the whole recording.
 
     Parameters
     ----------
@@ -131,15 +131,15 @@ def attend_to_clip(
     path : str or Path
         The recording.
     blocks : sequence of int or None
-        Numbers of the attention blocks, from 1; of a TokenEmbedder, of the blocks that its tokens go through. None: the
-        last.
+        Numbers of the attention blocks, from 1; with a TokenEmbedder, of the blocks that its tokens pass through. None:
+        the last.
     tokens : sequence of str or None
-        "class", "distillation"; None: all that the model has.
+        "class", "distillation"; None: all of the model's tokens.
 
     Returns
     -------
     ClipAttention
-        The numbers; `draw` plots them.
+        The values; `draw` plots them.
 
     Raises
     ------
@@ -150,7 +150,7 @@ def attend_to_clip(
     source, kind = model.source or "the model", type(encoder).__name__
     if not has_attention(model):
         raise ValueError(f"{source}: its {kind} has no attention maps")
-    known = getattr(encoder, "token_names", ())  # none where the readout is the mean of the frames
+    known = getattr(encoder, "token_names", ())  # none if the readout is the mean of the frames
     if tokens and not known:
         raise ValueError(f"{source}: its {kind} has no tokens: its attention maps are plotted")
     for token in tokens or ():
@@ -174,7 +174,7 @@ def attend_to_clip(
     normalised = model.mods.mean_var_norm(features, torch.ones(1, device=wav.device))
     maps = encoder.forward_with_attention(normalised)[1]
     if known:
-        maps = maps[-encoder.depths[-1] :]  # those before are of a front end without tokens
+        maps = maps[-encoder.depths[-1] :]  # the earlier ones belong to a front end without tokens
     blocks = tuple(blocks or (len(maps),))
     for number in blocks:
         if not 1 <= number <= len(maps):
@@ -198,7 +198,7 @@ def attend_to_clip(
 def plot_clips(
     clips: Sequence[ClipAttention], path: str | os.PathLike, titles: Sequence[str] | None = None
 ) -> None:
-    """Plot the attention in recordings side by side, and save the plot.
+    """Plot the attention over several recordings side by side, and save the plot.
 
     Parameters
     ----------
@@ -207,12 +207,12 @@ def plot_clips(
     path : str or Path
         The plot to write: .png, .svg or .pdf.
     titles : sequence of str or None
-        Of the clips; None: their paths, without the folders that they share.
+        Titles of the clips; None: their paths, without the folders they share.
 
     Raises
     ------
     ValueError
-        If there are none or too many clips, or the ending of the path is unknown.
+        If there are no clips or too many, or the suffix of the path is unknown.
     """
     if not 1 <= len(clips) <= MAX_CLIPS:
         raise ValueError(f"a plot holds 1 to {MAX_CLIPS} recordings, got {len(clips)}")
@@ -231,7 +231,7 @@ def plot_clips(
 
 
 def short_names(paths: Sequence[str]) -> list[str]:
-    """Name files by their paths without the folders that they share.
+    """Name files by their paths without the folders they share.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Plots of attention: maps of systems side by side, and the weights of tokens, below the spectrogram."""
+"""Plots of attention: maps of several systems side by side, and token weights, below the spectrogram."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
 
-# Ticks of a spectrogram's axis, as far as the mel bands reach.
+# Ticks of a spectrogram's frequency axis, within the range of the mel bands.
 TICKS_HZ = (250, 500, 1000, 2000, 4000, 8000)
 COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 SPECTROGRAM_INCHES, HEAD_INCHES, EDGE_INCHES = 1.9, 0.55, 0.9
@@ -22,21 +22,21 @@ def draw_attention_maps(
     frequencies: Sequence[float] | None = None,
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """Plot which key frames each query frame attends to, on axes of seconds.
+    """Plot which key frames each query frame attends to, with axes in seconds.
 
-    Heads are averaged, as attention-map distillation does where the number of heads differs. Within a row all
-    systems share one colour scale, so that equal colours are equal weights; the scale ends at the 99.5th
-    percentile, because a single strong weight would darken all others.
+    Heads are averaged, as in attention-map distillation with different numbers of heads. All systems in a row
+    share one colour scale, so equal colours mean equal weights; the scale ends at the 99.5th percentile, because
+    a single strong weight would darken all others.
 
     Parameters
     ----------
     maps_by_system : mapping of str to sequence
-        Name of each system to its maps of one utterance, one for each row. Each map is (heads, query frames, key
+        Maps each system's name to its maps of one utterance, one per row. Each map is (heads, query frames, key
         frames) or (1, heads, query frames, key frames), array or tensor.
     seconds : float
         Duration of the utterance: query and key frames both span it.
     row_titles : sequence of str, optional
-        One for each row; by default "block 1", "block 2" and so on.
+        One per row; by default "block 1", "block 2" and so on.
     title : str
         Title of the figure.
     features : array, tensor or None
@@ -54,7 +54,7 @@ def draw_attention_maps(
     Raises
     ------
     ValueError
-        If there are no maps, systems differ in their number of maps, a map has another shape, or `seconds` is not
+        If there are no maps, systems differ in their number of maps, a map has the wrong shape, or `seconds` is not
         positive.
 
     Examples
@@ -102,7 +102,7 @@ def draw_attention_maps(
     for row, row_axes in enumerate(grid[len(above) :]):
         top = np.percentile(np.concatenate([maps[row].ravel() for maps in means.values()]), 99.5)
         for axes, maps in zip(row_axes, means.values(), strict=True):
-            # Time runs to the right for the attended frames and downwards for the attending ones.
+            # Time runs to the right for the attended (key) frames and downwards for the attending (query) ones.
             image = axes.imshow(
                 maps[row], aspect="auto", cmap="magma", vmin=0, vmax=top, extent=(0, seconds, seconds, 0)
             )
@@ -127,24 +127,24 @@ def draw_token_attention(
     title: str = "",
     figure: Figure | SubFigure | None = None,
 ) -> Figure | SubFigure:
-    """Plot which frames a token attends to: a strip for each head, all on the time axis of the spectrogram.
+    """Plot which frames a token attends to: one strip per head, on the time axis of the spectrogram.
 
-    Each strip is scaled to its own highest weight, which stands on the right with what the head leaves to the tokens
-    themselves. The dotted line is the weight of a frame if the token attended to all alike, as mean pooling does.
+    Each strip is scaled to its own highest weight, shown on the right with the head's weight on the tokens themselves.
+    The dotted line is the weight of a frame if the token attended to all equally, as mean pooling does.
 
     Parameters
     ----------
     features : array or tensor
         (frames, mels), the log-mel features of one utterance.
     weights_by_token : mapping of str to array or tensor
-        Name of each group of strips, such as "class token", to the weights (heads, frames of the sequence) or
-        (1, heads, frames of the sequence) that `TokenEmbedder.token_attention` returns.
+        Maps the name of each group of strips, such as "class token", to the weights (heads, frames of the sequence)
+        or (1, heads, frames of the sequence) that `TokenEmbedder.token_attention` returns.
     seconds : float
         Duration of the utterance.
     time_stride : int
-        Frames of the features for one of the sequence, which is centred on the first of them.
+        Feature frames per frame of the sequence, which is centred on the first of them.
     tokens : int
-        Number of tokens, which share what the frames do not get.
+        Number of tokens, which share the weight not on the frames.
     frequencies : sequence of float or None
         See `draw_spectrogram`.
     title : str
@@ -180,8 +180,8 @@ def draw_token_attention(
         if rows.shape[1] != expected or not rows.size:
             raise ValueError(f"{name}: expected weights (heads, {expected} frames), got {rows.shape}")
         strips += [(name, COLOURS[index % len(COLOURS)], head, row) for head, row in enumerate(rows)]
-    # A frame of the sequence is centred on every time_stride-th one of the features, frame k of which is centred at
-    # k + 0.5, and stands for half a stride on both sides.
+    # A frame of the sequence is centred on every time_stride-th feature frame (feature frame k is centred at k + 0.5),
+    # and covers half a stride on either side.
     edges = np.clip((np.arange(expected + 1) - 0.5) * time_stride + 0.5, 0, frames) * seconds / frames
     edges[-1] = seconds
 
@@ -222,24 +222,24 @@ def draw_token_attention(
 
 
 def draw_spectrogram(axes, features, seconds: float, frequencies: Sequence[float] | None = None) -> None:
-    """Plot log-mel features on an axis of seconds.
+    """Plot log-mel features, with the time axis in seconds.
 
     Parameters
     ----------
     axes : matplotlib.axes.Axes
         Where to draw.
     features : array or tensor
-        (frames, mels), log-mel; the faintest 5 % of it is the darkest colour.
+        (frames, mels), log-mel; the faintest 5 % has the darkest colour.
     seconds : float
         Duration of the utterance, which the frames span.
     frequencies : sequence of float or None
-        Centre of each mel band in Hz, rising, see `speechbrain_bccmt.features.band_frequencies`; None: the axis
+        Centre of each mel band in Hz, ascending, see `speechbrain_bccmt.features.band_frequencies`; None: the axis
         counts the bands.
 
     Raises
     ------
     ValueError
-        If the features are not of one utterance, or the frequencies not one for each band.
+        If the features are not those of one utterance, or there is not one frequency per band.
 
     Examples
     --------
@@ -275,7 +275,7 @@ def draw_spectrogram(axes, features, seconds: float, frequencies: Sequence[float
 
 
 def strips_height(n_strips: int, titled: bool = True) -> float:
-    """Return the height of a figure with so many strips, in inches."""
+    """Return the height of a figure with `n_strips` strips, in inches."""
     return SPECTROGRAM_INCHES + HEAD_INCHES * n_strips + EDGE_INCHES + 0.3 * titled
 
 
@@ -289,7 +289,7 @@ def _to_numpy(values) -> np.ndarray:
 
 
 def _one_utterance(weights, ndim: int, expected: str) -> np.ndarray:
-    """Return weights of `ndim` axes, without the axis of a batch of one."""
+    """Return weights with `ndim` axes, without the axis of a batch of one."""
     weights = _to_numpy(weights)
     if weights.ndim == ndim + 1 and len(weights) == 1:
         weights = weights[0]

@@ -1,4 +1,4 @@
-"""From a trained model to what others run: a hub folder, ONNX graphs, 8-bit graphs, sherpa-onnx, a web page."""
+"""Export of a trained model to a hub folder, ONNX graphs, 8-bit graphs, sherpa-onnx or a web page."""
 
 import lazy_loader
 

@@ -1,7 +1,7 @@
-"""Long recordings in exported graphs: cut into equal chunks, whose embeddings are averaged, as the interface does.
+"""Long recordings in exported graphs: cut into equal chunks whose embeddings are averaged, as in the interface.
 
 Attention over time is quadratic in length; with chunks of bounded length a graph's time and memory are linear. All
-sizes are computed within the graph, which has neither a branch nor a loop.
+sizes are computed within the graph, which has no branches or loops.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 def cut(x: Tensor, longest: int, valid: Tensor | None = None) -> tuple[Tensor, Tensor | None, Tensor]:
-    """Cut the rows of a batch into the fewest chunks that are not above `longest`, and put them into one batch.
+    """Cut the rows of a batch into the fewest chunks no longer than `longest`, and put them into one batch.
 
     Parameters
     ----------
@@ -20,15 +20,15 @@ def cut(x: Tensor, longest: int, valid: Tensor | None = None) -> tuple[Tensor, T
     longest : int
         The longest chunk, in positions.
     valid : Tensor or None
-        (batch,), how many positions of each row count; None: all.
+        (batch,), number of valid positions in each row; None: all.
 
     Returns
     -------
     chunks : Tensor
-        (batch * chunks of a row, positions, ...). Chunks of a row are of one length; what is left over, fewer positions
-        than there are chunks, is left out.
+        (batch * chunks of a row, positions, ...). Chunks of a row have equal length; the remainder, fewer positions
+        than there are chunks, is dropped.
     valid : Tensor or None
-        (batch * chunks of a row,), how many positions of each chunk count, or None as before.
+        (batch * chunks of a row,), number of valid positions in each chunk, or None as before.
     weights : Tensor
         For `join`.
 
@@ -51,7 +51,7 @@ def cut(x: Tensor, longest: int, valid: Tensor | None = None) -> tuple[Tensor, T
     index = (number * sizes[:, None])[:, :, None] + position
     rows = torch.arange(x.shape[0], device=x.device)[:, None, None]
     chunks = x[rows, index.clamp(max=x.shape[1] - 1)]
-    # Zeros behind shorter chunks: a front end may look at the loudest of all that it is given.
+    # Zeros after shorter chunks, as a front end may look at the loudest value of its input.
     keep = (position < sizes[:, None])[:, None]
     chunks = torch.where(keep if x.ndim == 2 else keep[..., None], chunks, 0).flatten(0, 1)
     weights = (number < counts[:, None]) / counts[:, None]
@@ -59,11 +59,11 @@ def cut(x: Tensor, longest: int, valid: Tensor | None = None) -> tuple[Tensor, T
 
 
 def _at_least_one(count):
-    """Return `count`, but 1 for 0, where it may be a number or a traced one: nothing is cut into no chunks."""
+    """Return `count`, or 1 if it is 0, for plain and traced numbers: even empty input has one chunk."""
     return (count + 1 + abs(count - 1)) // 2
 
 
 def join(embeddings: Tensor, weights: Tensor) -> Tensor:
-    """Average the embeddings of chunks, (batch * chunks of a row, size), to those of rows, (batch, size)."""
+    """Average the embeddings of chunks, (batch * chunks of a row, size), per row, (batch, size)."""
     embeddings = embeddings.reshape(-1, weights.shape[1], embeddings.shape[1])
     return (embeddings * weights[:, :, None]).sum(1)

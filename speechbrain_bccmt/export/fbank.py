@@ -2,14 +2,14 @@
 
 `FrameSpectrum` is the Fourier transform of overlapping frames as two small matrix products.
 
-ONNX runtimes have no fast transform of real frames, and the plain product of a frame with cosines and sines costs as
-much as a whole small encoder. This is one step of Cooley and Tukey's factorisation: with n_fft = p * q, sample
+ONNX runtimes have no fast transform of real frames, and a plain product with cosines and sines costs as much as a
+whole small encoder. This is one step of the Cooley-Tukey factorisation: with n_fft = p * q, sample
 n = p * a + b (b < p) and bin k = k1 + q * k2 (k1 < q),
 
     X[k] = sum over b of exp(-2 pi i k b / n_fft) * (sum over a of x[p * a + b] * exp(-2 pi i k1 a / q)).
 
 The inner sum is a convolution of each of p interleaved signals, the outer one a product for each k1. For 400 or 512
-points that is a sixth of the multiplications.
+points this takes a sixth of the multiplications.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from speechbrain_bccmt.features import KaldiFbank, frame_count
 
 
 class FrameSpectrum(nn.Module):
-    """Windowed frames of a waveform to their spectra, in plain convolutions and matrix products.
+    """Spectra of windowed frames of a waveform, in plain convolutions and matrix products.
 
     Parameters
     ----------
     window : Tensor
-        (size,), the window; not longer than `n_fft`, which zeros fill up to.
+        (size,), the window; zero-padded to `n_fft`, and no longer than that.
     n_fft : int
         Points of the transform.
     hop_length : int
@@ -40,8 +40,8 @@ class FrameSpectrum(nn.Module):
     Attributes
     ----------
     bins : Tensor
-        (outputs,), which bin of the `n_fft` each output is. They are not in order; those above n_fft / 2 are the
-        conjugates of others, and some bins come in both forms.
+        (outputs,), bin index (of `n_fft`) of each output. They are not in order; those above n_fft / 2 are the
+        conjugates of others, and some bins occur in both forms.
 
     Raises
     ------
@@ -50,8 +50,8 @@ class FrameSpectrum(nn.Module):
 
     Notes
     -----
-    The factor p is that common divisor of `n_fft` and `hop_length` which is nearest to the root of `n_fft`; where they
-    have none but one, this is the plain product.
+    The factor p is the common divisor of `n_fft` and `hop_length` nearest to the square root of `n_fft`; if their only
+    common divisor is 1, this is the plain product.
 
     Examples
     --------
@@ -75,7 +75,7 @@ class FrameSpectrum(nn.Module):
         self.window_size = len(window)
         length = math.ceil(len(window) / p)
         self.overhang = length * p - len(window)
-        # The spectrum of real samples is symmetric, and so is each inner sum: half of the k1 give all bins.
+        # The spectrum of real samples is symmetric, and so is each inner sum: half of the k1 yield all bins.
         self.residues = q // 2 + 1
         k1, a, b = (torch.arange(count, dtype=torch.float64) for count in (self.residues, length, p))
         angle = 2 * torch.pi / q * k1[:, None] * a
@@ -84,7 +84,7 @@ class FrameSpectrum(nn.Module):
         k = k1[:, None] + q * b  # (k1, k2): there are as many k2 as b
         angle = 2 * torch.pi / n_fft * k[..., None] * b
         outer = torch.cat([angle.cos(), angle.sin()], 2), torch.cat([-angle.sin(), angle.cos()], 2)
-        # Constants: no checkpoint holds them.
+        # Constants, not stored in checkpoints.
         self.register_buffer("inner", inner.reshape(-1, 1, length).float(), persistent=False)
         self.register_buffer("outer_real", outer[0].float(), persistent=False)
         self.register_buffer("outer_imaginary", outer[1].float(), persistent=False)
@@ -92,12 +92,12 @@ class FrameSpectrum(nn.Module):
         self.register_buffer("bins", k.flatten().long(), persistent=False)
 
     def crop(self, wavs: Tensor) -> Tensor:
-        """Cut off, of (batch, samples), what is in no frame."""
+        """Drop the samples of (batch, samples) that are in no frame."""
         surplus = (wavs.shape[1] - self.window_size) % (self.stride * self.phases)
         return wavs[:, : wavs.shape[1] - surplus]
 
     def forward(self, wavs: Tensor) -> tuple[Tensor, Tensor]:
-        """Map (batch, samples), cropped, to real and imaginary part, (batch, outputs, frames) each."""
+        """Map (batch, samples), cropped, to real and imaginary parts, (batch, outputs, frames) each."""
         p, r = self.phases, self.residues
         if self.overhang:
             wavs = F.pad(wavs, (0, self.overhang))
@@ -110,9 +110,9 @@ class FrameSpectrum(nn.Module):
         )
 
     def spread(self, filters: Tensor) -> Tensor:
-        """Bring filters over bins, (bins, filters), to the order of the outputs: (filters, outputs).
+        """Rearrange filters over bins, (bins, filters), to the order of the outputs: (filters, outputs).
 
-        Each bin counts once; bins that the filters do not reach weigh nothing.
+        Each bin counts once; bins outside the filters have weight zero.
         """
         spread = filters.new_zeros(filters.shape[1], len(self.bins))
         place = {min(k, self.n_fft - k): index for index, k in enumerate(self.bins.tolist())}
@@ -127,12 +127,12 @@ class ExportFbank(nn.Module):
     Parameters
     ----------
     fbank : speechbrain.lobes.features.Fbank
-        The front end to stand for.
+        The front end to replace.
 
     Raises
     ------
     ValueError
-        If its transform is not centred, padded with zeros and one-sided, as `Fbank` builds it.
+        If its transform is not centred, zero-padded and one-sided, as `Fbank` builds it.
 
     Examples
     --------
@@ -150,7 +150,7 @@ class ExportFbank(nn.Module):
             raise ValueError(
                 f"an STFT with center, pad_mode, onesided, normalized_stft = {options} has no form for export"
             )
-        # torch.stft puts a window shorter than the transform in its middle.
+        # torch.stft centres a window that is shorter than the transform.
         before = (stft.n_fft - stft.win_length) // 2
         padding = stft.n_fft // 2
         self.padding = padding - before, padding - (stft.n_fft - stft.win_length - before)
@@ -163,7 +163,7 @@ class ExportFbank(nn.Module):
         self.register_buffer("filters", self.spectrum.spread(filters))
 
     def forward(self, wavs: Tensor) -> Tensor:
-        """Map (batch, samples) to (batch, frames, mels), or as many features as the front end makes of these."""
+        """Map (batch, samples) to (batch, frames, mels), or to the features that the front end derives from these."""
         real, imaginary = self.spectrum(self.spectrum.crop(F.pad(wavs, self.padding)))
         features = self.filters @ (real.square() + imaginary.square())
         if self.log_mel:
@@ -178,12 +178,12 @@ class ExportFbank(nn.Module):
 class ExportKaldiFbank(nn.Module):
     """`KaldiFbank` in plain convolutions and matrix products, for export.
 
-    Pre-emphasis of the waveform stands for that of its frames, whose means and first samples then need a correction.
+    The waveform is pre-emphasised instead of its frames, whose means and first samples then need a correction.
 
     Parameters
     ----------
     fbank : KaldiFbank
-        The front end to stand for.
+        The front end to replace.
 
     Examples
     --------
@@ -198,11 +198,11 @@ class ExportKaldiFbank(nn.Module):
         self.n_reflected, self.hop_size = fbank.n_reflected, fbank.hop_size
         window, size = fbank.window.double(), fbank.window_size
         self.spectrum = FrameSpectrum(window, fbank.n_fft, fbank.hop_size)
-        # Means of frames are those of blocks, which frames share.
+        # Frame means are computed from the means of blocks, which frames share.
         self.block = math.gcd(size, fbank.hop_size)
         self.window_size = size
-        # What a frame's mean, and its first sample less the one before, add to the emphasised frame, and have to be
-        # taken from its spectrum. Of the latter nothing is left by a window that begins with zero.
+        # What a frame's mean, and its first sample minus the previous one, add to the emphasised frame; subtracted from
+        # its spectrum. A window that begins with zero removes the latter.
         surplus = torch.zeros(size, 2, dtype=torch.float64)
         surplus[:, 0] = 1 - fbank.preemphasis
         surplus[0, 1] = fbank.preemphasis
@@ -218,7 +218,7 @@ class ExportKaldiFbank(nn.Module):
         parts = [wavs]
         if self.n_reflected:
             parts.insert(0, wavs[:, : self.n_reflected].flip(1))
-        # With the sample before the first frame, which is the first one again.
+        # With the sample before the first frame, a copy of the first one.
         wavs = torch.cat([parts[0][:, :1], *parts], dim=1)
         frames, before = self.spectrum.crop(wavs[:, 1:]), wavs[:, :-1]
         before = before[:, : frames.shape[1]]
@@ -234,7 +234,7 @@ class ExportKaldiFbank(nn.Module):
         return energies.clamp(min=torch.finfo(torch.float32).eps).log()
 
     def _mean(self, wavs: Tensor) -> Tensor:
-        """Map (batch, samples), cropped, to the means of its frames, (batch, 1, frames)."""
+        """Map (batch, samples), cropped, to the frame means, (batch, 1, frames)."""
         blocks = reshape(wavs, 0, 1, -1, self.block).mean(3)
         return F.avg_pool1d(blocks, self.window_size // self.block, self.hop_size // self.block)
 

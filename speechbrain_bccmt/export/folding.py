@@ -1,9 +1,9 @@
 """The encoder's blocks with fewer operators, for exported graphs.
 
-At inference all that a block does along frequency is one linear map for each channel: two depth-wise convolutions,
-two sub-spectral norms, three means and the broadcasts between them. Here two grouped products stand for these thirty
-operators, each of which costs a runtime more than its arithmetic. What a block does along time alone loses its norms
-and shortcuts to the convolutions beside them, and keeps a frequency axis of length one, which spares operators, too.
+At inference everything a block does along frequency is one linear map per channel: two depth-wise convolutions, two
+sub-spectral norms, three means and the broadcasts between them. Here two grouped products replace these thirty
+operators, each of which costs a runtime more than its arithmetic. In the parts along time alone, norms and shortcuts
+are folded into the neighbouring convolutions; they keep a frequency axis of length one, which also saves operators.
 
 Axes: b batch, c channel, f frequency, t time (frames).
 """
@@ -26,7 +26,7 @@ from speechbrain_bccmt.lobes.pooling import FrequencyStatisticsPooling
 
 
 class FoldedBlock(nn.Module):
-    """A trained `Block` with attention over time, its frequency work as two grouped products.
+    """A trained `Block` with attention over time, its frequency part as two grouped products.
 
     Parameters
     ----------
@@ -60,17 +60,17 @@ class FoldedBlock(nn.Module):
             means, plane = _frequency_responses(block, channels, frequencies)
             bias, of_broadcast = means[..., -1].clone(), means[..., -2, None, None]
             bias[:, 1] += self.attention.offset
-        # Only the third mean is of a map to which something has been broadcast.
+        # Only the third mean is of a map that something has been broadcast to.
         self.register_buffer("feed_gain", of_broadcast[:, 2], persistent=False)
         self.means = _grouped_product(means[..., :-2], bias)
-        # What the feed-forward part broadcasts reaches every frequency as it is.
+        # The feed-forward part's broadcast reaches every frequency unchanged.
         ones = torch.ones(channels, frequencies, 1)
         self.plane = _grouped_product(torch.cat([plane[..., :-1], ones], dim=2), plane[..., -1])
 
     def forward(
         self, x: Tensor, valid: Tensor | None = None, mask: Tensor | None = None, with_map: bool = False
     ):
-        """Map (batch, channels, frequencies, frames) to the same shape, and the attention map or None."""
+        """Map (batch, channels, frequencies, frames) to the same shape; also return the attention map or None."""
         c, f = self.channels, self.frequencies
         means = reshape(self.means(reshape(x, 0, c * f, -1)), 0, c, 3, -1)
         of_local, of_map, of_feed = means.split(1, dim=2)
@@ -85,7 +85,7 @@ class FoldedBlock(nn.Module):
 
 
 class FoldedAttention(nn.Module):
-    """A trained `TemporalSelfAttention` without its norms, its keys and values from one convolution.
+    """A trained `TemporalSelfAttention` without its norms, with keys and values from one convolution.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ class FoldedAttention(nn.Module):
     Attributes
     ----------
     offset : Tensor
-        (channels,), what has to be added to the input beforehand, in the place of the first norm.
+        (channels,), to be added to the input beforehand, in place of the first norm.
     """
 
     def __init__(self, attention: TemporalSelfAttention):
@@ -105,7 +105,7 @@ class FoldedAttention(nn.Module):
         self.heads = heads
         with torch.no_grad():
             gain, self.offset = _gain_and_offset(attention.norm)
-            # Groups that hold whole heads, so that keys and values of one stay together.
+            # Groups of whole heads, to keep the keys and values of a head together.
             groups = math.gcd(attention.query.groups, heads)
             query = _dense(attention.query)
             scale = self.head_size**-0.5
@@ -128,7 +128,7 @@ class FoldedAttention(nn.Module):
             self.output = _convolution(weight, gain * offset, attention.output.groups)
 
     def forward(self, x: Tensor, valid: Tensor | None = None):
-        """Map (batch, channels, 1, frames) to the same shape, and the attention map."""
+        """Map (batch, channels, 1, frames) to the same shape; also return the attention map."""
         source, keep = x, None
         if valid is not None:
             frames = x.shape[-1]
@@ -147,7 +147,7 @@ class FoldedAttention(nn.Module):
 
 
 class FoldedLocal(nn.Module):
-    """A trained `TemporalUnit`, its norm in its convolution."""
+    """A trained `TemporalUnit` with its norm folded into its convolution."""
 
     def __init__(self, unit: TemporalUnit):
         super().__init__()
@@ -163,7 +163,7 @@ class FoldedLocal(nn.Module):
 
 
 class FoldedFeedForward(nn.Module):
-    """A trained `InvertedResidualUnit` whose norms and shortcut are in its convolutions."""
+    """A trained `InvertedResidualUnit` with its norms and shortcut folded into its convolutions."""
 
     def __init__(self, unit: InvertedResidualUnit):
         super().__init__()
@@ -192,7 +192,7 @@ class FoldedFeedForward(nn.Module):
 def _gain_and_offset(norm: nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
     """Return a trained batch norm as x -> gain (x + offset)."""
     gain = norm.weight.detach() / (norm.running_var + norm.eps).sqrt()
-    # A norm that lets nothing through gives its bias all the same.
+    # A norm with a gain of zero still outputs its bias.
     gain = torch.where(gain.abs() < 1e-12, 1e-12, gain)
     return gain, norm.bias.detach() / gain - norm.running_mean
 
@@ -203,7 +203,7 @@ def _dense(conv: nn.Conv1d) -> Tensor:
 
 
 def _convolution(weight: Tensor, bias: Tensor, groups: int, stride: int = 1) -> nn.Conv2d:
-    """Make a centred convolution over the last axis, of `weight` (outputs, inputs of a group, taps)."""
+    """Build a centred convolution over the last axis from `weight` (outputs, inputs of a group, taps)."""
     outputs, inputs, taps = weight.shape
     layer = nn.Conv2d(inputs * groups, outputs, (1, taps), (1, stride), (0, taps // 2), groups=groups)
     layer.weight = nn.Parameter(weight[:, :, None], requires_grad=False)
@@ -212,20 +212,20 @@ def _convolution(weight: Tensor, bias: Tensor, groups: int, stride: int = 1) -> 
 
 
 def _diagonal_blocks(weight: Tensor, groups: int) -> Tensor:
-    """Take from (outputs, inputs, taps) what a convolution in groups needs, (outputs, inputs of a group, taps)."""
+    """Extract a grouped convolution's weights, (outputs, inputs of a group, taps), from (outputs, inputs, taps)."""
     blocks = weight.unflatten(1, (groups, -1)).unflatten(0, (groups, -1))
     return torch.cat([blocks[group, :, group] for group in range(groups)])
 
 
 def _frequency_responses(block: Block, channels: int, frequencies: int) -> tuple[Tensor, Tensor]:
-    """Return how a block's frequency work responds to its inputs, one at a time, as in `Block.forward`.
+    """Return how a block's frequency part responds to its inputs, one at a time, as in `Block.forward`.
 
-    Inputs are each frequency of the map, and what local perception and attention broadcast; the last column is the
-    response to none. Gives the three means, (c, 3, inputs + 1), and the output before the feed-forward part's
+    Inputs are each frequency of the map, and the broadcast of local perception and attention; the last column is the
+    response to no input. Returns the three means, (c, 3, inputs + 1), and the output before the feed-forward part's
     broadcast and the activation, (c, f, inputs + 1).
     """
     inputs = frequencies + 1
-    # No frame sees another here: each stands for one input.
+    # Frames are independent here: each one is one input.
     x = torch.zeros(1, channels, frequencies, inputs + 1)
     x[..., :frequencies] = torch.eye(frequencies)
     added = torch.zeros(1, channels, inputs + 1)
@@ -241,7 +241,7 @@ def _frequency_responses(block: Block, channels: int, frequencies: int) -> tuple
 
 
 def _grouped_product(weight: Tensor, bias: Tensor) -> nn.Conv1d:
-    """Make the layer that maps (b, c * inputs, t) to (b, c * outputs, t) by `weight` (c, outputs, inputs)."""
+    """Build the layer that maps (b, c * inputs, t) to (b, c * outputs, t) by `weight` (c, outputs, inputs)."""
     channels, outputs, inputs = weight.shape
     layer = nn.Conv1d(channels * inputs, channels * outputs, 1, groups=channels)
     layer.weight = nn.Parameter(weight.reshape(-1, inputs, 1), requires_grad=False)
@@ -250,9 +250,9 @@ def _grouped_product(weight: Tensor, bias: Tensor) -> nn.Conv1d:
 
 
 class ExportPooling(FrequencyStatisticsPooling):
-    """A trained pooling whose softmax over frequency is written out.
+    """A trained pooling with its softmax over frequency written out.
 
-    For a softmax over an inner axis, runtimes transpose the whole map twice.
+    Runtimes transpose the whole map twice for a softmax over an inner axis.
     """
 
     def __init__(self, pooling: FrequencyStatisticsPooling):
@@ -277,7 +277,7 @@ def fold_blocks(model: nn.Module) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        The copy; its outputs are the model's, but for rounding.
+        The copy; its outputs are the model's, except for rounding.
 
     Examples
     --------

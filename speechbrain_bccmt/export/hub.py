@@ -1,4 +1,4 @@
-"""Turns the output folder of a training into a folder that others can use, and puts it on the HuggingFace hub."""
+"""Export of a training's output folder to a folder that others can use, and its upload to the HuggingFace hub."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ from speechbrain_bccmt.sessions import load_session
 
 logger = get_logger(__name__)
 
-# Cosine of the graph's embedding of a noise with the network's, below which it is no graph of that network.
+# Lowest cosine between the graph's and the network's embedding of noise at which the graph counts as the network's.
 SAME = 0.9999
-# What SpeechBrain takes where a YAML has none is for 16 kHz.
+# SpeechBrain's default, for a YAML without one, is for 16 kHz.
 NORMALIZER = """
 audio_normalizer: !new:speechbrain.dataio.preprocess.AudioNormalizer
   sample_rate: !ref <sample_rate>
 """
 
-# What an export may write beside its YAML.
+# Files that an export may write besides its YAML.
 WRITTEN = (
     "embedding_model.*",
     "classifier.*",
@@ -104,26 +104,26 @@ def export_hub(
     overwrite: bool = False,
     centre: np.ndarray | None = None,
 ) -> Path:
-    """Write a hub folder: what SpeechBrain's `SpeakerRecognition` and this package's interface load.
+    """Write a hub folder, which SpeechBrain's `SpeakerRecognition` and this package's interface load.
 
     Parameters
     ----------
     training_folder : str or Path
-        The output folder of a training, or another model; the checkpoint with the lowest dev EER is taken.
+        The output folder of a training, or another model; the checkpoint with the lowest dev EER is used.
         Without a label encoder, no classifier is published.
     output_folder : str or Path
         Where to write; created.
     calibration : Calibration or QualityFusion, optional
-        From score to probability, with the threshold; stored as `calibration.json`. By default the model's own, with
-        what was fitted with it: `calibration_centred.json`, `sequential.json` and `open_set.json`.
+        Maps score to probability, with the threshold; stored as `calibration.json`. By default the model's own, with
+        the files fitted with it: `calibration_centred.json`, `sequential.json` and `open_set.json`.
     card : dict, optional
-        What the model card says, see `write_model_card`.
+        Content of the model card, see `write_model_card`.
     examples : sequence of str or Path
         Recordings that may be published with the model; stored as `example1.wav` and so on.
     overwrite : bool
         Replace the files of an earlier export.
     centre : numpy.ndarray, optional
-        (D,), taken off every embedding, see `inference.domain`; then no classifier is published.
+        (D,), subtracted from every embedding, see `inference.domain`; then no classifier is published.
 
     Returns
     -------
@@ -137,15 +137,15 @@ def export_hub(
     FileNotFoundError
         If the training folder lacks a file, or an example does not exist.
     ValueError
-        If files of the training folder do not fit each other, an example is of an unknown format or no audio, or the
-        network has no last layer to take a centre off.
+        If files of the training folder do not match, an example has an unknown format or is not audio, or the network
+        has no last layer to subtract a centre in.
 
     Notes
     -----
-    `waveform.onnx`, by which the model runs without PyTorch, is left out, with a warning, where the package onnx is not
+    `waveform.onnx`, which runs the model without PyTorch, is left out, with a warning, if the package onnx is not
     installed or the network cannot be exported.
 
-    A classifier that was trained on sped-up copies of its speakers as further classes loses those: each class left
+    A classifier trained with sped-up copies of its speakers as additional classes loses those: every remaining class
     has its name in the label encoder.
     """
     training_folder, output_folder = resolve_model(training_folder), Path(output_folder)
@@ -154,10 +154,10 @@ def export_hub(
     model = load_speaker_model(training_folder)
     fitted = [] if calibration else [CENTRED_CALIBRATION_FILE, SEQUENTIAL_FILE, OPEN_SET_FILE]
     if centre is not None:
-        # The ratios of its calibration mean the same. It is centred now, and not to be centred again.
+        # Its calibrated ratios mean the same. It is centred now and must not be centred again.
         fitted = [SEQUENTIAL_FILE, OPEN_SET_FILE]
     calibration = calibration or model.calibration
-    # Where voice and phrase are two parts, the classes of the training are pairs, which no classifier knows.
+    # If voice and phrase are two parts, the training's classes are pairs, which no classifier knows.
     pairs = hasattr(model.embedding_model, "voice_size")
     labels = None if pairs or centre is not None else read_labels(training_folder, needed=False)
     states = {"embedding_model": _load_state(training_folder, "embedding_model")}
@@ -181,7 +181,7 @@ def export_hub(
             shutil.copyfile(
                 find_checkpoint_file(training_folder, "mean_var_norm"), folder / "mean_var_norm.ckpt"
             )
-        # SpeechBrain looks for <name>.ckpt; people, and a training that goes on from here, for the text file.
+        # SpeechBrain looks for <name>.ckpt; users, and a training that continues from here, look for the text file.
         for ending in (".txt", ".ckpt") if labels is not None else ():
             labels.save(folder / f"label_encoder{ending}")
         if calibration is not None:
@@ -216,13 +216,13 @@ def export_hub(
 
 
 def check_output(folder: Path, overwrite: bool) -> None:
-    """Raise FileExistsError if a folder has files in it that may not be replaced."""
+    """Raise FileExistsError if a folder contains files that may not be replaced."""
     if folder.is_dir() and any(folder.iterdir()) and not overwrite:
         raise FileExistsError(f"{folder} is not empty: give another folder, or allow to overwrite it (--overwrite)")
 
 
 def _take_off(model: SpeakerModel, state: dict[str, torch.Tensor], centre: np.ndarray) -> None:
-    """Take a centre off the embeddings of a network and of its parameters, in the bias of the last layer."""
+    """Subtract a centre from the embeddings of a network and of its parameters, in the bias of the last layer."""
     name = "embedding.bias"
     if name not in state or state[name].shape != centre.shape:
         kind = type(model.embedding_model).__name__
@@ -234,20 +234,20 @@ def _take_off(model: SpeakerModel, state: dict[str, torch.Tensor], centre: np.nd
 
 
 def write_graph(model: SpeakerModel, path: Path) -> Path | None:
-    """Write the waveform graph of a model, by which it runs without PyTorch.
+    """Write the waveform graph of a model, which runs it without PyTorch.
 
     Parameters
     ----------
     model : SpeakerModel
         The model.
     path : Path
-        The file; replaced where it exists.
+        The file; replaced if it exists.
 
     Returns
     -------
     Path or None
-        `path`; None, after a warning, where the package onnx is not installed, the network cannot be exported, or what
-        was exported is not the model.
+        `path`; None, after a warning, if the package onnx is not installed, the network cannot be exported, or the
+        exported graph does not match the model.
     """
     noise = 0.1 * torch.randn(1, 3 * model.sample_rate // 2, generator=torch.Generator().manual_seed(0))
     try:
@@ -270,9 +270,9 @@ def push_to_hub(folder: str | Path, repo_id: str, private: bool = False) -> str:
     Parameters
     ----------
     folder : str or Path
-        What `export_hub` wrote.
+        Folder written by `export_hub`.
     repo_id : str
-        `owner/model`; created where it does not exist.
+        `owner/model`; created if it does not exist.
     private : bool
         Whether a new repository is private.
 
@@ -284,11 +284,11 @@ def push_to_hub(folder: str | Path, repo_id: str, private: bool = False) -> str:
     Raises
     ------
     FileNotFoundError
-        If the folder is no hub folder.
+        If the folder is not a hub folder.
     ValueError
-        If the id is no valid one.
+        If the id is invalid.
     OSError
-        If the hub refuses, or is out of reach.
+        If the hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
@@ -329,7 +329,7 @@ def _load_state(training_folder: Path, name: str) -> dict[str, torch.Tensor]:
 
 
 def _labelled_classes(weight: torch.Tensor, n_classes: int) -> torch.Tensor:
-    """Keep the classes of speakers at their own speed, which come first."""
+    """Keep the classes of speakers at original speed, which come first."""
     if len(weight) % n_classes:
         raise ValueError(f"the classifier has {len(weight)} classes, but the label encoder names {n_classes}")
     return weight[:n_classes].clone()
@@ -359,13 +359,13 @@ def _describe(
 
 @contextlib.contextmanager
 def _replacing(output_folder: Path):
-    """Yield a temporary folder; then its files take the place of an earlier export's, the YAML last."""
+    """Yield a temporary folder, then replace an earlier export's files with its files, the YAML last."""
     with tempfile.TemporaryDirectory(dir=output_folder.parent, prefix=f".{output_folder.name}-") as temporary:
         folder = Path(temporary)
         yield folder
         output_folder.mkdir(exist_ok=True)
         (output_folder / HPARAMS_FILE).unlink(missing_ok=True)
-        # Another model's threshold, and voices that nobody asked to publish, must not stay beside this one.
+        # Another model's threshold, and voices not meant to be published, must not stay beside this one.
         for pattern in WRITTEN:
             for path in output_folder.glob(pattern):
                 path.unlink()

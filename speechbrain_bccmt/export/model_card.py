@@ -1,4 +1,4 @@
-"""The README.md of a published model: what it is, how well it works, for what, and on whose terms."""
+"""The README.md of a published model: what it is, how well it works, its uses, and its licence."""
 
 from __future__ import annotations
 
@@ -68,19 +68,19 @@ def write_model_card(
     description : mapping
         Content of the `config.json`.
     calibration : Calibration or QualityFusion, optional
-        Whose threshold the card names.
+        Calibration whose threshold the card states.
     examples : sequence of str
         Names of clips in the folder.
     model : str
         Hub id or name by which the card's examples load the model.
     results : mapping, optional
-        Of `speechbrain_bccmt.evaluation.summary.summarise`.
+        From `speechbrain_bccmt.evaluation.summary.summarise`.
     test_set : str, optional
-        The trials that the results are of.
+        The trials behind the results.
     data : str, optional
         What the model was trained on.
     licence : str, optional
-        Identifier of the licence of the parameters, as the hub knows it, such as "cc-by-4.0".
+        The hub's identifier of the parameters' licence, such as "cc-by-4.0".
     language : str, optional
         Language codes of the training data, separated by commas.
     """
@@ -118,7 +118,7 @@ def write_model_card(
         if results
         else None,
     )
-    # Of text-dependent trainings a class is a phrase of a speaker.
+    # In text-dependent training a class is a phrase of a speaker.
     kind = (
         "speakers" if description["class_of"] == "speaker" else f"classes, each a {description['class_of']}"
     )

@@ -1,8 +1,8 @@
 """ONNX graphs of a trained model: features to embedding, and waveform to embedding.
 
-Both take any batch and any length. The mean normalisation is inside both; the second has the front end inside as
-well. What they compute is what the model computes, in fewer operators: see `export.fbank` and `export.folding`; and
-recordings above 30 s in chunks, as the interface does: see `export.chunks`.
+Both take any batch size and any length. Both include the mean normalisation, the second also the front end. They
+compute the same as the model, with fewer operators (see `export.fbank` and `export.folding`), and process recordings
+above 30 s in chunks, as the interface does (see `export.chunks`).
 """
 
 from __future__ import annotations
@@ -45,18 +45,18 @@ class FeaturesToEmbedding(nn.Module):
         self.longest = frame_count(model.compute_features, longest_chunk(model))
 
     def forward(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Embed (batch, frames, mels), of which `valid` (batch,) frames count, as (batch, embedding size)."""
+        """Embed (batch, frames, mels), with `valid` (batch,) valid frames, as (batch, embedding size)."""
         chunks, valid, weights = cut(features, self.longest, valid)
         return join(self.embed(chunks, valid), weights)
 
     def embed(self, features: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Embed as `forward`, all of an utterance at once."""
+        """Embed as `forward`, but whole utterances at once."""
         # A quarter of a frame less, so that rounding gives these frames: see features.relative_lengths.
         lengths = None if valid is None else (valid.float() - 0.25) / features.shape[1]
         return self.embedding_model(self._normalise(features, lengths), lengths).squeeze(1)
 
     def attend(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Embed all of an utterance at once, and give the last attention map, or the rows of it that are tokens'."""
+        """Embed a whole utterance at once; also return the last attention map, or only its token rows."""
         embedding, maps = self.embedding_model.forward_with_attention(self._normalise(features, None))
         tokens = len(getattr(self.embedding_model, "token_names", ()))
         return embedding.squeeze(1), maps[-1][:, :, :tokens] if tokens else maps[-1]
@@ -65,13 +65,13 @@ class FeaturesToEmbedding(nn.Module):
         norm = self.mean_var_norm
         if lengths is not None or norm.norm_type != "sentence" or norm.std_norm:
             return norm(features, lengths)
-        # The same without the masks, and along the last axis, where runtimes take a mean fastest.
+        # The same without the masks, and along the last axis, where runtimes compute a mean fastest.
         features = features.transpose(1, 2)
         return (features - features.mean(2, keepdim=True)).transpose(1, 2)
 
 
 class SherpaFeaturesToEmbedding(FeaturesToEmbedding):
-    """The graph for sherpa-onnx, whose features have a frame more at the end; see `export.sherpa`.
+    """The graph for sherpa-onnx, whose features have an extra frame at the end; see `export.sherpa`.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class SherpaFeaturesToEmbedding(FeaturesToEmbedding):
     """
 
     def forward(self, features: Tensor) -> Tensor:
-        """Embed (batch, frames, mels), but for the last frame, as (batch, embedding size)."""
+        """Embed (batch, frames, mels), without the last frame, as (batch, embedding size)."""
         frames = torch._shape_as_tensor(features)[1]
         return super().forward(features[:, : torch.clamp(frames - 1, min=1)])
 
@@ -107,14 +107,14 @@ class WaveformToEmbedding(nn.Module):
         self.encoder = FeaturesToEmbedding(model)
 
     def forward(self, waveform: Tensor, valid: Tensor | None = None) -> Tensor:
-        """Embed (batch, samples), of which `valid` (batch,) samples count, as (batch, embedding size)."""
+        """Embed (batch, samples), with `valid` (batch,) valid samples, as (batch, embedding size)."""
         chunks, valid, weights = cut(waveform, self.longest, valid)
         frames = None if valid is None else self.count_frames(valid)
         return join(self.encoder.embed(self.front_end(chunks), frames), weights)
 
 
 class WaveformToAttention(WaveformToEmbedding):
-    """The graph from waveform to embedding, with what a picture of its attention needs.
+    """The graph from waveform to embedding, with additional outputs for a plot of its attention.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ class WaveformToAttention(WaveformToEmbedding):
     """
 
     def forward(self, waveform: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Embed (batch, samples); give features (chunks, frames, mels) and attention (chunks, heads, rows, columns)."""
+        """Embed (batch, samples); add features (chunks, frames, mels) and attention (chunks, heads, rows, columns)."""
         chunks, _, weights = cut(waveform, self.longest)
         features = self.front_end(chunks)
         embeddings, attention = self.encoder.attend(features)
@@ -131,7 +131,7 @@ class WaveformToAttention(WaveformToEmbedding):
 
 
 def longest_chunk(model: SpeakerModel) -> int:
-    """Return the samples of the longest stretch that a model embeds at once."""
+    """Return the length in samples of the longest stretch that a model embeds at once."""
     return int(MAX_CHUNK_SECONDS * model.sample_rate)
 
 
@@ -158,19 +158,19 @@ def export_onnx(
     model : SpeakerModel
         The trained model.
     path : str or Path
-        The file; replaced where it exists.
+        The file; replaced if it exists.
     graph : str
-        "features": input `features` (batch, frames, mels), float32, as the front end gives them, whether
-        their mean has been removed or not. "waveform": input `waveform` (batch, samples), float32 in [-1, 1] at
-        the model's sample rate. "sherpa": features as sherpa-onnx computes them, with the metadata that it reads. The
-        output is `embedding` (batch, embedding size). "attention": as "waveform", with two outputs more: `features`
-        (chunks, frames, mels), as the front end gives them, and `attention` (chunks, heads, query frames, key frames)
-        of the last block; of a TokenEmbedder, the tokens in place of the query frames, and before the key frames.
+        "features": input `features` (batch, frames, mels), float32, as the front end computes them, with or without
+        their mean. "waveform": input `waveform` (batch, samples), float32 in [-1, 1] at the model's sample rate.
+        "sherpa": features as sherpa-onnx computes them, with the metadata that it reads. The output is `embedding`
+        (batch, embedding size). "attention": as "waveform", with two more outputs: `features` (chunks, frames, mels),
+        as the front end computes them, and `attention` (chunks, heads, query frames, key frames) of the last block;
+        for a TokenEmbedder, with the tokens instead of the query frames, and before the key frames.
     with_lengths : bool
-        A second input `lengths` (batch,), int64, the frames or samples of each utterance of a padded batch.
-        Without it the graph is a little faster, and all utterances of a batch are of one length.
+        Add a second input `lengths` (batch,), int64, the frames or samples of each utterance of a padded batch.
+        Without it the graph is a little faster, and all utterances of a batch have the same length.
     metadata : dict, optional
-        Further entries beside the model's own.
+        Entries in addition to the model's own.
 
     Returns
     -------
@@ -180,9 +180,9 @@ def export_onnx(
     Raises
     ------
     ValueError
-        If `graph` is unknown, or the model is none that sherpa-onnx can run.
+        If `graph` is unknown, or sherpa-onnx cannot run the model.
     TypeError
-        If the front end has no form for export.
+        If the front end has no exportable form.
     ImportError
         If the package onnx is not installed.
     """
@@ -210,7 +210,7 @@ def export_onnx(
     names = [name, "lengths"] if with_lengths else [name]
     with temporary_sibling(path) as temporary:
         with torch.no_grad(), warnings.catch_warnings():
-            # Tracing warns about shape checks that become constants, and the exporter about its successor.
+            # Tracing warns about shape checks that become constants; the exporter warns about its successor.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 module,
@@ -257,7 +257,7 @@ def describe(model: SpeakerModel, graph: str) -> dict:
 
 
 def import_onnx():
-    """Import onnx, or say how to get it."""
+    """Import onnx, or raise an error that says how to install it."""
     try:
         import onnx
     except ImportError as error:

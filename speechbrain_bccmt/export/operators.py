@@ -1,4 +1,4 @@
-"""Operators whose usual export is longer than they are."""
+"""Operators whose default export is needlessly long."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from torch import Tensor
 
 
 class _Reshape(torch.autograd.Function):
-    """`Tensor.reshape` in which 0 stands for the length of the input there, as it does in ONNX.
+    """`Tensor.reshape` in which 0 keeps the length of the input's axis, as in ONNX.
 
-    An exported `x.reshape(x.shape[0], ...)` is some ten operators, which look that length up.
+    An exported `x.reshape(x.shape[0], ...)` takes some ten operators to look that length up.
     """
 
     @staticmethod
@@ -22,5 +22,5 @@ class _Reshape(torch.autograd.Function):
 
 
 def reshape(x: Tensor, *shape: int) -> Tensor:
-    """Reshape; 0 stands for the length of the input's axis, -1 for what is left."""
+    """Reshape; 0 keeps the length of the input's axis, -1 is inferred."""
     return _Reshape.apply(x, shape)

@@ -1,11 +1,11 @@
-"""Graphs that compute with 8-bit integers in place of 32-bit floats; what is to be smaller alone, see `export.weights`.
+"""Graphs that compute with 8-bit integers instead of 32-bit floats; for smaller files alone, see `export.weights`.
 
-Only convolutions without groups and linear layers are quantised: there are most of the weights, and only there is the
-work enough to pay for the conversions. Measured on an AMD EPYC with AVX-512 VNNI, one thread, Tiny, 3 s, waveform to
+Only convolutions without groups and linear layers are quantised: they hold most of the weights, and only they do
+enough work to pay for the conversions. Measured on an AMD EPYC with AVX-512 VNNI, one thread, Tiny, 3 s, waveform to
 embedding, onnxruntime 1.32, median of 60: floats 2.84 ms; these operators, static, 2.62 ms; with grouped convolutions
 and attention's products, 3.20 ms; with the folded blocks' products as well, 3.77 ms; only the 2-D convolutions,
 2.80 ms; signed 8-bit activations, 3.67 ms; dynamic, 4.77 ms with grouped convolutions and attention's products, and
-1.07 times the floats' time without them. So 8 bits save a third or more of the file, and hardly any time at these
+1.07 times the floats' time without them. So 8 bits save a third or more of the file, but hardly any time at these
 widths.
 """
 
@@ -26,19 +26,19 @@ from speechbrain_bccmt.inference.model_folder import SpeakerModel
 from speechbrain_bccmt.sessions import load_session
 
 METHODS = ("dynamic", "static")
-# Where the weights and the work are. All else stays in floats.
+# The operators with most of the weights and work. All others stay in floats.
 OPERATORS = ["Conv", "Gemm"]
 
 
 def quantise_dynamic(source: str | Path, target: str | Path) -> Path:
-    """Store weights as 8-bit integers; activations are quantised at run time, by their range there and then.
+    """Store weights as 8-bit integers; activations are quantised at run time, by their current range.
 
     Parameters
     ----------
     source : str or Path
-        An ONNX file of `export_onnx`.
+        An ONNX file from `export_onnx`.
     target : str or Path
-        The file to write; replaced where it exists.
+        The file to write; replaced if it exists.
 
     Returns
     -------
@@ -65,17 +65,17 @@ def quantise_dynamic(source: str | Path, target: str | Path) -> Path:
 def quantise_static(
     source: str | Path, target: str | Path, inputs: Iterable[np.ndarray], progress: bool = False
 ) -> Path:
-    """Store weights as 8-bit integers and fix the ranges of activations by those that speech has.
+    """Store weights as 8-bit integers and fix the ranges of activations to those measured on speech.
 
     Parameters
     ----------
     source : str or Path
-        An ONNX file of `export_onnx`, made without lengths.
+        An ONNX file from `export_onnx`, made without lengths.
     target : str or Path
-        The file to write; replaced where it exists.
+        The file to write; replaced if it exists.
     inputs : iterable of numpy.ndarray
-        What the graph will see: (batch, samples) or (batch, frames, mels), float32, of speech. A hundred utterances
-        do.
+        Typical inputs of the graph: (batch, samples) or (batch, frames, mels), float32, of speech. A hundred
+        utterances are enough.
     progress : bool
         Show a progress bar.
 
@@ -125,7 +125,7 @@ def quantise_static(
 
 
 def read_inputs(model: SpeakerModel, files: Iterable[Path], graph: str) -> Iterator[np.ndarray]:
-    """Yield what a graph takes, from one recording at a time.
+    """Yield a graph's inputs, one recording at a time.
 
     Parameters
     ----------
@@ -153,7 +153,7 @@ def read_inputs(model: SpeakerModel, files: Iterable[Path], graph: str) -> Itera
 
 @contextlib.contextmanager
 def _quantising(source: str | Path, target: str | Path) -> Iterator[tuple[str, str, list[str]]]:
-    """Yield the prepared graph, a temporary name for the result, and the nodes to leave; then keep the metadata."""
+    """Yield the prepared graph, a temporary name for the result, and the nodes to skip; then copy the metadata."""
     import onnx
 
     quantization = _import_quantization()

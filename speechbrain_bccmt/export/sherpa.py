@@ -1,10 +1,9 @@
-"""What sherpa-onnx needs to run a speaker model: features that are the model's own, a graph for them, and metadata.
+"""Requirements of sherpa-onnx for a speaker model: matching features, a graph that takes them, and metadata.
 
-sherpa-onnx (https://github.com/k2-fsa/sherpa-onnx; measured on its version 2.0.1) computes Kaldi features by itself: 80
+sherpa-onnx (https://github.com/k2-fsa/sherpa-onnx; measured on its version 2.0.1) computes Kaldi features itself: 80
 filters from 20 Hz to 400 Hz below half the sample rate, and frames centred on every 10 ms, reflected at both ends. The
-front end of such a model is therefore that of `build_front_end("sherpa")`, which every training takes as
---front_end=sherpa. It gives the same frames but for one or two at the end. The graph for sherpa-onnx leaves the last
-one out.
+front end of such a model is therefore `build_front_end("sherpa")`, available in every training as --front_end=sherpa.
+It computes the same frames except for one or two at the end. The graph for sherpa-onnx leaves the last one out.
 """
 
 from __future__ import annotations
@@ -14,19 +13,19 @@ import torch
 from speechbrain_bccmt.features import BELOW_NYQUIST, KaldiFbank
 from speechbrain_bccmt.inference.model_folder import SpeakerModel
 
-# How it scales samples: the scale of our front end to its `normalize_samples`.
+# Sample scaling: the scale of our front end to sherpa-onnx's `normalize_samples`.
 NORMALIZE_SAMPLES = {1.0: 1, 32768.0: 0}
 
 
 def sherpa_metadata(model: SpeakerModel, language: str = "unknown") -> dict[str, str | int]:
-    """Return the metadata by which sherpa-onnx runs a model's graph of features.
+    """Return the metadata that sherpa-onnx needs to run a model's features graph.
 
     Parameters
     ----------
     model : SpeakerModel
         The trained model.
     language : str
-        What the model was trained on; sherpa-onnx shows it and does nothing with it.
+        Language of the training data, which sherpa-onnx only displays.
 
     Returns
     -------
@@ -36,13 +35,13 @@ def sherpa_metadata(model: SpeakerModel, language: str = "unknown") -> dict[str,
     Raises
     ------
     ValueError
-        If sherpa-onnx would compute other features than the model was trained on.
+        If sherpa-onnx would compute different features from those the model was trained on.
 
     Notes
     -----
     `framework` names one of the families that sherpa-onnx knows; "wespeaker" stands for what this model shares with
-    them, Kaldi features of shape (batch, frames, mels) in, one vector out. The mean is removed within the graph, so
-    that there is no `feature_normalize_type`.
+    them: Kaldi features of shape (batch, frames, mels) in, one vector out. The mean is removed within the graph, so
+    there is no `feature_normalize_type`.
 
     Examples
     --------

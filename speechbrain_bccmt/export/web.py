@@ -1,4 +1,4 @@
-"""The web page of a model: the built page of `web/`, with the model's waveform graph and calibration beside it."""
+"""The web page of a model: the page built in `web/`, with the model's waveform graph and calibration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ GRAPH, SPEECH = "model.onnx.gzip", "speech.onnx.gzip"
 
 
 def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE) -> list[Path]:
-    """Write the web page of a model: static files, for any server.
+    """Write the web page of a model: static files for any server.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE)
     folder : str or Path
         Where to write; files of an earlier page are replaced.
     page : str or Path
-        The built page, as `npm run build` in `web/` leaves it.
+        The page, as built by `npm run build` in `web/`.
 
     Returns
     -------
@@ -47,7 +47,7 @@ def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE)
     FileNotFoundError
         If the page is not built.
     TypeError
-        If the model's front end has no form for export.
+        If the model's front end has no exportable form.
     ImportError
         If the package onnx is not installed.
     """
@@ -72,7 +72,7 @@ def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE)
     contents[CONFIG] = json.dumps(config, indent=2).encode() + b"\n"
     if model.calibration:
         contents[CALIBRATION_FILE] = _calibration(model)
-    # Last: with a new one, browsers take the page anew.
+    # Last, because a new service worker makes browsers reload the page.
     contents[SERVICE_WORKER] = _service_worker(
         page, contents, [part["file"] for part in config["packed"].values()]
     )
@@ -84,7 +84,7 @@ def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE)
 
 
 def check_page(page: Path) -> None:
-    """Raise FileNotFoundError, with the way to build it, where `page` is no built page."""
+    """Raise FileNotFoundError, with build instructions, if `page` is not a built page."""
     if not (page / LISTING).is_file():
         raise FileNotFoundError(
             f"{page} holds no built page: run `npm ci && npm run build` in the folder web of a clone, with Node.js"
@@ -92,7 +92,7 @@ def check_page(page: Path) -> None:
 
 
 def _graph(model: SpeakerModel) -> bytes:
-    """Return the waveform graph, its weights in 16 bits, which change no error rate (docs/latency.md)."""
+    """Return the waveform graph with 16-bit weights, which change no error rate (docs/latency.md)."""
     with tempfile.TemporaryDirectory() as folder:
         graph = "attention" if _attention(model) else "waveform"
         exact = export_onnx(model, Path(folder) / "waveform.onnx", graph)
@@ -100,7 +100,7 @@ def _graph(model: SpeakerModel) -> bytes:
 
 
 def _attention(model: SpeakerModel) -> dict | None:
-    """Return what the picture of the attention needs beside the graph's outputs; None for encoders without maps."""
+    """Return what a plot of the attention needs besides the graph's outputs; None for encoders without maps."""
     encoder = model.embedding_model
     if not hasattr(encoder, "forward_with_attention"):
         return None
@@ -115,13 +115,13 @@ def _attention(model: SpeakerModel) -> dict | None:
 
 
 def _speech_network() -> bytes:
-    """Return silero's network, its weights in 16 bits: of 360 recordings of six corpora all had the same speech."""
+    """Return silero's network with 16-bit weights: all 360 recordings of six corpora kept the same speech."""
     with tempfile.TemporaryDirectory() as folder:
         return shrink_weights(model_file(), Path(folder) / "small.onnx", "float16").read_bytes()
 
 
 def _pack(name: str, content: bytes) -> tuple[dict, bytes]:
-    """Return what the page has to know of a packed file, and the file."""
+    """Return the page's entry for a packed file, and the file."""
     packed = gzip.compress(content, mtime=0)
     digest = hashlib.sha256(content).hexdigest()
     entry = {"file": name, "packed_bytes": len(packed), "bytes": len(content), "sha256": digest}
@@ -136,12 +136,12 @@ def _calibration(model: SpeakerModel) -> bytes:
 
 
 def _service_worker(page: Path, contents: dict[str, bytes], large: list[str]) -> bytes:
-    """Return the service worker with what it is to keep: all files but the large ones, which the page keeps itself."""
+    """Return the service worker with the files to cache: all but the large ones, which the page caches itself."""
     code = (page / SERVICE_WORKER).read_bytes()
     digest = hashlib.sha256(code)
     for name in sorted(contents):
         digest.update(name.encode() + b"\0" + hashlib.sha256(contents[name]).digest())
-    # A folder is asked for by its address; servers then give index.html.
+    # Browsers request the folder's address, for which servers return index.html.
     files = ["./" if name == "index.html" else name for name in contents if name not in large]
     shell = {"version": digest.hexdigest()[:16], "files": files}
     return f"const SHELL = {json.dumps(shell)};\n".encode() + code

@@ -1,8 +1,8 @@
-"""Smaller files of the same graph: weights stored in 16 or 8 bits, and computed with in 32 as before.
+"""Smaller files of the same graph: weights stored in 16 or 8 bits, and still computed with in 32.
 
-A file is read, and its weights brought back to 32 bits, once: runtimes fold that when they load a graph. So it takes
-neither more nor less time than the graph in 32 bits, and an 8-bit weight is off by at most 1/254 of the largest of its
-output channel. What it is to error rates: docs/other_runtimes.md.
+Weights are converted back to 32 bits once, as runtimes fold that conversion when they load a graph. So it runs as fast
+as the 32-bit graph, and an 8-bit weight is off by at most 1/254 of the largest in its output channel. For the effect on
+error rates, see docs/other_runtimes.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from speechbrain_bccmt.export.onnx import import_onnx
 from speechbrain_bccmt.files import temporary_sibling
 
 STORED = ("float16", "int8")
-# Smaller constants are biases and shapes: all of them together are little.
+# Smaller constants are biases and shapes, which add up to little.
 FEWEST_VALUES = 512
 
 
@@ -25,12 +25,12 @@ def shrink_weights(source: str | Path, target: str | Path, stored: str) -> Path:
     Parameters
     ----------
     source : str or Path
-        An ONNX file of `export_onnx`.
+        An ONNX file from `export_onnx`.
     target : str or Path
-        The file to write; replaced where it exists.
+        The file to write; replaced if it exists.
     stored : str
-        "float16", or "int8": whole numbers, with a scale for each output channel. The front end's constants are
-        stored in 16 bits either way.
+        "float16", or "int8": integers with one scale per output channel. The front end's constants are stored in
+        16 bits either way.
 
     Returns
     -------

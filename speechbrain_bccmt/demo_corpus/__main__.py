@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     Returns
     -------
     int
-        Exit code: 0, or 2 where the corpus cannot be made as asked.
+        Exit code: 0, or 2 if the corpus cannot be made as requested.
     """
     defaults = {**asdict(DemoPhraseSettings()), **asdict(DemoCorpusSettings()), "phrases": None}
     parser = argparse.ArgumentParser(

@@ -1,4 +1,4 @@
-"""What a recording does to a voice: equaliser, bandwidth, room, noise and level, drawn once a session."""
+"""Recording channel of a voice: equaliser, bandwidth, room, noise and level, drawn once per session."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ class Channel:
     filter : np.ndarray
         Linear-phase equaliser (taps,).
     band : tuple of float
-        Lowest and highest frequency that pass, in Hz.
+        Lowest and highest frequency of the pass band, in Hz.
     room : np.ndarray
-        Impulse response (samples,), the direct sound first.
+        Impulse response (samples,), direct sound first.
     noise_colour : float
         Slope of the noise: 0 is white, 0.99 is a rumble.
     snr_db : float
-        Power of speech over noise in dB.
+        Power ratio of speech to noise in dB.
     peak : float
-        Highest sample after the channel, below 1, so that nothing clips.
+        Largest absolute sample after the channel, below 1 to avoid clipping.
     """
 
     filter: np.ndarray
@@ -49,13 +49,13 @@ class Channel:
         Returns
         -------
         Channel
-            One channel in three has the bandwidth of a telephone.
+            The channel; one in three has telephone bandwidth.
         """
         frequencies = [0, 125, 250, 500, 1000, 2000, 4000, 6000, 8000]
         gains = 10 ** (rng.normal(0, 3, len(frequencies)) / 20)
         telephone = rng.random() < 1 / 3
         decay_seconds = rng.uniform(0.05, 0.35)
-        # The later sound of a room is noise that falls by 60 dB within the decay time.
+        # The reverberation is noise that falls by 60 dB within the decay time.
         times = np.arange(int(decay_seconds * SAMPLE_RATE)) / SAMPLE_RATE
         tail = rng.standard_normal(len(times)) * 10 ** (-3 * times / decay_seconds)
         tail *= 10 ** (rng.uniform(-25, -6) / 20) / np.linalg.norm(tail)
@@ -82,7 +82,7 @@ class Channel:
         Returns
         -------
         np.ndarray
-            Recording (samples,) as long as the speech, float64, at most `peak` in size.
+            Recording (samples,) as long as the speech, float64, at most `peak` in absolute value.
 
         Examples
         --------

@@ -1,9 +1,9 @@
-"""Formant synthesis of speech with espeak-ng, from the library inside the ``espeakng-loader`` package.
+"""Formant synthesis of speech with espeak-ng, using the library in the ``espeakng-loader`` package.
 
 Only what the demo corpus needs: a voice given as the text of an espeak-ng voice file (language, pitch range,
-formants and voice quality), and a sentence turned into samples. The library keeps state from one sentence to
-the next (phases, flutter, random noise) that nothing resets: the same sentence sounds a little different the
-second time. Whoever wants the same samples again must make them in a new process, in the same order.
+formants and voice quality), and sentences synthesised to samples. The library keeps state between sentences
+(phases, flutter, random noise) that nothing resets: the same sentence sounds a little different the second
+time. To reproduce the same samples, synthesise them in a new process, in the same order.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def data_folder() -> Path:
     Raises
     ------
     ModuleNotFoundError
-        Where ``espeakng-loader`` is not installed; the message says how to install it.
+        If ``espeakng-loader`` is not installed; the message says how to install it.
     """
     try:
         import espeakng_loader
@@ -49,12 +49,12 @@ def data_folder() -> Path:
 
 
 def synthesize(text: str, voice: str, words_per_minute: int = 175) -> np.ndarray:
-    """Speak a text with a voice.
+    """Synthesise a text with a voice.
 
     Parameters
     ----------
     text : str
-        What to say.
+        Text to say.
     voice : str
         Text of an espeak-ng voice file, with its ``language`` line.
     words_per_minute : int
@@ -68,9 +68,9 @@ def synthesize(text: str, voice: str, words_per_minute: int = 175) -> np.ndarray
     Raises
     ------
     ModuleNotFoundError
-        Where ``espeakng-loader`` is not installed.
+        If ``espeakng-loader`` is not installed.
     ValueError
-        Where espeak-ng refuses the voice or says nothing.
+        If espeak-ng refuses the voice or produces no sound.
 
     Examples
     --------
@@ -98,8 +98,8 @@ def synthesize(text: str, voice: str, words_per_minute: int = 175) -> np.ndarray
 
 
 def _set_voice(library: ctypes.CDLL, voice: str) -> None:
-    """Make the text of a voice file the current voice."""
-    # espeak-ng keeps a voice's path in 60 bytes and reads "+" in it as a variant: hand it a bare name.
+    """Set the current voice from the text of a voice file."""
+    # espeak-ng keeps a voice's path in 60 bytes and reads "+" in it as a variant, so pass a bare name.
     earlier_folder = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
         Path(folder, "voice").write_text(voice, encoding="utf-8")
@@ -114,7 +114,7 @@ def _set_voice(library: ctypes.CDLL, voice: str) -> None:
 
 @cache
 def _library() -> ctypes.CDLL:
-    """Load and initialise the library once in a process."""
+    """Load and initialise the library, once per process."""
     folder = data_folder()
     import espeakng_loader
 

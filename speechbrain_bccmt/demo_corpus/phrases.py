@@ -1,8 +1,8 @@
 """The demo corpus for text-dependent verification: the same phrases, said by all speakers in several takes.
 
-The people and the channels are those of `demo_corpus`. Each take of a speaker is a session: one mood and one
-channel for all phrases. The held-out quarter of the speakers enrols with the first three takes of each phrase,
-and is tested with the later ones, in trials of the four types, impostors of the same sex.
+Speakers and channels are those of `demo_corpus`. Each take of a speaker is a session: one mood and one channel
+for all phrases. The held-out quarter of the speakers enrols with the first three takes of each phrase, and is
+tested with the later ones, in trials of the four types, with impostors of the same sex.
 
 ::
 
@@ -40,7 +40,7 @@ from speechbrain_bccmt.files import write_together
 from speechbrain_bccmt.trials.write import format_models, format_trials
 
 ENROLMENT = 3
-# Some share words, so that the phrase is more than its first word.
+# Some share words, so the first word does not identify the phrase.
 PHRASES = (
     "open the window",
     "close the window",
@@ -67,7 +67,7 @@ PHRASES = (
 
 @dataclass(frozen=True)
 class DemoPhraseSettings:
-    """What a phrase-based demo corpus follows from: equal settings give equal bytes.
+    """Settings of a phrase-based demo corpus: equal settings give equal bytes.
 
     Parameters
     ----------
@@ -76,9 +76,9 @@ class DemoPhraseSettings:
     phrases : int
         Number of phrases, one to two seconds each.
     takes : int
-        How often each speaker says each phrase; the first three enrol.
+        How often each speaker says each phrase; the first three are for enrolment.
     trials : int
-        Trials at most, shared out evenly among the four types.
+        Maximum number of trials, divided evenly among the four types.
     seed : int
         Seed of everything.
     """
@@ -90,7 +90,7 @@ class DemoPhraseSettings:
     seed: int = 1234
 
     def __post_init__(self) -> None:
-        """Refuse settings that give no trials of some type."""
+        """Reject settings that leave a type without trials."""
         if self.speakers < 16:
             raise ValueError(
                 f"speakers must be at least 16 (two of each sex are held out), got {self.speakers}"
@@ -105,7 +105,7 @@ class DemoPhraseSettings:
 
     @property
     def train_speakers(self) -> int:
-        """Number of speakers for training; the rest is held out for the trial list."""
+        """Number of speakers for training; the rest are held out for the trial list."""
         return self.speakers * 3 // 4
 
 
@@ -115,7 +115,7 @@ def make_phrase_corpus(
     processes: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Make the phrase-based demo corpus, or finish one that was interrupted, or find it complete.
+    """Make the phrase-based demo corpus, or finish an interrupted one; a complete one is left as it is.
 
     Parameters
     ----------
@@ -124,7 +124,7 @@ def make_phrase_corpus(
     settings : DemoPhraseSettings, optional
         Size and seed.
     processes : int, optional
-        Processes that synthesise at the same time; by default one for each CPU. The result is the same.
+        Number of parallel synthesis processes; by default one per CPU. The result is the same.
     progress : bool
         Show a progress bar.
 
@@ -136,9 +136,9 @@ def make_phrase_corpus(
     Raises
     ------
     ModuleNotFoundError
-        Where ``espeakng-loader`` is not installed.
+        If ``espeakng-loader`` is not installed.
     FileExistsError
-        Where the folder holds a corpus of other settings, or other files.
+        If the folder holds a corpus with other settings, or other files.
     """
     espeak.data_folder()
     settings = settings or DemoPhraseSettings()

@@ -1,12 +1,12 @@
 """A small corpus of synthetic speakers in VoxCeleb's own layout, for the demo, the tests and newcomers.
 
-`demo_phrases` makes one for text-dependent verification of the same people.
+`demo_phrases` makes one of the same speakers for text-dependent verification.
 
-Each speaker is an espeak-ng voice of its own: a dialect of English, one of the voice variants that espeak-ng
-brings, and a vocal tract, pitch and rate drawn at random. Each session changes what changes between two
-recordings of one person: mood (pitch, rate, a per cent or two of the formants) and channel (equaliser,
-bandwidth, room, noise, level). Targets of the trial list come from different sessions, and non-targets share
-the sex, so that neither the channel nor the pitch range alone gives the answer.
+Each speaker is a separate espeak-ng voice: a dialect of English, one of espeak-ng's voice variants, and a vocal
+tract, pitch and rate drawn at random. Each session varies what differs between two recordings of one person:
+mood (pitch, rate, a per cent or two of the formants) and channel (equaliser, bandwidth, room, noise, level).
+Target trials pair different sessions, and non-target trials pair speakers of the same sex, so neither the
+channel nor the pitch range alone gives the answer.
 
 ::
 
@@ -44,18 +44,18 @@ NONTARGETS_PER_TARGET = 4
 
 @dataclass(frozen=True)
 class DemoCorpusSettings:
-    """What a demo corpus follows from: equal settings give equal bytes.
+    """Settings of a demo corpus: equal settings give equal bytes.
 
     Parameters
     ----------
     speakers : int
         Number of speakers, half of them women. The first three quarters are for training.
     sessions : int
-        Sessions (recordings with their own channel) of each speaker.
+        Sessions (recordings with their own channel) per speaker.
     utterances : int
-        Sentences of each session, 2 to 6 seconds each.
+        Sentences per session, 2 to 6 seconds each.
     targets : int
-        Target trials at most; four times as many non-targets.
+        Maximum number of target trials; there are four times as many non-targets.
     seed : int
         Seed of everything.
     """
@@ -67,7 +67,7 @@ class DemoCorpusSettings:
     seed: int = 1234
 
     def __post_init__(self) -> None:
-        """Refuse settings that give no trials."""
+        """Reject settings that give no trials."""
         if self.speakers < 16:
             raise ValueError(
                 f"speakers must be at least 16 (two of each sex are held out), got {self.speakers}"
@@ -80,7 +80,7 @@ class DemoCorpusSettings:
 
     @property
     def train_speakers(self) -> int:
-        """Number of speakers for training; the rest is held out for the trial list."""
+        """Number of speakers for training; the rest are held out for the trial list."""
         return self.speakers * 3 // 4
 
 
@@ -90,7 +90,7 @@ def make_demo_corpus(
     processes: int | None = None,
     progress: bool = True,
 ) -> Path:
-    """Make the demo corpus, or finish one that was interrupted, or find it complete.
+    """Make the demo corpus, or finish an interrupted one; a complete one is left as it is.
 
     Parameters
     ----------
@@ -99,7 +99,7 @@ def make_demo_corpus(
     settings : DemoCorpusSettings, optional
         Size and seed.
     processes : int, optional
-        Processes that synthesise at the same time; by default one for each CPU. The result is the same.
+        Number of parallel synthesis processes; by default one per CPU. The result is the same.
     progress : bool
         Show a progress bar.
 
@@ -111,9 +111,9 @@ def make_demo_corpus(
     Raises
     ------
     ModuleNotFoundError
-        Where ``espeakng-loader`` is not installed.
+        If ``espeakng-loader`` is not installed.
     FileExistsError
-        Where the folder holds a corpus of other settings, or other files.
+        If the folder holds a corpus with other settings, or other files.
     """
     espeak.data_folder()
     settings = settings or DemoCorpusSettings()

@@ -1,4 +1,4 @@
-"""What the demo corpora of sentences and of phrases share: sessions, and the synthesis of many speakers."""
+"""Shared parts of the sentence and phrase demo corpora: sessions, and the synthesis of many speakers."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def synthesise_speakers(
     processes: int | None,
     progress: bool,
 ) -> None:
-    """Make the speakers that have no folder under `wav` yet, each in a process of its own."""
+    """Synthesise the speakers that have no folder under `wav` yet, each in a separate process."""
     missing = [speaker for speaker in speakers if not (folder / "wav" / speaker.id).is_dir()]
-    # The library keeps state between sentences, so each speaker gets a process of its own. A fork server does
-    # the imports once, the caller's script included; where there is none (Windows), each process imports for itself.
+    # The library keeps state between sentences, so each speaker gets a separate process. A fork server does the
+    # imports once, including the caller's script; without one (Windows), each process does its own imports.
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     if context.get_start_method() == "forkserver":
-        # Before Python 3.12.8 the server overlooks "__main__": each process then imports the caller's script anew,
-        # which takes seconds, unless the server has what the script imports.
+        # Before Python 3.12.8 the server ignores "__main__": each process then imports the caller's script again, which
+        # takes seconds unless the server has already imported the same modules.
         loaded = [name for name in sys.modules if name.startswith("speechbrain_bccmt.")]
         context.set_forkserver_preload(["__main__", __spec__.name, make_speaker.func.__module__, *loaded])
     with context.Pool(processes or os.cpu_count(), maxtasksperchild=1) as pool:
@@ -51,7 +51,7 @@ def synthesise_speakers(
 
 
 def claim_folder(folder: Path, settings) -> None:
-    """Note the settings, a dataclass, in a new folder; refuse one that holds something else."""
+    """Record the settings, a dataclass, in a new folder; refuse a folder that holds something else."""
     path = folder / "meta" / "demo_corpus.json"
     if path.is_file():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -68,7 +68,7 @@ def claim_folder(folder: Path, settings) -> None:
 
 @contextlib.contextmanager
 def speaker_folder(speaker: Speaker, folder: Path) -> Iterator[Path]:
-    """Yield a folder to fill, which appears under ``wav`` only when it is."""
+    """Yield a folder to fill, which appears under ``wav`` only once it is complete."""
     unfinished = folder / "partial" / speaker.id
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -88,9 +88,9 @@ class Session:
     rate : int
         Words per minute.
     channel : Channel
-        What the recordings go through.
+        Channel of the recordings.
     rng : np.random.Generator
-        Source of all that differs between the utterances.
+        Source of all differences between the utterances.
     """
 
     voice: str
@@ -100,7 +100,7 @@ class Session:
 
     @classmethod
     def draw(cls, speaker: Speaker, seed: int, number: int) -> Session:
-        """Draw a speaker's session number k."""
+        """Draw session `number` of a speaker."""
         rng = np.random.default_rng([seed, int(speaker.id[2:]), number])
         channel = Channel.draw(rng)
         voice = voice_file(speaker, rng)

@@ -1,8 +1,8 @@
-"""Synthetic people: espeak-ng voices with a vocal tract of their own, and sentences for them to say.
+"""Synthetic speakers: espeak-ng voices with individual vocal tracts, and sentences for them to say.
 
-A speaker is a dialect of English, one of the voice variants that espeak-ng brings (voice quality and
-prosody), and a vocal tract (frequency, height and width of the formants), pitch range and rate drawn at
-random. The variant alone would not do: many differ little, and some are used by several speakers.
+A speaker is a dialect of English, one of espeak-ng's voice variants (voice quality and prosody), and a vocal
+tract (frequency, height and width of the formants), pitch range and rate drawn at random. The variant alone is
+not enough: many differ little, and some are used by several speakers.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from speechbrain_bccmt.demo_corpus import espeak
 DIALECTS = ("en", "en-US", "en-US-nyc", "en-GB-scotland", "en-GB-x-rp", "en-GB-x-gbcwmd", "en-029")
 # Effects rather than people.
 NOT_A_PERSON = re.compile(r"robo|whisper|demonic|croak|announcer|tweaky|fast|kaukovalta", re.IGNORECASE)
-# Not "breath": espeak-ng's breath reads memory that nothing has set, and gives other samples in each process.
+# Not "breath": espeak-ng reads uninitialised memory for it, so samples differ in each process.
 VOICE_QUALITY = ("klatt", "voicing", "consonants", "tone", "roughness", "flutter")
 PROSODY = ("intonation", "stressAdd", "stressAmp", "stressLength")
 
@@ -87,12 +87,12 @@ NUMBERS = ("two", "three", "five", "seven", "nine", "eleven", "twelve", "twenty"
 
 @dataclass(frozen=True)
 class Speaker:
-    """A synthetic person: what stays the same in all sessions.
+    """A synthetic speaker: the properties that stay the same in all sessions.
 
     Parameters
     ----------
     id : str
-        Identity in VoxCeleb's manner, such as ``id10001``.
+        Identity in VoxCeleb's style, such as ``id10001``.
     sex : str
         ``"f"`` or ``"m"``.
     split : str
@@ -100,7 +100,7 @@ class Speaker:
     dialect : str
         Name of espeak-ng's language file.
     variant : str
-        Name of espeak-ng's voice variant that gives voice quality and prosody.
+        Name of the espeak-ng voice variant, which sets voice quality and prosody.
     pitch : float
         Lower end of the pitch range in Hz.
     pitch_span : float
@@ -123,21 +123,21 @@ class Speaker:
 
 
 def draw_speakers(count: int, train_count: int, seed: int) -> list[Speaker]:
-    """Draw the speakers of a corpus: the first k are the same whatever their number.
+    """Draw the speakers of a corpus; the first k are the same whatever `count` is.
 
     Parameters
     ----------
     count : int
         Number of speakers.
     train_count : int
-        How many of them, from the first, are for training.
+        Number of them, from the first on, for training.
     seed : int
         Seed of the draw.
 
     Returns
     -------
     list of Speaker
-        Women and men in turn.
+        The speakers, women and men alternating.
 
     Examples
     --------
@@ -173,7 +173,7 @@ def draw_speakers(count: int, train_count: int, seed: int) -> list[Speaker]:
 
 
 def _variants() -> dict[str, list[str]]:
-    """List espeak-ng's voice variants that may pass for a person, by sex."""
+    """Return the espeak-ng voice variants that can pass for a person, by sex."""
     variants: dict[str, list[str]] = {"f": [], "m": []}
     for path in sorted((espeak.data_folder() / "voices" / "!v").iterdir()):
         if not NOT_A_PERSON.search(path.name):
@@ -204,7 +204,7 @@ def voice_file(speaker: Speaker, rng: np.random.Generator) -> str:
     Parameters
     ----------
     speaker : Speaker
-        Who speaks.
+        The speaker.
     rng : np.random.Generator
         Source of the session's small changes in pitch and formants.
 
@@ -227,7 +227,7 @@ def voice_file(speaker: Speaker, rng: np.random.Generator) -> str:
 
 
 def sentence(rng: np.random.Generator) -> str:
-    """Make a sentence from a small grammar.
+    """Generate a sentence from a small grammar.
 
     Parameters
     ----------

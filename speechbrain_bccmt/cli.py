@@ -139,9 +139,9 @@ def _show_version(context: click.Context, parameter: click.Parameter, value: boo
 def main() -> None:
     """Lightweight speaker verification.
 
-    Commands use the model that comes with the package. -m/--model names another: a published folder, the output folder
-    of a training, or a HuggingFace hub id (owner/model). BCCMT_MODEL names it for all commands; BCCMT_DEBUG=1 shows
-    where an error came from.
+    Commands use the model shipped with the package. -m/--model names another: a published folder, the output folder of
+    a training, or a HuggingFace hub id (owner/model). BCCMT_MODEL names it for all commands; BCCMT_DEBUG=1 shows where
+    an error came from.
     """
     # File names need not be valid text; in JSON such bytes are escapes like any other.
     if sys.stdout is not None:

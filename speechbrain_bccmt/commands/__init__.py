@@ -1,1 +1,1 @@
-"""The commands of `bccmt`, one module each: the command has the name of its module."""
+"""The commands of `bccmt`, one module per command and named after it."""

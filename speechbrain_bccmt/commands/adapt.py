@@ -1,4 +1,4 @@
-"""`bccmt adapt`: fit a model to the recordings of one place."""
+"""`bccmt adapt`: fit a model to the recordings of one device, room or language."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from speechbrain_bccmt.commands import inputs
 def adapt(out, files, model, overwrite, as_json, vad, quiet):
     """Fit a model to recordings of your own device, room or language.
 
-    FILES are recordings, folders with recordings, or globs; - reads a list from standard input. Nobody has to say who
-    speaks in which; thirty people are plenty, five the least. What all their recordings have in common is taken off
-    every embedding, without any training. OUT is a model like any other: `-m OUT`. Its voiceprints are its own: enrol
-    anew, by `bccmt voiceprints reenroll`.
+    FILES are recordings, folders with recordings, or globs; - reads a list from standard input. Speaker labels are not
+    needed; thirty people are plenty, five the minimum. What all their recordings have in common is subtracted from
+    every embedding, without any training. OUT is a model like any other: `-m OUT`. It needs its own voiceprints:
+    re-enrol with `bccmt voiceprints reenroll`.
 
-    Recordings that cannot be used are reported and left out, and the exit code is 2.
+    Unusable recordings are reported and left out, and the exit code is 2.
     """
     import numpy as np
 

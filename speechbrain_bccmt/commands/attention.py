@@ -25,10 +25,10 @@ from speechbrain_bccmt.commands import inputs
     "tokens",
     multiple=True,
     type=click.Choice(["class", "distillation"]),
-    help="Token whose weights to plot; repeat for both. Default: all that the model has.",
+    help="Token whose weights to plot; repeat for both. Default: all of the model's tokens.",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the tokens' weights, a line of JSON for each recording."
+    "--json", "as_json", is_flag=True, help="Print the tokens' weights, one line of JSON per recording."
 )
 @inputs.vad_option
 @inputs.device_option
@@ -36,11 +36,11 @@ from speechbrain_bccmt.commands import inputs
 def attention(model, files, output, blocks, tokens, as_json, vad, device, quiet):
     """Plot attention maps of recordings, below their spectrograms.
 
-    FILES are recordings, folders with recordings, or globs; - reads a list from standard input. Several are plotted
-    side by side, each up to its first 10 s.
+    FILES are recordings, folders with recordings, or globs; - reads a list from standard input. Several recordings are
+    plotted side by side, the first 10 s of each.
 
-    For a TokenEmbedder, the plot shows the weight that each head of its tokens gives to each frame; for a BC-CMT
-    encoder, which frames each frame attends to, averaged over heads.
+    For a TokenEmbedder, the plot shows the weight of each frame in each head of its tokens; for a BC-CMT encoder,
+    which frames each frame attends to, averaged over heads.
     """
     if output is None and not as_json:
         raise click.UsageError("nothing to write: name a plot by -o, or ask for numbers by --json")

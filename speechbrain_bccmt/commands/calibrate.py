@@ -1,4 +1,4 @@
-"""`bccmt calibrate`: fit a threshold on recordings of one's own speakers."""
+"""`bccmt calibrate`: fit a threshold on recordings of your own speakers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 from speechbrain_bccmt.commands import inputs
 
-# With fewer, the threshold is that of a few voices; with more errors, no threshold is worth having.
+# With fewer trials, the threshold fits only a few voices; with more errors, no threshold is useful.
 MIN_SPEAKERS, MIN_TARGET_TRIALS, MAX_EER = 5, 20, 0.2
 
 
@@ -26,14 +26,14 @@ MIN_SPEAKERS, MIN_TARGET_TRIALS, MAX_EER = 5, 20, 0.2
 @click.option(
     "--p-target",
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
-    help="Prior of a target trial to decide for. Default: the model's own, or 0.01.",
+    help="Prior of a target trial that the threshold is for. Default: the model's own, or 0.01.",
 )
 @click.option(
     "--utterances",
     type=click.IntRange(min=2),
     default=20,
     show_default=True,
-    help="Recordings of a speaker that count at most, so that no speaker outweighs the others.",
+    help="Maximum number of recordings per speaker, so that no speaker outweighs the others.",
 )
 @inputs.json_option
 @inputs.vad_option
@@ -43,11 +43,11 @@ MIN_SPEAKERS, MIN_TARGET_TRIALS, MAX_EER = 5, 20, 0.2
 def calibrate(folder, model, output, p_target, utterances, as_json, vad, device, engine, quiet):
     """Fit a threshold on recordings of your own speakers.
 
-    FOLDER holds one folder of recordings for each speaker. All pairs of recordings are scored; the new calibration is
-    shown beside the model's own, with the errors that each makes on these pairs. How length and number of recordings
-    count is kept from the model.
+    FOLDER holds one folder of recordings per speaker. All pairs of recordings are scored; the new calibration is shown
+    next to the model's own, with the errors that each makes on these pairs. The effect of the length and number of
+    recordings is kept from the model.
 
-    Too few speakers or recordings, or scores that overlap too much, are refused: exit code 2.
+    Too few speakers or recordings, or scores that overlap too much, are refused with exit code 2.
     """
     import numpy as np
 
@@ -132,7 +132,7 @@ def calibrate(folder, model, output, p_target, utterances, as_json, vad, device,
 
 
 def _recordings(folder: Path, most: int) -> tuple[list[str], list[str]]:
-    """Return the recordings, at most so many a speaker, spread evenly, and the speaker of each."""
+    """Return the recordings, at most `most` per speaker, spread evenly, and the speaker of each."""
     from speechbrain_bccmt.audio.folders import find_recordings
 
     paths, speakers = [], []
@@ -152,7 +152,7 @@ def _recordings(folder: Path, most: int) -> tuple[list[str], list[str]]:
 
 
 def _at_prior(calibration, p_target: float) -> dict:
-    """Return the field of a calibration that holds its prior, with another one."""
+    """Return the field of a calibration that holds its prior, with a new prior."""
     if hasattr(calibration, "measures"):
         return {"calibration": replace(calibration.calibration, p_target=p_target)}
     return {"p_target": p_target}

@@ -15,9 +15,9 @@ from speechbrain_bccmt.commands import inputs
 
 
 class PageHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves the page of a folder, and writes no log."""
+    """Request handler that serves the page in a folder, without a log."""
 
-    # As the system may know them by other types, and browsers run no script of those.
+    # The system may map these to other types, with which browsers refuse to run scripts.
     extensions_map = http.server.SimpleHTTPRequestHandler.extensions_map | {
         ".js": "text/javascript",
         ".json": "application/json",
@@ -26,16 +26,16 @@ class PageHandler(http.server.SimpleHTTPRequestHandler):
     }
 
     def log_message(self, *arguments):
-        """Say nothing."""
+        """Write no log."""
 
 
 def open_server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
-    """Open a server of a folder for this machine only; with port 0 at any that is free.
+    """Open a server for a folder, for this machine only; port 0 means any free port.
 
     Raises
     ------
     OSError
-        If the port is in use, or may not be used.
+        If the port is in use or not permitted.
     """
     handler = functools.partial(PageHandler, directory=str(folder))
     try:
@@ -53,13 +53,13 @@ def open_server(folder: Path, port: int) -> http.server.ThreadingHTTPServer:
     type=click.IntRange(0, 65535),
     default=7860,
     show_default=True,
-    help="Port; 0: any that is free.",
+    help="Port; 0: any free one.",
 )
 @click.option("--browser/--no-browser", default=True, show_default=True, help="Open the page in a browser.")
 def demo(model, port, browser):
     """Open a web page that enrols, verifies and identifies speakers, and shows what the model attends to.
 
-    It is the page of `bccmt export web`: the browser computes everything, and keeps the voiceprints. The page is
+    This is the page of `bccmt export web`: the browser computes everything and keeps the voiceprints. The page is
     served to this machine only.
     """
     from speechbrain_bccmt.export.web import PAGE, check_page, export_web

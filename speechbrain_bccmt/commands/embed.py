@@ -42,12 +42,12 @@ def _read_shard(ctx, param, value: str | None) -> slice:
 @click.option(
     "--root",
     type=click.Path(file_okay=False, exists=True),
-    help="Name recordings by their path from this folder, as a trial list does.",
+    help="Name recordings by their path relative to this folder, as a trial list does.",
 )
 @click.option(
     "--archive",
     type=click.Path(file_okay=False),
-    help="Keep the embeddings in this folder while the work goes on; started again, only missing ones are computed.",
+    help="Store embeddings in this folder as they are computed; a restarted run computes only the missing ones.",
 )
 @click.option(
     "--jobs",
@@ -55,15 +55,15 @@ def _read_shard(ctx, param, value: str | None) -> slice:
     default=1,
     show_default=True,
     metavar="N",
-    help="Processes, of one thread each; with --archive.",
+    help="Number of processes, with one thread each; needs --archive.",
 )
 @click.option(
     "--ray",
     metavar="ADDRESS",
-    help="Let a Ray cluster do the work, in --jobs processes: auto, where this machine belongs to one, or host:port.",
+    help="Run on a Ray cluster, in --jobs processes: auto if this machine is part of one, or host:port.",
 )
 @click.option(
-    "--shard", callback=_read_shard, metavar="I/N", help="Embed the I-th of N parts of the recordings alone."
+    "--shard", callback=_read_shard, metavar="I/N", help="Embed only the I-th of N parts of the recordings."
 )
 @inputs.vad_option
 @inputs.device_option
@@ -75,11 +75,11 @@ def embed(model, files, output, root, archive, jobs, ray, shard, vad, device, en
     FILES are recordings, folders with recordings, or globs; - reads a list from standard input.
 
     An .npz file holds `ids`, `embeddings` (number, size), `seconds` and `speech_seconds`; a .safetensors file the same,
-    with the ids as JSON in its metadata. For a trial list, --no-vad embeds whole recordings. Recordings that cannot be
-    used are reported on standard error, the others are written, and the exit code is 2.
+    with the ids as JSON in its metadata. For a trial list, --no-vad embeds whole recordings. Unusable recordings are
+    reported on standard error, the others are written, and the exit code is 2.
 
-    Of many recordings, --archive keeps the embeddings while the work goes on: with --jobs processes, and on several
-    machines with a --shard each. -o then writes all of them in the end, as .npz or .safetensors.
+    For many recordings, --archive stores the embeddings as they are computed, in --jobs processes and on several
+    machines with one --shard each. -o then writes all of them at the end, as .npz or .safetensors.
     """
     inputs.check_ending(output, FORMATS if archive is None else ARRAYS)
     if str(output).lower().endswith(".safetensors") and find_spec("safetensors") is None:
@@ -113,7 +113,7 @@ def embed(model, files, output, root, archive, jobs, ray, shard, vad, device, en
 def _fill(
     folder: str, model, jobs: int, ray: str | None, names: dict[str, str], output: str | None, quiet: bool
 ) -> int:
-    """Embed what an archive lacks of the recordings, write all of them, and return how many could not be used."""
+    """Embed the recordings missing from an archive, write all of them, and return how many could not be used."""
     import numpy as np
     from tqdm import tqdm
 
@@ -123,7 +123,7 @@ def _fill(
     archive = Archive(folder, model, jobs, ray)
     missing = archive.missing(names)
     done, failed, seconds, begun = 0, 0, 0.0, time.monotonic()
-    # By size, as the long ones come first.
+    # Progress by size, as the long ones come first.
     with tqdm(total=sum(missing.values()), unit="B", unit_scale=True, disable=quiet or None) as bar:
         for path, result in archive.embed({path: names[path] for path in missing}):
             with tqdm.external_write_mode():

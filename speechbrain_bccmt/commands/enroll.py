@@ -13,7 +13,7 @@ import click
 
 from speechbrain_bccmt.commands import inputs
 
-# Length of a recording by the microphone.
+# Length of one microphone recording.
 TAKE_SECONDS = 5.0
 
 
@@ -22,11 +22,11 @@ TAKE_SECONDS = 5.0
 @inputs.model_option
 @click.option("--interactive", is_flag=True, help="Record with the microphone until there is enough speech.")
 @click.option("--label", default="", metavar="TEXT", help="How it was recorded: headset, phone, room.")
-@click.option("--force", is_flag=True, help="Also what is of another voice than before, or of two.")
+@click.option("--force", is_flag=True, help="Enrol even a different voice than before, or two voices.")
 @click.option(
     "--phrase",
     is_flag=True,
-    help="All recordings of NAME have to say one phrase. Needs a model that was trained on phrases.",
+    help="Require all recordings of NAME to say the same phrase. Needs a model trained on phrases.",
 )
 @click.option("--replace", is_flag=True, help="Delete the earlier utterances of NAME first.")
 @click.option(
@@ -58,11 +58,11 @@ def enroll(
 
     STORE is a file of voiceprints, created if missing, or postgresql://user@host/database. FILES are recordings of the
     speaker NAME, folders with recordings, or globs; - reads a list from standard input. They are added to those that
-    NAME has; several make a better voiceprint than one. The command tells how much of the speech that a voiceprint
-    needs is there, and what is wrong with a recording.
+    NAME already has; several make a better voiceprint than one. The command reports how much of the speech needed for
+    a voiceprint there is, and what is wrong with a recording.
 
-    Either all FILES are enrolled or none: one that cannot be used, has no speech, or is of another voice than those
-    before is reported, and the exit code is 2. A store holds the voiceprints of one model, and refuses another.
+    Either all FILES are enrolled or none: if one is unusable, has no speech, or has a different voice from the earlier
+    ones, it is reported and the exit code is 2. A store holds the voiceprints of one model, and refuses another.
     """
     if listing or delete is not None:
         if (listing and delete is not None) or replace or interactive or len(arguments) != 1:
@@ -130,7 +130,7 @@ def _enroll(
         takes = _take_files(verification, enrolment, paths, force, quiet)
     else:
         takes = _take_microphone(verification, enrolment, force)
-    # Absolute, to be found again by another model.
+    # Absolute paths, so that re-enrolment with another model finds them.
     origins = [os.path.abspath(path) for path in paths] or ["microphone"] * len(takes)
     added = prints.add(
         (
@@ -152,11 +152,11 @@ def _enroll(
 
 
 def _take(verification, enrolment, path: str, force: bool):
-    """Embed a recording, look for a second voice, and ask for advice: the utterance and the advice."""
+    """Embed a recording, look for a second voice, and return the utterance and the advice on it."""
     from speechbrain_bccmt.inference.voices import check_voices
 
     utterance, second = verification.embed_file(path), None
-    # Where embeddings hold the phrase as well, stretches of one voice differ.
+    # If embeddings include the phrase, stretches of one voice differ.
     if verification.calibration and not verification.phrase_fusion and utterance.speech_seconds:
         second = check_voices(verification, path).places
     return utterance, enrolment.add(utterance, second, force)
@@ -184,7 +184,7 @@ def _take_files(verification, enrolment, paths: list[str], force: bool, quiet: b
 
 
 def _take_microphone(verification, enrolment, force: bool) -> list:
-    """Record until there is enough speech, and say what each recording is worth."""
+    """Record until there is enough speech, and report the use of each recording."""
     import tempfile
 
     import numpy as np

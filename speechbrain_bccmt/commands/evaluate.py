@@ -21,9 +21,9 @@ SYSTEM = "[NAME=]FILE"
     "--embeddings",
     multiple=True,
     metavar=SYSTEM,
-    help="Embeddings by `bccmt embed -o`; repeat to compare systems.",
+    help="Embeddings from `bccmt embed -o`; repeat to compare systems.",
 )
-@click.option("--trials", metavar="FILE", help="Trial list; not needed where the score file has labels.")
+@click.option("--trials", metavar="FILE", help="Trial list; not needed if the score file has labels.")
 @click.option(
     "--enrolment", metavar="FILE", help="Enrolment list: the utterances of each model of the trials."
 )
@@ -34,16 +34,16 @@ SYSTEM = "[NAME=]FILE"
 @click.option(
     "--quality-trials",
     metavar="FILE",
-    help="Trial list of other speakers over the same --embeddings: calibrates on it, by the score alone and with the "
+    help="Trial list of other speakers over the same --embeddings, to calibrate on: with the score alone, and with the "
     "durations and norms of both sides.",
 )
 @click.option(
-    "--top-n", type=click.IntRange(2), help="Adaptive s-norm on this many top cohort scores. Default: all."
+    "--top-n", type=click.IntRange(2), help="Adaptive s-norm with this many top cohort scores. Default: all."
 )
 @click.option(
     "--conditions", metavar="FILE", help="Key file, `enrol test <condition>...`, for a table by condition."
 )
-@click.option("--speakers", metavar="FILE", help="Lines `utterance speaker`. Default: an id's first folder.")
+@click.option("--speakers", metavar="FILE", help="Lines `utterance speaker`. Default: the id's first folder.")
 @click.option("--calibration", metavar="FILE", help="Calibration JSON, for actDCF and Cllr.")
 @click.option(
     "--calibrate-on", metavar="FILE", help="Labelled scores of other trials, to fit a calibration on."
@@ -68,7 +68,7 @@ SYSTEM = "[NAME=]FILE"
 def evaluate(**options):
     """Evaluate scores or embeddings on a trial list: EER, minDCF, actDCF, Cllr, with confidence intervals.
 
-    Confidence intervals (95 %) are by bootstrap over speakers, not over trials: they show how much the results would
+    Confidence intervals (95 %) use a bootstrap over speakers, not over trials: they show how much the results would
     vary with other speakers. All systems are evaluated on the same trials.
     """
     if not options["scores"] and not options["embeddings"]:
@@ -134,13 +134,13 @@ def evaluate(**options):
 
 
 def _split(argument: str) -> tuple[str | None, str]:
-    """Split NAME=FILE; where a file has the whole name, it is that file, without a name."""
+    """Split NAME=FILE; an existing file with the whole name is taken as that file, without a name."""
     name, separator, path = argument.partition("=")
     return (None, argument) if not separator or Path(argument).exists() else (name, path)
 
 
 def _named(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    """Return names and files; the default name is the file's, with the folders that distinguish it."""
+    """Return names and files; the default name is the file's, with as many folders as needed to distinguish it."""
     split = [_split(argument) for argument in arguments]
     unnamed = {
         path: (*Path(path).absolute().parent.parts, Path(path).stem) for name, path in split if name is None
@@ -164,7 +164,7 @@ def _systems(options: dict, point):
         trials = read_trials(options["trials"], enrolment=options["enrolment"])
     systems, target, durations = {}, None if trials is None else trials.target, None
     for name, path in _named(options["scores"]):
-        # Without a trial list, the first file's order is that of all.
+        # Without a trial list, the first file sets the order for all.
         scored = read_scores(path, trials)
         trials = trials or scored.trials
         if target is not None and len(scored) != len(target):
@@ -192,7 +192,7 @@ def _add(systems: dict, name: str, scores) -> None:
 
 
 def _score_embeddings(path: str, trials, options: dict, point):
-    """Score the trials by cosine, with a cohort by s-norm, and with other trials by quality-aware calibration."""
+    """Score trials by cosine, with a cohort also by s-norm, and with other trials also by quality-aware calibration."""
     import numpy as np
 
     from speechbrain_bccmt.inference.embedding_files import read_embeddings
@@ -230,7 +230,7 @@ def _score_embeddings(path: str, trials, options: dict, point):
 
 
 def _calibrate_by_quality(embeddings, trials, scores, options: dict, point):
-    """Calibrate cosine scores on other trials, alone and with the quality of both sides.
+    """Calibrate cosine scores on other trials, by themselves and with the quality of both sides.
 
     Returns the log-likelihood ratios with quality, and the calibrations of both systems.
     """

@@ -24,16 +24,16 @@ def export() -> None:
 @click.option(
     "--scores",
     type=click.Path(path_type=Path),
-    help="scores.txt of a verification: fits the calibration, and the card reports its error rates.",
+    help="scores.txt of a verification, to fit the calibration on and to report error rates from in the card.",
 )
 @click.option(
     "--p-target",
     default=0.01,
     show_default=True,
-    help="Prior of a target trial, to calibrate on --scores for.",
+    help="Prior of a target trial for the calibration on --scores.",
 )
 @click.option("--test-set", help="Name of the trials of --scores, for the card.")
-@click.option("--data", help="What the model was trained on, for the card.")
+@click.option("--data", help="Training data of the model, for the card.")
 @click.option(
     "--license", "--licence", "licence", help="Licence of the parameters, such as cc-by-4.0, for the card."
 )
@@ -43,8 +43,8 @@ def export() -> None:
     "examples",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Recording to publish with the model; give two of one speaker. Use only what its speaker and its licence "
-    "allow, or synthetic speech of `python -m speechbrain_bccmt.demo_corpus`.",
+    help="Recording to publish with the model; give two of one speaker. Use only recordings whose speaker and licence "
+    "allow it, or synthetic speech from `python -m speechbrain_bccmt.demo_corpus`.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace the files of an earlier export.")
 @click.option("--push", "repo_id", metavar="OWNER/MODEL", help="Upload to the HuggingFace hub.")
@@ -116,12 +116,12 @@ def hub(
     help="Graph to write; repeat for several. Default: features, waveform, and sherpa if the model allows.",
 )
 @click.option("--with-lengths", is_flag=True, help="Add an input for the lengths of padded batches.")
-@click.option("--language", default="unknown", show_default=True, help="Language that sherpa-onnx shows.")
+@click.option("--language", default="unknown", show_default=True, help="Language for sherpa-onnx to show.")
 @click.option(
     "--weights",
     multiple=True,
     type=click.Choice(WEIGHTS),
-    help="Also write smaller files, whose weights are stored so and computed with as floats; repeat for both.",
+    help="Also write smaller files with weights stored in this type, but computed with as floats; repeat for both.",
 )
 @click.option(
     "--int8",
@@ -146,7 +146,7 @@ def onnx(out, model, graphs, with_lengths, language, weights, int8, speech, utte
     """Export a model to ONNX graphs in the folder OUT: features.onnx, waveform.onnx and sherpa.onnx.
 
     The first takes the features of the model's front end, the second waveforms in [-1, 1]. The third is for
-    sherpa-onnx, which computes Kaldi features of its own.
+    sherpa-onnx, which computes its own Kaldi features.
     """
     if ("static" in int8) != bool(speech):
         raise click.UsageError("--int8 static and --speech go together: static ranges are measured on speech")
@@ -187,10 +187,10 @@ def onnx(out, model, graphs, with_lengths, language, weights, int8, speech, utte
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @inputs.model_option
 def web(out, model):
-    """Export a web page that enrols, verifies and identifies speakers wholly in the browser.
+    """Export a web page that enrols, verifies and identifies speakers entirely in the browser.
 
-    OUT gets static files for any web server; `python -m http.server -d OUT` shows them on this machine. Recordings and
-    voiceprints stay in the browser, and after the first load the page works without a network.
+    OUT gets static files for any web server; `python -m http.server -d OUT` serves them on this machine. Recordings and
+    voiceprints stay in the browser, and after the first load the page works offline.
     """
     from speechbrain_bccmt.export.web import PAGE, check_page, export_web
     from speechbrain_bccmt.inference.model_folder import load_speaker_model
@@ -204,7 +204,7 @@ def web(out, model):
 
 
 def _choose_speech(speech: tuple[str, ...], count: int) -> list[Path]:
-    """Return at most `count` recordings, evenly over all that are named."""
+    """Return at most `count` recordings, spread evenly over all that are named."""
     files = [Path(path) for path in inputs.expand_inputs(speech)]
     if missing := [path for path in files if not path.exists()]:
         raise FileNotFoundError(f"{missing[0]}: there is no such file")

@@ -16,22 +16,22 @@ from speechbrain_bccmt.commands import inputs
 @click.argument("store")
 @click.argument("files", nargs=-1, required=True)
 @click.option(
-    "--n-best", type=click.IntRange(min=1), default=5, show_default=True, help="How many candidates to show."
+    "--n-best", type=click.IntRange(min=1), default=5, show_default=True, help="Number of candidates to show."
 )
 @click.option(
     "--threshold",
     type=float,
     callback=inputs.check_threshold,
-    help="Lowest score of a speaker, whatever the number of names. Default: for that number, with a margin.",
+    help="Lowest score to identify a speaker, for any number of names. Default: set by that number, with a margin.",
 )
 @click.option(
     "--error",
     type=float,
     default=0.01,
     show_default=True,
-    help="Share of strangers that may be taken for one of the names, where no --threshold is given.",
+    help="Share of strangers that may be mistaken for one of the names, without --threshold.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON for each recording.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per recording.")
 @inputs.vad_option
 @inputs.device_option
 @inputs.engine_option
@@ -39,13 +39,13 @@ from speechbrain_bccmt.commands import inputs
 def identify(model, store, files, n_best, threshold, error, as_json, vad, device, engine, quiet):
     """Identify an enrolled speaker in each recording.
 
-    STORE is the file or database that the speakers were enrolled in, MODEL the one that they were enrolled with. FILES
-    are recordings, folders with recordings, or globs; - reads a list from standard input.
+    STORE is the file or database that the speakers were enrolled in, MODEL the model that they were enrolled with.
+    FILES are recordings, folders with recordings, or globs; - reads a list from standard input.
 
-    A speaker is unknown where the score is too low for the number of names, as among many the nearest to a stranger is
-    near, or where the next name is as good.
+    A speaker is unknown if the score is too low for the number of names, as with many names one is always close to a
+    stranger, or if the next name is as good.
 
-    Exit code 0: all speakers identified, 1: some unknown, 2: misuse, or a recording that cannot be used.
+    Exit code 0: all speakers identified, 1: some unknown, 2: misuse, or an unusable recording.
     """
     paths = inputs.expand_inputs(files)
 

@@ -18,7 +18,7 @@ from speechbrain_bccmt.commands import inputs
     type=click.IntRange(min=1),
     default=20,
     show_default=True,
-    help="Runs of each timing, of which the median is shown.",
+    help="Runs per timing; the median is shown.",
 )
 @inputs.json_option
 @inputs.device_option
@@ -26,7 +26,7 @@ def info(model, threads, repeats, as_json, device):
     """Show a model's size, operations, and latency on this machine.
 
     Operations are multiply-accumulates of the encoder on one second of speech; latency is from waveform to embedding,
-    one utterance at a time, by PyTorch, and by ONNX Runtime if the model ships its graph.
+    one utterance at a time, with PyTorch, and with ONNX Runtime if the model ships its graph.
     """
     result = _describe(inputs.load_model(model, device), threads, repeats)
     result["onnx_latency_ms"] = _graph_latency(model, threads, repeats) if device == "cpu" else None
@@ -41,7 +41,7 @@ def _describe(verification, threads: int, repeats: int) -> dict:
     from speechbrain_bccmt.profiling import count_macs, count_parameters, latency_ms
 
     class Whole(torch.nn.Module):
-        """From waveform to embedding; `latency_ms` sees a sample as a frame of one mel."""
+        """From waveform to embedding; `latency_ms` treats a sample as a frame of one mel."""
 
         def __init__(self):
             super().__init__()
@@ -85,7 +85,7 @@ def _describe(verification, threads: int, repeats: int) -> dict:
 
 
 def _graph_latency(model: str, threads: int, repeats: int) -> dict[str, float] | None:
-    """Time the graph of a model; None where it ships none that is sound."""
+    """Time the graph of a model; return None if it ships no valid one."""
     import statistics
     import time
 

@@ -1,6 +1,6 @@
-"""What several commands share: options, the model, recordings named on the command line, and a progress bar.
+"""Shared parts of the commands: options, the model, recordings named on the command line, and a progress bar.
 
-Whatever is heavy is imported where it is used: `bccmt COMMAND --help` and misuse have no need of torch.
+Heavy packages are imported where they are used: `bccmt COMMAND --help` and misuse do not need torch.
 """
 
 from __future__ import annotations
@@ -30,26 +30,26 @@ model_option = click.option(
     show_default=True,
     show_envvar=True,
     help="Shipped model, published folder, output folder of a training, HuggingFace hub id (owner/model), or ONNX file "
-    "of another toolkit.",
+    "from another toolkit.",
 )
 engine_option = click.option(
     "--engine",
     type=click.Choice(["auto", "onnx", "torch"]),
     default="auto",
     show_default=True,
-    help="What runs the model: ONNX Runtime, PyTorch, or ONNX Runtime on the CPU if the model ships a graph.",
+    help="Run the model with ONNX Runtime, PyTorch, or (auto) ONNX Runtime on the CPU if the model ships a graph.",
 )
 quiet_option = click.option("--quiet", is_flag=True, help="Show no progress bar.")
 vad_option = click.option(
     "--vad/--no-vad",
     default=True,
     show_default=True,
-    help="Embed speech alone, by voice activity detection, or whole recordings, as trial lists want it.",
+    help="Embed only speech, found by voice activity detection, or whole recordings, as trial lists expect.",
 )
 
 
 def check_threshold(ctx, param, value: float | None) -> float | None:
-    """Refuse a threshold that is no finite number."""
+    """Reject a threshold that is not a finite number."""
     if value is not None and not math.isfinite(value):
         raise click.UsageError(f"--threshold is {value}, expected a finite number")
     return value
@@ -64,15 +64,15 @@ threshold_option = click.option(
 
 
 def load_model(source: str, device: str = "cpu", vad: bool = True, engine: str = "torch"):
-    """Load the model of a command: a `Verifier`, which embeds speech alone or whole files; see `load_verifier`.
+    """Load the model of a command: a `Verifier`, which embeds only speech or whole files; see `load_verifier`.
 
     With the engine torch it is a `SpeakerVerification`, which has the networks. On the CPU a model runs on one thread
-    unless OMP_NUM_THREADS says otherwise: more are slower at this size, and much slower beside another busy process.
+    unless OMP_NUM_THREADS is set: more are slower at this size, and much slower next to another busy process.
 
     Raises
     ------
     OSError, ImportError, ValueError
-        If there is no such device here, or the model cannot be loaded.
+        If the device does not exist, or the model cannot be loaded.
     """
     from speechbrain_bccmt.inference.loading import load_verifier
 
@@ -90,20 +90,20 @@ def expand_inputs(arguments: Iterable[str]) -> list[str]:
     Parameters
     ----------
     arguments : iterable of str
-        A folder stands for the recordings in it and in its subfolders, by their ending; a name with `*`, `?` or `[`
-        that is no file for those that it matches; `-` for the lines of standard input.
+        A folder stands for the recordings in it and its subfolders, recognised by suffix; a name with `*`, `?` or `[`
+        that is not a file, for the files it matches; `-`, for the lines of standard input.
 
     Returns
     -------
     list of str
-        Paths, each once, in the order of the arguments and sorted within each.
+        Unique paths, in the order of the arguments and sorted within each.
 
     Raises
     ------
     FileNotFoundError
-        If a folder or a glob holds no recording.
+        If a folder or a glob yields no recording.
     ValueError
-        If there is none at all.
+        If there are none at all.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def expand_inputs(arguments: Iterable[str]) -> list[str]:
     for argument in arguments:
         found = [argument]
         if argument == "-":
-            # Editors of Windows begin a file with a byte order mark, which is no part of the first name.
+            # Windows editors begin a file with a byte order mark, which is not part of the first name.
             lines = [line.rstrip("\r\n").removeprefix("\ufeff") for line in sys.stdin or ()]
             found = [line for line in lines if line.strip()]
         elif os.path.isdir(argument):
@@ -135,13 +135,13 @@ def expand_inputs(arguments: Iterable[str]) -> list[str]:
 
 
 def check_ending(path: str | None, endings: Iterable[str]) -> None:
-    """Raise `click.UsageError` if a file to write has none of the endings."""
+    """Raise `click.UsageError` if the suffix of a file to write is not one of `endings`."""
     if path is not None and Path(path).suffix.lower() not in endings:
         raise click.UsageError(f"{path}: its ending is none of {', '.join(endings)}")
 
 
 def print_warnings(warnings: Iterable[str]) -> None:
-    """Print warnings to standard error, a line each."""
+    """Print warnings to standard error, one per line."""
     for text in warnings:
         click.echo(f"warning: {text}", err=True)
 
@@ -149,10 +149,10 @@ def print_warnings(warnings: Iterable[str]) -> None:
 def run_each(
     work: Callable, paths: Iterable[str], description: str, quiet: bool = False, skip_errors: bool = False
 ) -> Iterator[tuple]:
-    """Yield each path and its `work(path)`, with a progress bar where standard error is a terminal.
+    """Yield each path and its `work(path)`, with a progress bar if standard error is a terminal.
 
-    What the caller prints in between does not meet the bar. With `skip_errors` a recording that cannot be used is
-    reported on standard error, and None stands in place of its result; otherwise its error is raised.
+    The caller's output in between does not collide with the bar. With `skip_errors` an unusable recording is reported
+    on standard error, with None as its result; otherwise its error is raised.
     """
     from tqdm import tqdm
 

@@ -16,30 +16,28 @@ from speechbrain_bccmt.commands import inputs
 @click.argument("store")
 @click.argument("name")
 @click.option("--file", "path", metavar="FILE", help="Play a recording as if it came from the microphone.")
-@click.option("--fast", is_flag=True, help="Play it as fast as it can be verified.")
+@click.option("--fast", is_flag=True, help="Play --file as fast as it can be verified.")
 @click.option(
     "--error",
     type=float,
     default=0.01,
     show_default=True,
-    help="Share of wrong decisions to allow, of either kind: fewer take more speech.",
+    help="Allowed share of wrong decisions of either kind; a smaller one takes more speech.",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), help="End after so many, decided or not."
+    "--seconds", type=click.FloatRange(min=0, min_open=True), help="Stop after this time, decided or not."
 )
-@click.option("--on", is_flag=True, help="Go on after the decision, until the end or Ctrl-C.")
-@click.option(
-    "--microphone", metavar="DEVICE", help="Name or number of the input. Default: that of the system."
-)
-@click.option("--json", "as_json", is_flag=True, help="Print a line of JSON at each change of the score.")
+@click.option("--on", is_flag=True, help="Continue after the decision, until the end or Ctrl-C.")
+@click.option("--microphone", metavar="DEVICE", help="Name or number of the input. Default: the system's.")
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON per change of the score.")
 @inputs.device_option
 @inputs.engine_option
 def listen(model, store, name, path, fast, error, seconds, on, microphone, as_json, device, engine):
     """Verify somebody while they speak.
 
-    NAME is enrolled in the file STORE. A decision comes as soon as the error rate asked for is reached, and ends it.
+    NAME is enrolled in the file STORE. Listening ends with a decision, once the requested error rate is reached.
 
-    Exit code 0: it is NAME, 1: it is somebody else, or undecided in the end, 2: misuse.
+    Exit code 0: it is NAME, 1: it is somebody else, or undecided at the end, 2: misuse.
     """
     if fast and path is None:
         raise click.UsageError("--fast is for --file")

@@ -1,4 +1,4 @@
-"""A microphone, or a recording played as if it came from one: chunks of samples as time goes by."""
+"""Chunks of samples in real time, from a microphone or from a recording played as if it came from one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHUNK_SECONDS = 0.1
 
 
 class Microphone:
-    """The default input of the machine, by the package sounddevice.
+    """An audio input of the machine, through the package sounddevice.
 
     Parameters
     ----------
@@ -24,7 +24,7 @@ class Microphone:
     ImportError
         If sounddevice is not installed.
     OSError
-        If there is no input that can be used.
+        If there is no usable input.
     """
 
     def __init__(self, device: str | None = None):
@@ -35,7 +35,7 @@ class Microphone:
                 "listening to a microphone needs the package sounddevice: pip install 'speechbrain_bccmt[live]', or "
                 "play a recording by --file"
             ) from None
-        except OSError as error:  # the library under it
+        except OSError as error:  # from the underlying library
             raise OSError(f"no microphone can be used: {error}") from None
         self._module = sounddevice
         self._device = int(device) if device is not None and device.isdigit() else device
@@ -46,7 +46,7 @@ class Microphone:
         self.sample_rate = int(found["default_samplerate"])
 
     def chunks(self, seconds: float | None = None) -> Iterator[np.ndarray]:
-        """Yield chunks (samples,), int16, for so many seconds; None: until the reader stops."""
+        """Yield chunks (samples,), int16, for `seconds`; None: until the reader stops."""
         waiting: queue.SimpleQueue = queue.SimpleQueue()
         size = round(CHUNK_SECONDS * self.sample_rate)
         left = None if seconds is None else round(seconds * self.sample_rate)
@@ -68,7 +68,7 @@ class Microphone:
 
 
 class Playback:
-    """A recording whose chunks come as if somebody spoke them now, or with `fast` at once."""
+    """A recording whose chunks arrive in real time, or with `fast` at once."""
 
     def __init__(self, path: str, fast: bool = False):
         from speechbrain_bccmt.audio.recording import Recording

@@ -15,7 +15,7 @@ from speechbrain_bccmt.models import DEFAULT, resolve_model, shipped_models
 def models(as_json):
     """List the models that come with the package.
 
-    Any command takes one by its name, as in `bccmt verify a.wav b.wav -m tiny`.
+    Any command accepts their names, as in `bccmt verify a.wav b.wav -m tiny`.
     """
     found = []
     for name in shipped_models():

@@ -14,20 +14,20 @@ from speechbrain_bccmt.commands import inputs
 @click.argument("corpus", type=click.Path(path_type=Path))
 @click.argument("out", type=click.Path(path_type=Path, file_okay=False))
 @click.option(
-    "--size", type=click.FloatRange(min=0, min_open=True), default=256, show_default=True, help="MB of a shard."
+    "--size", type=click.FloatRange(min=0, min_open=True), default=256, show_default=True, help="MB per shard."
 )
-@click.option("--flac", is_flag=True, help="Decode everything and pack it as FLAC, whatever it was.")
+@click.option("--flac", is_flag=True, help="Decode all audio and pack it as FLAC, whatever its format.")
 @click.option("--seed", type=click.IntRange(min=0), default=1986, show_default=True, help="Seed of the order.")
 @click.option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Shards that are written at once."
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Shards to write in parallel."
 )
 @inputs.quiet_option
 def shards(corpus, out, size, flac, seed, jobs, quiet):
-    """Pack the utterances of a corpus into tar files, from which training reads with --shards_folder=OUT.
+    """Pack the utterances of a corpus into tar files, which training reads with --shards_folder=OUT.
 
-    CORPUS is the train.csv that a recipe has prepared, or a folder laid out as VoxCeleb,
-    wav/<speaker>/<session>/<utterance>. The files are WebDataset's. Stopped half-way, start it again: what is packed is
-    kept.
+    CORPUS is the train.csv prepared by a recipe, or a folder laid out like VoxCeleb,
+    wav/<speaker>/<session>/<utterance>. The files are in WebDataset format. If interrupted, run it again: finished
+    shards are kept.
     """
     from speechbrain_bccmt.corpora.shards import write_shards
     from speechbrain_bccmt.corpora.voxceleb import prepare_voxceleb

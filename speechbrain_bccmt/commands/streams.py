@@ -1,4 +1,4 @@
-"""Standard error of the command line: errors in one line, and nothing of what libraries in C write to it."""
+"""Standard error of the command line: one-line errors, and no output from C libraries."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 
 def one_line(error: Exception) -> str:
-    r"""Return an error's message without its line breaks; all else stays, as paths may have more than one space.
+    r"""Return an error's message without line breaks; other whitespace stays, as paths may contain repeated spaces.
 
     Examples
     --------
@@ -22,10 +22,10 @@ def one_line(error: Exception) -> str:
 
 @contextlib.contextmanager
 def mute_libraries() -> Iterator[None]:
-    """Send to nowhere what libraries write past Python, while Python's own standard error goes on.
+    """Discard what libraries write to standard error past Python, while Python's own output still appears.
 
-    libmpg123 comments on damaged mp3 files there, several lines each; the error that is raised says as
-    much. BCCMT_DEBUG=1 keeps them.
+    libmpg123 writes several lines about each damaged mp3 file there; the raised error says as much.
+    BCCMT_DEBUG=1 keeps them.
     """
     try:
         kept = os.dup(2)
@@ -47,7 +47,7 @@ def mute_libraries() -> Iterator[None]:
             )
         yield
     finally:
-        with contextlib.suppress(OSError):  # what is full or closed
+        with contextlib.suppress(OSError):  # full or closed
             sys.stderr.flush()
         sys.stderr = ours
         os.dup2(kept, 2)

@@ -23,14 +23,14 @@ FORMATS = ("voxceleb", "kaldi", "sdsv", "csv")
     "--within", metavar="COLUMN", help="Column, such as gender, that both speakers of a trial share."
 )
 @click.option(
-    "--embeddings", metavar="FILE", help="Embeddings by `bccmt embed --root`, to draw hard non-target trials."
+    "--embeddings", metavar="FILE", help="From `bccmt embed --root`, to draw hard non-target trials."
 )
 @click.option(
     "--nearest",
     type=click.IntRange(1),
     default=5,
     show_default=True,
-    help="With --embeddings: pair a speaker with this many of the most similar ones.",
+    help="With --embeddings: pair a speaker with this many of the most similar speakers.",
 )
 @click.option(
     "--format",
@@ -43,9 +43,9 @@ FORMATS = ("voxceleb", "kaldi", "sdsv", "csv")
 def trials(corpus, out, targets, nontargets, seed, within, embeddings, nearest, kind):
     """Draw a random trial list in which each speaker has the same weight.
 
-    CORPUS is a folder laid out as VoxCeleb, wav/<speaker>/<session>/<utterance>, or a CSV with the columns ID (or
+    CORPUS is a folder laid out like VoxCeleb, wav/<speaker>/<session>/<utterance>, or a CSV with the columns ID (or
     utterance) and spk_id (or speaker). OUT is the list to write, gzipped if it ends in .gz. If there are fewer trials
-    than asked for, all are taken. Target trials join different sessions of speakers who have several.
+    than requested, all are used. Target trials pair different sessions of speakers who have several.
     """
     from speechbrain_bccmt.corpora.layout import find_utterances
     from speechbrain_bccmt.trials.draw import make_trials, read_speakers

@@ -23,11 +23,11 @@ from speechbrain_bccmt.commands import inputs
 @click.option(
     "--phrase",
     is_flag=True,
-    help="Verify the same speaker saying the same phrase, and say which of the two is wrong. Needs a model that was "
-    "trained on phrases.",
+    help="Verify the same speaker saying the same phrase, and report which of the two is wrong. Needs a model trained "
+    "on phrases.",
 )
 @inputs.threshold_option
-@click.option("--check-voices", is_flag=True, help="Warn about a second voice; it takes as long again.")
+@click.option("--check-voices", is_flag=True, help="Warn about a second voice; doubles the run time.")
 @inputs.json_option
 @inputs.vad_option
 @inputs.device_option
@@ -35,9 +35,9 @@ from speechbrain_bccmt.commands import inputs
 def verify(model, recordings, enrolment, phrase, threshold, check_voices, as_json, vad, device, engine):
     """Verify that two recordings are of the same speaker.
 
-    A and B are recordings; a folder or a quoted glob stands for several of one speaker.
+    A and B are recordings; a folder or a quoted glob stands for several recordings of one speaker.
 
-    Exit code 0: same speaker (and phrase), 1: different ones, 2: misuse, or a recording that cannot be used.
+    Exit code 0: same speaker (and phrase), 1: different ones, 2: misuse, or an unusable recording.
     """
     if not enrolment and len(recordings) != 2:
         raise click.UsageError(

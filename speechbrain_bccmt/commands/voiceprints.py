@@ -12,7 +12,7 @@ import click
 from speechbrain_bccmt.commands import inputs
 from speechbrain_bccmt.commands.streams import one_line
 
-# Utterances that are added in one transaction.
+# Utterances added per transaction.
 BATCH = 16384
 
 
@@ -28,7 +28,7 @@ def voiceprints() -> None:
 def export(store, file, quiet):
     """Export a store to a file of plain JSON.
 
-    FILE ends in .json or .json.gz. The page in the browser imports it as well. Keep it as you would a password.
+    FILE ends in .json or .json.gz. The web page can import it too. Protect it like a password.
     """
     if not file.endswith((".json", ".json.gz")):
         raise click.UsageError(f"{file}: its ending is none of .json, .json.gz")
@@ -48,9 +48,9 @@ def export(store, file, quiet):
 @click.argument("store")
 @inputs.quiet_option
 def import_(file, store, quiet):
-    """Import a file of `export`, or of the page in the browser, into a store.
+    """Import a file written by `export` or by the web page into a store.
 
-    What a speaker has already is not added twice: stopped half-way, start it again.
+    Utterances that a speaker already has are not added twice; if interrupted, run it again.
     """
     from speechbrain_bccmt.voiceprints.store import Voiceprints
     from speechbrain_bccmt.voiceprints.transfer import read_file
@@ -68,21 +68,21 @@ def import_(file, store, quiet):
 @click.option(
     "--archive",
     type=click.Path(file_okay=False),
-    help="Keep the embeddings in this folder while the work goes on; started again, only missing ones are computed.",
+    help="Store embeddings in this folder as they are computed; a restarted run computes only the missing ones.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, of one thread each."
+    "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Processes, one thread each."
 )
 @inputs.vad_option
 @inputs.device_option
 @inputs.engine_option
 @inputs.quiet_option
 def reenroll(store, new, model, archive, jobs, vad, device, engine, quiet):
-    """Enrol all speakers of a store anew, with another model.
+    """Re-enrol all speakers of a store with another model.
 
-    Embeddings of one model say nothing to another: the recordings that the speakers of STORE were enrolled with are
-    read again, from where they were, and their voiceprints by MODEL added to the store NEW. Recordings that cannot be
-    used are reported and left out, and the exit code is 2.
+    Embeddings of different models are not comparable: the recordings that the speakers of STORE were enrolled with are
+    read again, from their original paths, and their voiceprints by MODEL are added to the store NEW. Unusable
+    recordings are reported and left out, and the exit code is 2.
     """
     from speechbrain_bccmt.voiceprints.records import EnrolledUtterance
     from speechbrain_bccmt.voiceprints.store import Voiceprints
@@ -96,7 +96,7 @@ def reenroll(store, new, model, archive, jobs, vad, device, engine, quiet):
     if before[0] == prints.fingerprint:
         raise ValueError(f"{store}: its voiceprints are of model {before[0]} ({model}) already")
     there = {(one.name, one.file) for one in prints.utterances()} if prints.exists() else set()
-    # What stays true of a recording, whatever the model.
+    # The properties of a recording that do not depend on the model.
     todo = [
         (one.name, one.file, {"label": one.label, "bandwidth": one.bandwidth})
         for one in old.utterances()
@@ -126,10 +126,10 @@ def reenroll(store, new, model, archive, jobs, vad, device, engine, quiet):
     default=1024,
     show_default=True,
     metavar="MB",
-    help="What the server may use: about 1.5 GB for a million prints; with less it takes much longer.",
+    help="Memory for the server: about 1.5 GB for a million prints; with less it takes much longer.",
 )
 def index(store, memory):
-    """Build an index in PostgreSQL: searches of millions take milliseconds, and may miss a speaker now and then."""
+    """Build an index in PostgreSQL: searches among millions take milliseconds, and may occasionally miss a speaker."""
     from speechbrain_bccmt.voiceprints.store import Voiceprints
 
     Voiceprints(store).build_index(memory)
@@ -138,9 +138,9 @@ def index(store, memory):
 @voiceprints.command()
 @click.argument("store")
 def purge(store):
-    """Rewrite the tables in PostgreSQL without the traces of what was deleted; nobody can use them meanwhile.
+    """Rewrite the PostgreSQL tables without traces of deleted entries; nobody can use the tables meanwhile.
 
-    A file needs none of it: what is deleted there is overwritten at once.
+    A file does not need this: deleted entries are overwritten at once.
     """
     from speechbrain_bccmt.voiceprints.store import Voiceprints
 
@@ -150,7 +150,7 @@ def purge(store):
 def _embed(
     paths: set[str], archive: str | None, model, jobs: int, quiet: bool
 ) -> tuple[dict, dict[str, str]]:
-    """Return the embedding and the seconds of speech of each recording, and what is wrong with the others."""
+    """Return the embedding and seconds of speech of each usable recording, and the errors of the others."""
     from tqdm import tqdm
 
     from speechbrain_bccmt.inference.archive import Archive

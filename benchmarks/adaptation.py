@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Measures what `bccmt adapt` gains, against the number of recordings.
+"""Measures the gain of `bccmt adapt` by number of recordings.
 
     python benchmarks/adaptation.py
 
-The centre of each corpus of SPEECH_DATA is found in recordings of speakers who are not tested (a different speaker
-each as far as there are so many), and taken off the embeddings of the speakers whom training left out. Prints EER of
-whole utterances by cosine, on these speakers and on the public lists; and, after 30 recordings, actDCF and Cllr of the
-trials of shipped_calibration.py, each corpus with the calibration fitted on all others. Writes results/adaptation.json.
+The centre of each corpus of SPEECH_DATA comes from recordings of speakers who are not tested (a different speaker each,
+if there are enough), and is subtracted from the embeddings of the speakers held out of training. Prints EER of whole
+utterances by cosine, on these speakers and on the public lists; and, after 30 recordings, actDCF and Cllr of the trials
+of shipped_calibration.py, each corpus with the calibration fitted on all others. Writes results/adaptation.json.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ P_TARGET = 0.05
 
 
 def corpus_centre(model, corpus: str, recordings: int = 30) -> np.ndarray:
-    """Find what recordings of a corpus have in common, in those of speakers who are not tested: (D,)."""
+    """Return the common component of a corpus, (D,), from recordings of speakers who are not tested."""
     generator = np.random.default_rng(0)
     spoken: dict[str, list[str]] = {}
     for _, speaker, path in training_utterances([corpus]):
@@ -46,7 +46,7 @@ def corpus_centre(model, corpus: str, recordings: int = 30) -> np.ndarray:
 
 
 def without(centre: np.ndarray, embed: Callable) -> Callable:
-    """Take a centre off what `embed` returns."""
+    """Wrap `embed` to subtract a centre from its embeddings."""
 
     def centred(data: TrialSet, condition: str) -> tuple:
         vectors, *rest = embed(data, condition)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-r"""Hours of speech embedded in an hour of a core: `bccmt embed` file by file, and into an archive with 1 and 2 jobs.
+r"""Hours of speech embedded per core hour: `bccmt embed` file by file, and into an archive with 1 and 2 jobs.
 
     python benchmarks/archive.py [--recordings 2000] [--corpora speechocean762 common_voice_mini] [--wav] [--busy 1] \
         [--threads 2 1]
 
 The recordings are drawn from corpora in SPEECH_DATA; --wav decodes them first, as reading Opus costs more than the
-network. --threads are those of the way file by file; PyTorch's own choice is one a core. --busy starts processes that
-only compute. Each way embeds all recordings in a process of its own; its start of some seconds counts. Prints a table
-and writes results/archive.json.
+network. --threads applies to the file-by-file mode; PyTorch's default is one per core. --busy starts processes that
+only compute. Each mode embeds all recordings in a separate process, whose start-up of some seconds is included. Prints
+a table and writes results/archive.json.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from speechbrain_bccmt.audio.recording import Recording, read_mono
 from speechbrain_bccmt.inference.embedding_files import read_embeddings
 
 SEED = 1986
-# Of Linux, prctl(2): what a child leaves behind becomes a child of this process.
+# Linux, prctl(2): orphaned grandchildren become children of this process.
 SET_CHILD_SUBREAPER = 36
 
 
@@ -55,7 +55,7 @@ def decode(files: list[str], folder: Path) -> list[str]:
 
 
 def run(files: list[str], output: Path, threads: int, *options: str) -> dict:
-    """Embed the recordings by the command; return its seconds, and those of the processor."""
+    """Embed the recordings with the command; return its wall-clock and processor seconds."""
     before, begun = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     subprocess.run(
         [sys.executable, "-m", "speechbrain_bccmt.cli", "embed", "-", "--quiet", "-o", str(output), *options],
@@ -65,7 +65,7 @@ def run(files: list[str], output: Path, threads: int, *options: str) -> dict:
         env=os.environ | {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)},
     )
     seconds = time.monotonic() - begun
-    # The processes that the command leaves behind end at once; their time counts when they have been waited for.
+    # The processes that the command leaves behind end at once; their time counts only once they are waited for.
     with contextlib.suppress(ChildProcessError):
         while time.monotonic() < begun + seconds + 2:
             if os.waitpid(-1, os.WNOHANG) == (0, 0):
@@ -82,7 +82,7 @@ def compute_forever() -> None:
 
 
 def main() -> None:
-    """Run all ways and print the table."""
+    """Run all modes and print the table."""
     ctypes.CDLL(None).prctl(SET_CHILD_SUBREAPER, 1)
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Scores one trained model by cosine, adaptive s-norm and PLDA, with and without calibration, and draws them.
+"""Scores one trained model by cosine, adaptive s-norm and PLDA, with and without calibration, and plots the results.
 
     python benchmarks/backends.py results/speechocean762/tiny_kd_1 [--pictures docs/pictures]
 
-MODEL is a training folder of benchmarks/speechocean762.py. Cohort and PLDA are of the training speakers. Calibration is
-fitted on trials among one half of the test speakers and evaluated on trials among the other half, and the other way
-round; the dev list of the training gives a second one, to show whether it carries over. 95 % intervals are by bootstrap
-over speakers. Prints two tables and writes pictures and results.json into MODEL/backends.
+MODEL is a training folder of benchmarks/speechocean762.py. Cohort and PLDA use the training speakers. Calibration is
+fitted on trials among one half of the test speakers and evaluated on trials among the other half, and vice versa; a
+second one is fitted on the training's dev list, to show whether it carries over. 95 % intervals use a bootstrap over
+speakers. Prints two tables and writes pictures and results.json into MODEL/backends.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ CURVES = "cosine", "s-norm, top 50", "PLDA"
 
 
 def split_by_speaker(enrol: np.ndarray, test: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Return which trials are among one half of the speakers, and which among the other."""
+    """Return the trials among one half of the speakers, and those among the other."""
     speakers = np.unique(np.concatenate([enrol, test]))
     first = np.isin(speakers, np.random.default_rng(seed).permutation(speakers)[: len(speakers) // 2])
     of_enrol, of_test = (first[np.searchsorted(speakers, side)] for side in (enrol, test))
@@ -57,7 +57,7 @@ def crossed(scores: np.ndarray, target: np.ndarray, halves) -> np.ndarray:
 
 
 def calibration_row(name: str, llrs: np.ndarray, target: np.ndarray) -> str:
-    """One line of the table of calibrations."""
+    """Return a row of the calibration table."""
     sides = llrs[target], llrs[~target]
     figures = [min_dcf(*sides)[0], act_dcf(*sides), min_cllr(*sides), cllr(*sides)]
     return f"| {name} | " + " | ".join(f"{figure:.3f}" for figure in figures) + " |"

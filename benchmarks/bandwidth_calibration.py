@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Judges what the calibration of the shipped model gains from knowing a narrow band, as a telephone's.
+"""Measures what the shipped model's calibration gains from knowing that a recording is narrow-band, as on a telephone.
 
     python benchmarks/bandwidth_calibration.py
 
-The trials of shipped_calibration.py (conditions on either side: whole, 1 s, 2 s, 3 s, noise, A-law telephone), each
-corpus judged by the calibration fitted on all others: with length and number of utterances alone, and with "narrow", at
-most 5 kHz, as well. Prints Cllr and actDCF of all trials, and of those in which a side is telephone speech, and writes
+Uses the trials of shipped_calibration.py (conditions on either side: whole, 1 s, 2 s, 3 s, noise, A-law telephone),
+each corpus with the calibration fitted on all others: with length and number of utterances alone, and also with
+"narrow", at most 5 kHz. Prints Cllr and actDCF of all trials, and of those with telephone speech on a side, and writes
 results/bandwidth_calibration.json.
 """
 
@@ -31,7 +31,7 @@ MEASURES = {
 
 
 def only(trials: DrawnTrials, names: tuple[str, ...]) -> DrawnTrials:
-    """Keep some measures."""
+    """Keep only the named measures."""
     enrol, test = ({name: side[name] for name in names} for side in (trials.enrol, trials.test))
     return replace(trials, enrol=enrol, test=test)
 

@@ -7,17 +7,17 @@ import torch.nn.functional as F
 import torchaudio.functional as AF
 
 RATE = 16000
-KNOTS = 8  # of an equaliser, spread over the square root of the frequency
-MU_LAW = 256  # values of the telephone's companding
+KNOTS = 8  # knots of an equaliser, spread over the square root of the frequency
+MU_LAW = 256  # levels of the telephone's companding
 
 
 class BatchAugmentation:
-    """Change a batch of crops, each with draws of its own.
+    """Augment a batch of crops, with separate draws for each.
 
     Parameters
     ----------
     noise : Tensor
-        (samples,), noises one after the other.
+        (samples,), concatenated noises.
     responses : Tensor
         (N, 16000), room impulse responses of unit energy that begin with the direct sound.
     """
@@ -28,7 +28,7 @@ class BatchAugmentation:
     def __call__(self, waves: torch.Tensor) -> torch.Tensor:
         """Augment (batch, samples) in [-1, 1]."""
         waves = self._add_noise(self._filter(waves), talkers=waves)
-        lines = round(0.18 * len(waves))  # crops are drawn in random order: the first are as good as any
+        lines = round(0.18 * len(waves))  # crops come in random order, so the first ones will do
         waves = torch.cat([self._telephone(waves[:lines]), waves[lines:]])
         level = 10 ** (-1.5 * self._rand(len(waves), 1))
         waves = waves / waves.abs().amax(1, keepdim=True).clamp(min=1e-5) * level
@@ -71,7 +71,7 @@ class BatchAugmentation:
         return waves + noise * gain.clamp(max=100) * (self._rand(batch, 1) < 0.5)
 
     def _telephone(self, waves: torch.Tensor) -> torch.Tensor:
-        """Send through a band of 100 to 330 Hz up to 3.3 to 3.9 kHz, sampled at 8 kHz, mu-law at a level of its own."""
+        """Filter from 100-330 Hz up to 3.3-3.9 kHz, resample to 8 kHz, and apply mu-law at a separate level."""
         if not len(waves):
             return waves
         batch, samples = waves.shape

@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
-"""Measure the page of `bccmt export web`: what a first visit transfers, and the time of 3 s of audio beside Python's.
+"""Measure the page of `bccmt export web`: the transfer of a first visit, and the time for 3 s of audio next to Python.
 
     python benchmarks/browser.py [--seconds 3] [--rounds 9]
 
-Needs Node.js, the page built (`npm ci && npm run build` in web/), a Chromium on the path, and playwright. The
-transfer is counted by the server, in bytes of the files as they are, without compression on the way. Times are of one
-thread each and taken in turns: Chromium and ONNX Runtime run the same waveform graph, PyTorch is
-`SpeakerVerification.embed`. The model is the shipped one, the audio noise. `ready` is from the address to a page that
-can be used, with everything loaded, and again from what the browser kept. Prints Markdown and writes
-results/browser/browser.json.
+Needs Node.js, the built page (`npm ci && npm run build` in web/), a Chromium on the path, and playwright. The server
+counts the transfer in bytes of the files themselves, without compression in transit. Times are on one thread each and
+taken in turns: Chromium and ONNX Runtime run the same waveform graph, PyTorch is `SpeakerVerification.embed`. The model
+is the shipped one, the audio noise. `ready` is the time from opening the address to a usable page with everything
+loaded, and again from the browser's cache. Prints Markdown and writes results/browser/browser.json.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ EMBED = """async ([seconds, passes, vad]) => {
 
 
 class CountingHandler(http.server.SimpleHTTPRequestHandler):
-    """Serves a folder, and counts what it sends."""
+    """Request handler that serves a folder and counts the bytes sent."""
 
     def copyfile(self, source, output):
         """Send a file."""
@@ -69,11 +68,11 @@ class CountingHandler(http.server.SimpleHTTPRequestHandler):
         output.write(content)
 
     def log_message(self, *arguments):
-        """Say nothing."""
+        """Write no log."""
 
 
 def start_server(folder: Path) -> http.server.ThreadingHTTPServer:
-    """Serve a folder from a thread; `sent` tells the bytes of each path."""
+    """Serve a folder from a thread; `sent` holds the bytes sent for each path."""
     handler = functools.partial(CountingHandler, directory=str(folder))
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.sent = {}
@@ -82,7 +81,7 @@ def start_server(folder: Path) -> http.server.ThreadingHTTPServer:
 
 
 def seconds_to_ready(page, address: str) -> float:
-    """Open the page, and return the seconds until it can be used without a network."""
+    """Open the page, and return the seconds until it is usable offline."""
     begin = time.perf_counter()
     page.goto(address)
     page.locator("main").wait_for(state="visible")
@@ -96,7 +95,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=int, default=3, help="length of the audio")
     parser.add_argument("--rounds", type=int, default=9, help="rounds of all systems in turn")
-    parser.add_argument("--passes", type=int, default=10, help="timed passes of a system in a round")
+    parser.add_argument("--passes", type=int, default=10, help="timed passes of a system per round")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "browser")
     options = parser.parse_args()
     if CHROMIUM is None:

@@ -1,4 +1,4 @@
-"""Trial lists over speakers that the shipped model never heard, and the conditions that they are judged under."""
+"""Trial lists over speakers that the shipped model never heard, and the conditions for their evaluation."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def trial_set(name: str) -> TrialSet:
         enrolment=folder / "meta" / "model_enrollment.txt" if spoken else None,
     )
     rows = np.ones(len(trials), bool)
-    if spoken:  # the right phrase by anybody: what text-independent verification can be asked
+    if spoken:  # the right phrase by anybody: the trials that suit text-independent verification
         rows = trials.is_type("target-correct") | trials.is_type("impostor-correct")
     sides = trials.enrol, trials.test, trials.target, *trial_speakers(trials)
     speakers = np.array([speaker_of(utterance) for utterance in trials.ids])
@@ -99,13 +99,13 @@ def held_out_speakers() -> dict[str, set[str]]:
 
 
 def read(path: str, condition: str) -> torch.Tensor:
-    """Read an utterance (samples,) as it sounds under a condition; draws depend on path and condition alone."""
+    """Read an utterance (samples,) under a condition; random draws depend on path and condition alone."""
     generator = np.random.default_rng(zlib.crc32(f"{Path(path).name} {condition}".encode()))
     return CONDITIONS[condition](torch.from_numpy(read_mono(path, RATE)), generator)
 
 
 def used_in_training(path: str) -> bool:
-    """Say whether training may hear a noise or a room response: three quarters of them, by file name."""
+    """Return whether training may use a noise or a room response: three quarters of them, by file name."""
     return zlib.crc32(Path(path).name.encode()) % 4 > 0
 
 
@@ -132,7 +132,7 @@ def _reverb(wave, generator):
 
 
 def _telephone(wave, generator, subtype):
-    """Send through 8 kHz and a codec of the telephone network."""
+    """Resample to 8 kHz and apply a telephone codec."""
     narrow = torchaudio.functional.resample(wave, RATE, 8000)
     narrow = torchaudio.functional.highpass_biquad(narrow, 8000, 300.0)
     return torchaudio.functional.resample(_encode(narrow, 8000, "WAV", subtype), 8000, RATE)[: len(wave)]

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Counts how often the 95 % intervals of the bootstrap over speakers hold the true figure, in a simulation.
+"""Counts, in a simulation, how often the 95 % intervals of the bootstrap over speakers contain the true figure.
 
     python benchmarks/confidence_coverage.py [--runs 400 300 120]
 
-Speakers are drawn whose targets' scores lie around 3 + N(0, 0.7) each, those of non-targets around the sum of two
-N(0, 0.35), all with a deviation of 1: 12 target trials a speaker, and all ordered pairs. 200 resamples, seeds 0 to
-the number of runs. Beside it: plain percentiles, and for the EER the bootstrap over trials. Prints a table and writes
-results/confidence_coverage/results.json.
+Each simulated speaker's target scores lie around 3 + N(0, 0.7), the non-target scores around the sum of two
+N(0, 0.35), all with a deviation of 1: 12 target trials per speaker, and all ordered pairs. 200 resamples, seeds 0 to
+the number of runs. For comparison: plain percentiles, and for the EER the bootstrap over trials. Prints a table and
+writes results/confidence_coverage/results.json.
 """
 
 import argparse
@@ -27,7 +27,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results" / "confidence_coverage
 
 
 def true_figures() -> dict[str, float]:
-    """Measure what infinitely many speakers would give, on 2 million independent trials of each class."""
+    """Estimate the figures for infinitely many speakers, on 2 million independent trials per class."""
     generator = np.random.default_rng(99)
     targets = generator.normal(DISTANCE, np.hypot(1, SPREAD), 2_000_000)
     nontargets = generator.normal(0, np.sqrt(1 + 2 * (SPREAD / 2) ** 2), 2_000_000)
@@ -51,7 +51,7 @@ def draw(generator: np.random.Generator, n_speakers: int):
 
 
 def over_trials(scores, target, seed: int) -> np.ndarray:
-    """Return the percentiles of the EER by bootstrap over trials."""
+    """Return the percentiles of the EER from a bootstrap over trials."""
     generator = np.random.default_rng(seed)
     sides = scores[target], scores[~target]
     rates = [equal_error_rate(*(generator.choice(side, side.size) for side in sides))[0] for _ in range(200)]

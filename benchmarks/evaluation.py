@@ -1,14 +1,14 @@
-"""Time and weigh the evaluation: against SpeechBrain's functions, on VoxCeleb1-H, and as lists grow.
+"""Measure time and memory of the evaluation: against SpeechBrain's functions, on VoxCeleb1-H, and by list size.
 
-Four parts, each a table; every figure comes from a process of its own, whose peak memory is its own, too.
+Four parts, each a table; every figure, peak memory included, comes from a separate process.
 
-- `speechbrain`: the same embeddings and trials (37,720, VoxCeleb1-O's number) through SpeechBrain's `EER` and
-  `minDCF`, and through s-norm as its VoxCeleb recipe does it, trial by trial with the cohort repeated; that loop
-  is no function of the package, so its torch operations are restated here, on some of the trials, and the time
-  is extended in proportion. SpeechBrain's minDCF needs 18.7 GB: where less is free, it runs on fewer trials,
-  and time and memory are extended by the square of the number.
-- `voxceleb1-h`: the real list (552,536 trials) from its gzipped text to all metrics, adaptive s-norm included.
-- `large`: 3.7 million trials, 196 models by 17,777 tests and single trials beside them, as in CN-Celeb.
+- `speechbrain`: the same embeddings and trials (37,720, as many as VoxCeleb1-O has) with SpeechBrain's `EER` and
+  `minDCF`, and with s-norm as in its VoxCeleb recipe, trial by trial with the cohort repeated; that loop is not a
+  function of the package, so its torch operations are restated here, on some of the trials, and the time is scaled
+  up in proportion. SpeechBrain's minDCF needs 18.7 GB: if less is free, it runs on fewer trials, and time and
+  memory are scaled up by the square of the number.
+- `voxceleb1-h`: the real list (552,536 trials) from its gzipped text to all metrics, including adaptive s-norm.
+- `large`: 3.7 million trials, 196 models by 17,777 tests plus single trials, as in CN-Celeb.
 - `growth`: 10 thousand to 10 million trials.
 
 Embeddings are synthetic, 192 dimensions, speaker means plus noise. Writes results/evaluation/evaluation.json.
@@ -43,11 +43,11 @@ from recipe_runs import ROOT, describe_machine
 from speechbrain_bccmt.trials.read import Trials, read_trials, speaker_of, write_trials
 
 PARTS = ("speechbrain", "voxceleb1-h", "large", "growth")
-SPEECHBRAIN_MEMORY = 18.7  # what its minDCF needs for that many trials, in GB
+SPEECHBRAIN_MEMORY = 18.7  # needed by its minDCF for that many trials, in GB
 
 
 def measure(folder: Path, threads: int, name: str, *arguments) -> dict:
-    """Run one of `RUNS` in a new process: what it found, the seconds of its steps, its peak memory in GB."""
+    """Run one of `RUNS` in a new process; return its result, the seconds of its steps, and its peak memory in GB."""
     command = [sys.executable, __file__, "--run", name, json.dumps(arguments), "--folder", str(folder)]
     environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     run = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -57,7 +57,7 @@ def measure(folder: Path, threads: int, name: str, *arguments) -> dict:
 
 
 def free_memory() -> float:
-    """Return the memory that can be had without swapping, in GB; infinite where the system does not say."""
+    """Return the memory available without swapping, in GB; infinite if the system does not report it."""
     path = Path("/proc/meminfo")
     lines = path.read_text().splitlines() if path.is_file() else []
     found = [int(line.split()[1]) for line in lines if line.startswith("MemAvailable")]
@@ -100,7 +100,7 @@ def compare_with_speechbrain(folder: Path, threads: int, quick: bool) -> dict:
         factor = (all_trials / trials) ** 2
         projected = {key: factor * value for key, value in theirs["steps"][name].items()}
         ratio = ratios(projected, whole["steps"][name])
-        # What the imports take, which is about all that ours takes, does not grow.
+        # The memory of the imports, nearly all that ours needs, does not grow.
         peak = ours["peak"] + factor * (theirs["peak"] - ours["peak"])
         values = ours["found"][name], theirs["found"][name]
         apart = abs(values[0] - values[1])
@@ -191,12 +191,12 @@ def hard(folder: Path, threads: int, quick: bool) -> dict:
 
 
 def large(folder: Path, threads: int, quick: bool) -> dict:
-    """196 models by 17,777 tests, and single trials beside them."""
+    """196 models by 17,777 tests, plus single trials."""
     models, tests, all_trials = (20, 2000, 45_000) if quick else (196, 17_777, 3_700_000)
     speaker = np.arange(models + tests) % models
     rest = all_trials - models * tests
     rng = np.random.default_rng(3)
-    # The rest compares tests with each other; distinct, as a list names no trial twice.
+    # The rest compares tests with each other; all distinct, as a list names no trial twice.
     first = rng.integers(0, tests, rest)
     second = (first + 1 + np.arange(rest) % (tests - 1)) % tests
     pairs = np.unique(first * tests + second)
@@ -211,7 +211,7 @@ def large(folder: Path, threads: int, quick: bool) -> dict:
 
 
 def growth(folder: Path, threads: int, quick: bool) -> dict:
-    """Ten times as many trials, again and again."""
+    """Evaluate lists of growing size, each ten times the previous one."""
     runs, rows = [], []
     for trials in (10_000, 100_000) if quick else (10_000, 100_000, 1_000_000, 10_000_000):
         run = measure(folder, threads, "growth", trials)
@@ -230,8 +230,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="default: all")
-    parser.add_argument("--threads", type=int, default=2, help="of each process (default 2)")
-    parser.add_argument("--quick", action="store_true", help="small sizes, to see that it works")
+    parser.add_argument("--threads", type=int, default=2, help="threads per process (default 2)")
+    parser.add_argument("--quick", action="store_true", help="small sizes, as a smoke test")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "evaluation")
     parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)

@@ -1,4 +1,4 @@
-"""The work of `evaluation.py`: what each of its processes does and times."""
+"""The timed work of each process of `evaluation.py`."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Clock:
 
 
 def make_embeddings(speakers: np.ndarray, seed: int, noise: float = 1.8) -> np.ndarray:
-    """Draw embeddings (N, 192), float32: a mean for each speaker, noise for each utterance."""
+    """Draw embeddings (N, 192), float32: a mean per speaker, noise per utterance."""
     rng = np.random.default_rng(seed)
     means = rng.standard_normal((int(speakers.max()) + 1, SIZE), dtype=np.float32)
     embeddings = means[speakers]
@@ -54,19 +54,19 @@ def make_embeddings(speakers: np.ndarray, seed: int, noise: float = 1.8) -> np.n
 
 
 def draw_trials(trials: int, utterances: int, speakers: int, seed: int) -> tuple[np.ndarray, ...]:
-    """Draw the speaker of each utterance, and trials half of which are target trials."""
+    """Draw the speaker of each utterance, and trials, half of them target trials."""
     rng = np.random.default_rng(seed)
     speaker = np.arange(utterances) % speakers
     enrol, test = rng.integers(0, utterances, (2, trials))
     same = rng.integers(0, 2, trials).astype(bool)
-    # A target trial: the test utterance is another one of the enrolment's speaker.
+    # In a target trial the test utterance is another one of the enrolled speaker.
     step = speakers * rng.integers(1, max(2, utterances // speakers), trials)
     test = np.where(same, (enrol + step) % (utterances - utterances % speakers), test)
     return speaker, enrol, test, speaker[enrol] == speaker[test]
 
 
 def all_metrics(scores: np.ndarray, target: np.ndarray) -> dict[str, float]:
-    """Compute every metric that one score list is evaluated by."""
+    """Compute all metrics of one score list."""
     targets, nontargets = scores[target], scores[~target]
     return {
         "eer": equal_error_rate(targets, nontargets)[0],
@@ -92,7 +92,7 @@ def evaluate(clock: Clock, embeddings, trials, cohort, top_n: int | None = TOP_N
     return found
 
 
-# Each of the following runs in a process of its own, in a folder that holds what `main` has put there.
+# Each of the following runs in a separate process, in a folder prepared by `main`.
 
 
 def load_small(folder: Path, trials: int | None = None) -> tuple:

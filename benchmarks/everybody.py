@@ -1,4 +1,4 @@
-"""Embeddings of all labelled speech in SPEECH_DATA by the shipped model, kept, for benchmarks of many names."""
+"""Cached embeddings of all labelled speech in SPEECH_DATA by the shipped model, for benchmarks with many names."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OUT = ROOT / "results" / "everybody"
 
 @dataclass(frozen=True)
 class Utterances:
-    """Utterances of a corpus: who speaks, whether training left the speaker out, embedding, seconds of speech, band."""
+    """Utterances of a corpus: speaker, whether held out of training, embedding, seconds of speech, bandwidth."""
 
     corpus: str
     paths: np.ndarray
@@ -31,7 +31,7 @@ class Utterances:
 
 
 def shipped_model() -> tuple[GraphVerifier, str]:
-    """Load the shipped model by its graph, on one thread, and the fingerprint that its embeddings are kept under."""
+    """Load the shipped model's graph, on one thread, and the fingerprint under which its embeddings are cached."""
     torch.set_num_threads(1)
     model = GraphVerifier.load("tiny", threads=1)
     return model, model.fingerprint
@@ -43,7 +43,7 @@ def corpora() -> list[str]:
 
 
 def utterances(model, version: str, corpus: str, most: int = 9) -> Utterances:
-    """Embed the speech of a corpus, of a speaker at most so many utterances; those without speech are left out."""
+    """Embed the speech of a corpus, at most `most` utterances per speaker, leaving out those without speech."""
     unseen = set(held_out_speakers().get(corpus, ()))
     if corpus in PUBLIC:
         unseen |= set(trial_set(corpus).speakers)

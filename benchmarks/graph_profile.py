@@ -3,14 +3,14 @@
 
     python benchmarks/graph_profile.py [MODEL] [--seconds 3] [--graph FILE]
 
-MODEL is any model, by default the shipped one, which is exported here; `--graph` profiles an ONNX file in its place,
-such as one of an earlier version. Prints Markdown: the time of a pass beside that of its multiply-accumulate operations
+MODEL is any model, by default the shipped one, which is exported here; `--graph` profiles an ONNX file instead, such as
+one of an earlier version. Prints Markdown: the time of a pass next to that of its multiply-accumulate operations
 (MACs), then tables by kind of operator and by part of the model, and writes results/graph_profile.json.
 
-The time of a pass is taken without the profiler, in turns with products of 512 x 512 matrices, whose rate gives the MAC
-time, as in latency.py; on a busy machine best times are steadier than medians. MACs are those that the graph really
-does. The profiler adds some microseconds to each operator: what a profiled pass takes longer is taken off in equal
-parts. Operators of much less than that show as 0.
+The time of a pass is measured without the profiler, in turns with products of 512 x 512 matrices, whose rate gives the
+MAC time, as in latency.py; on a busy machine best times are steadier than medians. MACs are those that the graph
+actually performs. The profiler adds some microseconds to each operator: the extra time of a profiled pass is subtracted
+in equal parts. Operators that take much less than that show as 0.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from speechbrain_bccmt.profiling import count_macs
 from speechbrain_bccmt.sessions import load_session
 
 ROUNDS, PASSES, PRODUCTS = 60, 10, 3
-# By the names that tracing gives to nodes; what matches none is the cutting of long recordings.
+# By the node names from tracing; nodes that match none belong to the cutting of long recordings.
 PARTS = {"front_end": "front end", "stem": "convolutions", "downsamples": "convolutions", "means": "frequency work"}
 PARTS |= {"plane": "frequency work", "local_time": "local perception", "attention": "attention"}
 PARTS |= {"feed_time": "feed-forward", "stages": "between them", "pooling": "pooling and embedding"}
@@ -83,7 +83,7 @@ def profile(path: Path, wav: np.ndarray, passes: int = 200) -> list[dict]:
         {
             "kind": arguments[name]["op_name"],
             "name": name.removesuffix("_kernel_time"),
-            # The best quarter: what else the machine does lengthens some.
+            # The best quarter, as other work on the machine lengthens some.
             "microseconds": statistics.mean(sorted(durations)[: len(durations) // 4]),
             "macs": node_macs(arguments[name]),
         }
@@ -92,7 +92,7 @@ def profile(path: Path, wav: np.ndarray, passes: int = 200) -> list[dict]:
 
 
 def node_macs(arguments: dict) -> int:
-    """Count the multiply-accumulate operations of a node by the shapes that the profiler wrote down."""
+    """Count the multiply-accumulate operations of a node from the shapes recorded by the profiler."""
     (output, *_), inputs = (
         [next(iter(entry.values())) for entry in arguments[key]]
         for key in ("output_type_shape", "input_type_shape")
@@ -147,7 +147,7 @@ def main() -> None:
         rate = 512**3 / choose(products)
         report[name] = {"ms": 1000 * choose(passes), "gmacs": rate / 1e9}
         report[name]["ratio"] = choose(passes) * rate / needed
-    # What the profiler adds, in equal parts.
+    # The profiler's overhead, in equal parts.
     total = report["best"]["ms"]
     extra = (sum(node["microseconds"] for node in nodes) - 1000 * total) / len(nodes)
     for node in nodes:

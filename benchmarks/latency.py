@@ -1,21 +1,21 @@
 #!/usr/bin/env python3
-"""Times waveform to embedding, beside SpeechBrain's own extractors and Resemblyzer, in one run.
+"""Times waveform to embedding, next to SpeechBrain's own extractors and Resemblyzer, in one run.
 
     python benchmarks/latency.py [--threads 1 2] [--seconds 1 3 10] [--device cpu]
 
-Each system runs in a process of its own, which shows its cold start (start of the program to the first embedding of
-1 s) and its peak memory as well. Last comes `bccmt verify a.wav b.wav`, by PyTorch, by the shipped graph, and in
-bccmt-runtime, which is installed for that (benchmarks/runtime_wheel.py has more of it; --no-runtime leaves it out).
-Weights are random: they have no part in the time. Prints a Markdown report and writes it to results/latency/results.md,
-and all figures to results/latency/results.json. What is not installed is left out and named (pip install resemblyzer).
-Takes about six minutes on an idle machine of two cores; on a busy one, medians grow, and the best passes, which
-results.json has as well, less so.
+Each system runs in a separate process, which also shows its cold start (start of the program to the first embedding of
+1 s) and its peak memory. Last comes `bccmt verify a.wav b.wav`, with PyTorch, with the shipped graph, and in
+bccmt-runtime, which is installed for this (benchmarks/runtime_wheel.py has more on it; --no-runtime leaves it out).
+Weights are random, which does not affect the time. Prints a Markdown report and writes it to
+results/latency/results.md, and all figures to results/latency/results.json. Systems that are not installed are left out
+and named (pip install resemblyzer). Takes about six minutes on an idle machine with two cores; on a busy one, medians
+grow, and the best passes, also in results.json, less so.
 
 MACs are multiply-accumulate operations at 100 frames a second. The encoder's are counted by
 speechbrain_bccmt.profiling. The front end's are those of a plain fast Fourier transform of each frame and of the dense
-product with the mel filters; an exported graph does more than that. Our own systems embed what is above 30 s in equal
-chunks, as the package does; their MACs are counted so, too. MAC time is what these MACs take at the rate that
-this CPU reaches in single precision matrix products.
+product with the mel filters; an exported graph does more than that. Our own systems embed audio above 30 s in equal
+chunks, as the package does, and their MACs are counted accordingly. MAC time is the time for these MACs at the rate
+that this CPU reaches in single precision matrix products.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ from runtime_wheel import build_wheel, cold_start_table, cold_starts, install, w
 
 RATE = 16000
 OURS = ("tiny", "small", "base")
-# Timed passes of one length in one round: until this many seconds are over, one or more and at most so many.
+# Timed passes of one length in one round: until this many seconds are over, at least one and at most MOST.
 ROUNDS, SECONDS_PER_ROUND, MOST = 7, 0.2, 30
-# Points of the front ends' Fourier transforms: 25 ms, as SpeechBrain's Fbank.
+# Points of the front ends' Fourier transforms: 25 ms, as in SpeechBrain's Fbank.
 N_FFT = 400
 
 
 def build(name: str):
-    """Build an extractor as its recipe does, with random weights; give it with its number of log-mel bands."""
+    """Build an extractor as its recipe does, with random weights; return it with its number of log-mel bands."""
     import torch
 
     torch.manual_seed(0)
@@ -133,12 +133,12 @@ def measure(name: str, threads: int, lengths: list[int], device: str, folder: Pa
         "peak_mb": {},
     }
     audio = {}
-    for seconds in sorted(lengths):  # ascending, as a peak is that of all before
+    for seconds in sorted(lengths):  # ascending, as the peak includes all earlier lengths
         audio[seconds] = noise(seconds)
         embed(audio[seconds])
         found["peak_mb"][seconds] = peak_megabytes()
     times = {seconds: [] for seconds in lengths}
-    # In turns: what else the machine does, or where it puts threads, changes within seconds, and lengths are compared.
+    # In turns, as lengths are compared, and other work or thread placement changes within seconds.
     for _ in range(ROUNDS):
         for seconds in lengths:
             embed(audio[seconds])
@@ -154,7 +154,7 @@ def measure(name: str, threads: int, lengths: list[int], device: str, folder: Pa
 
 
 def matmul_rate(threads: int) -> float:
-    """Measure how many multiply-accumulates a second this CPU does in products of 512 x 512 matrices."""
+    """Measure the multiply-accumulates per second of this CPU in products of 512 x 512 matrices."""
     import torch
 
     torch.set_num_threads(threads)
@@ -168,7 +168,7 @@ def matmul_rate(threads: int) -> float:
 
 
 def sizes(lengths: list[int]) -> dict:
-    """Count parameters, and MACs at each length, of what can be built here."""
+    """Count parameters, and MACs at each length, of the systems that can be built here."""
     from speechbrain_bccmt.audio.recording import MAX_CHUNK_SECONDS
     from speechbrain_bccmt.profiling import count_macs, count_parameters
 
@@ -186,7 +186,7 @@ def sizes(lengths: list[int]) -> dict:
 
 
 def front_end_macs(frames: int, n_mels: int) -> int:
-    """Count what log-mel features need: 2.5 n log2 n operations for n real points, two to a MAC, and the filters."""
+    """Count MACs of log-mel features: 2.5 n log2 n operations for n real points, two per MAC, plus the filters."""
     return round(frames * (1.25 * N_FFT * math.log2(N_FFT) + (N_FFT // 2 + 1) * n_mels))
 
 
@@ -211,9 +211,9 @@ def export(folder: Path) -> None:
 
 
 def run_child(arguments: list[str], threads: int, needed: bool = True) -> dict | None:
-    """Run this script again with other arguments; give what it printed, or None where it failed and is not needed."""
+    """Run this script again with other arguments; return its output, or None if it failed and is not needed."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    # Imports, and the interpreter's own start, belong to a cold start.
+    # A cold start includes imports and the interpreter's own start.
     environment["STARTED"] = str(time.time())
     done = subprocess.run(
         [sys.executable, "-W", "ignore", __file__, *arguments],
@@ -232,7 +232,7 @@ def run_child(arguments: list[str], threads: int, needed: bool = True) -> dict |
 
 
 def measure_commands() -> dict:
-    """Time `bccmt verify` of two clips, in PyTorch, by the graph, and in an environment of bccmt-runtime."""
+    """Time `bccmt verify` on two clips, with PyTorch, with the graph, and in an environment of bccmt-runtime."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         environment = install(build_wheel(folder), folder / "environment")
@@ -278,7 +278,7 @@ def main() -> None:
             common = ["--threads", str(count), "--device", options.device, "--seconds"]
             found, rates = {}, []
             for number, name in enumerate(names):
-                # Now and again: the machine may be busier at one time than at another.
+                # Repeatedly, as the machine may be busier at one time than at another.
                 if number % 4 == 0:
                     rates.append(run_child(["--child", "rate", folder, *common, "1"], count)["rate"])
                 extra = longer_words if name in MEASURED_GROWTH else []

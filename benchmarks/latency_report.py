@@ -1,4 +1,4 @@
-"""What benchmarks/latency.py measures, and its report as Markdown."""
+"""The systems that benchmarks/latency.py measures, and its report as Markdown."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ SYSTEMS = {
     "resnet": "ResNet-TDNN (SpeechBrain)",
     "resemblyzer": "Resemblyzer",
 }
-MEASURED_GROWTH = ("tiny", "tiny_onnx")  # these at longer lengths as well
+MEASURED_GROWTH = ("tiny", "tiny_onnx")  # also measured at longer lengths
 GROWTH_SECONDS = (30, 60)
 
 
 def needed_macs(name: str, sizes_of: dict, seconds: int) -> tuple[int, int] | None:
-    """Return the MACs of a system's encoder and of its front end; None where they are not counted."""
+    """Return the MACs of a system's encoder and of its front end; None if they are not counted."""
     size = sizes_of.get(name.split("_")[0])
     if size is None:
         return None
@@ -53,7 +53,7 @@ def table(found: dict, sizes_of: dict, rate: float, lengths: list[int]) -> str:
 
 
 def bounds(found: dict, sizes_of: dict, rate: float) -> list[str]:
-    """Set Tiny's time at 3 s against the time that its MACs need."""
+    """Compare Tiny's time at 3 s with the time that its MACs need."""
     lines = []
     for name in ("tiny_features_onnx", "tiny_onnx"):
         if name not in found:

@@ -1,15 +1,15 @@
 #!/usr/bin/env python3
-"""Judges verification while somebody speaks, on speakers that the shipped model never heard.
+"""Evaluates streaming verification on speakers that the shipped model never heard.
 
     python benchmarks/live.py [--fit sequential.json]
 
-A stream is the joined speech of half of a speaker's utterances, in an order drawn by a seed, twelve orders each; the
-claim is one to three of the others, or those of another speaker of the corpus. Streams and claims are clean, in noise
-at 10 dB or telephone speech. Scores are taken as `verification.stream` takes them, as speech grows. Prints EER by
-seconds of speech; the errors that sequential decisions make in all looks at a stream, with thresholds fitted without
-the corpus (Wald's for comparison), and how much speech they take; the same on the test speakers of speechocean762's
-public list, also by `SpeakerStream` itself; and the processor time of that. Writes results/live.json; --fit writes the
-thresholds fitted on all corpora.
+A stream is the joined speech of half of a speaker's utterances, in a seeded random order, twelve orders each; the claim
+is one to three of the others, or those of another speaker of the corpus. Streams and claims are clean, in noise at
+10 dB or telephone speech. Scores are computed as in `verification.stream`, as speech accumulates. Prints EER by seconds
+of speech; the errors of sequential decisions over all looks at a stream, with thresholds fitted without the corpus
+(Wald's for comparison), and how much speech they take; the same on the test speakers of speechocean762's public list,
+also by `SpeakerStream` itself; and the processor time of that. Writes results/live.json; --fit writes the thresholds
+fitted on all corpora.
 """
 
 from __future__ import annotations
@@ -52,19 +52,19 @@ MEASURES = ("log_duration", "log_utterances", "narrow")
 
 @dataclass(frozen=True)
 class Streams:
-    """Ratios and seconds of speech of streams against claims (streams, looks), NaN behind the end; who is whom."""
+    """Ratios and seconds of speech of streams against claims (streams, looks), NaN after the end; the labels."""
 
     ratios: np.ndarray
     seconds: np.ndarray
     target: np.ndarray
 
     def until_end(self) -> list[np.ndarray]:
-        """Return the ratios of each stream, without what is behind its end."""
+        """Return the ratios of each stream up to its end."""
         return [row[np.isfinite(row)] for row in self.ratios]
 
 
 def looks() -> list[float]:
-    """Return at how many seconds of speech a stream is scored, where it never pauses."""
+    """Return the seconds of speech at which a stream without pauses is scored."""
     found, at = [], FIRST_SECONDS
     while at <= LONGEST:
         found.append(at)
@@ -103,7 +103,7 @@ def claim_quality(parts: list[Chunk]) -> dict[str, float]:
 
 
 def embedded(model, version: str, data) -> dict[str, np.ndarray]:
-    """Embed streams at each look, and claims; kept on disk."""
+    """Embed streams at each look, and claims; cached on disk."""
     store = OUT / version / f"{data.name}.npz"
     if store.is_file():
         return dict(np.load(store))
@@ -140,7 +140,7 @@ def embedded(model, version: str, data) -> dict[str, np.ndarray]:
 
 
 def compare(model, found: dict[str, np.ndarray]) -> Streams:
-    """Score each stream against its own claim, and those of others."""
+    """Score each stream against its own claim and against those of others."""
     rng, ids = np.random.default_rng(SEED), found["stream"]
     place = np.full((len(found["speaker"]), np.bincount(ids).max()), -1)
     for number, row in enumerate(place):
@@ -170,7 +170,7 @@ def compare(model, found: dict[str, np.ndarray]) -> Streams:
 
 
 def fit(streams: list[Streams], name: str, errors=(0.1, *ERRORS[:1], 0.02, *ERRORS[1:])) -> SequentialTest:
-    """Fit thresholds, every corpus of which counts alike."""
+    """Fit thresholds, weighting every corpus equally."""
     target = np.concatenate([one.target for one in streams])
     weights = np.concatenate(
         [1 / np.where(one.target, one.target.sum(), (~one.target).sum()) for one in streams]
@@ -181,7 +181,7 @@ def fit(streams: list[Streams], name: str, errors=(0.1, *ERRORS[:1], 0.02, *ERRO
 
 
 def judge(test: SequentialTest, streams: Streams, error: float) -> dict[str, float]:
-    """Return errors, how many are undecided in the end, and the median seconds of speech to a decision."""
+    """Return errors, the share undecided at the end, and the median seconds of speech to a decision."""
     accepted, rejected = decision_times(streams.ratios, *test.thresholds(error))
     first = np.minimum(accepted, rejected)
     decided = np.isfinite(first)
@@ -199,7 +199,7 @@ def judge(test: SequentialTest, streams: Streams, error: float) -> dict[str, flo
 
 
 def error_rates(streams: Streams) -> dict[float, float]:
-    """Return the EER at the look nearest to each of `AT`, of the streams that last so long."""
+    """Return the EER at the look nearest to each of `AT`, of the streams that last that long."""
     found = {}
     for at in AT:
         look = int(np.argmin(np.abs(np.array(looks()) - at)))
@@ -215,7 +215,7 @@ def error_rates(streams: Streams) -> dict[float, float]:
 
 
 def in_earnest(model, data, test: SequentialTest, error: float) -> Streams:
-    """Feed streams to `SpeakerStream`, each against its own claim and two others: the ratios of its looks."""
+    """Feed streams to `SpeakerStream`, each against its own claim and two others; return the ratios of its looks."""
     type(model).sequential = test
     rows, all_splits = [], list(splits(data))[::SPLITS]
     for number, (_, stream, _) in enumerate(tqdm(all_splits, "live", disable=None)):

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""Crops a second that the data loader delivers, against those that the networks consume.
+"""Crops per second delivered by the data loader, against those consumed by the networks.
 
     python benchmarks/loader.py [--formats wav flac opus] [--workers 0 1 2] [--utterances 2000] [--device cuda]
         [--parts loader cold network] [--drop-caches]
 
-`loader`: speech of speechocean762 in SPEECH_DATA, decoded and written anew in each format, read from its files and from
-shards (`bccmt shards`), crops of 2 s in batches of 64, with noise and reverberation of the recipe or without; nothing
-else runs. An epoch is read first, so that the files are in memory.
+`loader`: speech of speechocean762 in SPEECH_DATA, decoded and rewritten in each format, read from its files and from
+shards (`bccmt shards`), in crops of 2 s and batches of 64, with the recipe's noise and reverberation or without;
+nothing else runs. One epoch is read first to bring the files into memory.
 
-`cold`: an epoch of the same without augmentation whose files are not in memory. Their pages are dropped by
-posix_fadvise, or by --drop-caches (root; Linux) those of the whole machine, with what it knows of folders.
+`cold`: the same, without augmentation, for an epoch whose files are not in memory. Their pages are dropped by
+posix_fadvise, or those of the whole machine, directory entries included, by --drop-caches (root; Linux).
 
 `network`: training steps of Tiny, of Base, and of Tiny distilled from Base, features and losses included, on noise, in
-float32 and, on a GPU, bfloat16. Hours an epoch are those of VoxCeleb2's 1,092,009 utterances, a crop each.
+float32 and, on a GPU, bfloat16. Hours per epoch are for VoxCeleb2's 1,092,009 utterances, one crop each.
 
 Prints tables and writes results/loader.json.
 """
@@ -70,7 +70,7 @@ def write_corpus(folder: Path, ending: str, count: int) -> list[dict]:
 
 
 def open_loader(rows: list[dict], shards: Path | None, workers: int, augment, folder: Path) -> DataLoader:
-    """Return the loader of the recipe: of files in random order, or of shards one after the other."""
+    """Return the loader of the recipe, over files in random order or over shards in sequence."""
     data = {row["ID"]: dict(row) for row in rows}
     if shards is not None:
         place_in_shards(data, shards)
@@ -83,7 +83,7 @@ def open_loader(rows: list[dict], shards: Path | None, workers: int, augment, fo
 
 
 def run_epoch(loader: DataLoader) -> tuple[float, float]:
-    """Read an epoch; return crops a second, and a second of the processor."""
+    """Read an epoch; return crops per second, and per processor second."""
     before, begun, count = _cpu_seconds(), time.perf_counter(), 0
     for batch in loader:
         count += len(batch)
@@ -97,7 +97,7 @@ def _cpu_seconds() -> float:
 
 
 def forget(folder: Path, everything: bool) -> None:
-    """Drop what the system keeps of the files in a folder, or of everything."""
+    """Drop the system's cache of the files in a folder, or of everything."""
     os.sync()
     if everything:
         Path("/proc/sys/vm/drop_caches").write_text("3")
@@ -147,7 +147,7 @@ def measure_loader(options: argparse.Namespace) -> list[dict]:
 
 
 def show_loader(row: dict) -> str:
-    """Return a line of the table."""
+    """Return a row of the table."""
     wall, cpu = row["crops"]
     augmented = "yes" if row["augmented"] else ""
     cells = [row["part"], row["format"], row["source"], str(row["workers"]), augmented]
@@ -230,12 +230,12 @@ def main() -> None:
     parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS))
     parser.add_argument("--workers", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--utterances", type=int, default=2000)
-    parser.add_argument("--repeats", type=int, default=2, help="epochs of which the best counts")
+    parser.add_argument("--repeats", type=int, default=2, help="epochs, of which the best counts")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--network-batch", type=int)
-    parser.add_argument("--seconds", type=float, default=15.0, help="of each network")
+    parser.add_argument("--seconds", type=float, default=15.0, help="measuring time per network")
     parser.add_argument("--drop-caches", action="store_true")
-    parser.add_argument("--folder", type=Path, help="where the files lie meanwhile")
+    parser.add_argument("--folder", type=Path, help="folder for the temporary files")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "loader.json")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Long recordings: error rates by the length of the chunks that they are embedded in, and what an hour of audio takes.
+"""Long recordings: error rates by the length of the embedded chunks, and the cost of an hour of audio.
 
     python benchmarks/long_recordings.py MODEL [--chunks 5 10 20 30 inf] [--folds 5] [--minutes 1 60]
 
 MODEL is the output folder of a training or a hub folder. Error rates: the sentences of each test speaker of
-speechocean762 (in SPEECH_DATA) fall at random into folds; joined, those outside a fold are a long recording, which is
-tried with the sentences of the fold and with all of the other speakers. Only the long side is cut into chunks. An hour:
-recordings made by repeating sentences of one speaker, embedded by `SpeakerVerification.embed` from a FLAC file, in a
-process of its own, which shows its peak of memory. One thread. Prints two tables and writes
+speechocean762 (in SPEECH_DATA) are assigned to folds at random; joined, those outside a fold are a long recording,
+which is tried with the sentences of the fold and with all of the other speakers. Only the long side is cut into chunks.
+An hour: recordings made by repeating sentences of one speaker, embedded by `SpeakerVerification.embed` from a FLAC
+file, in a separate process, which shows its peak memory. One thread. Prints two tables and writes
 results/long_recordings.json. Takes about a quarter of an hour.
 """
 
@@ -94,7 +94,7 @@ def measure(source: str, path: str) -> dict:
 
 
 def measure_apart(source: str, minutes: int, rate: int, channels: int) -> dict:
-    """Write a recording of some minutes, and embed it in a process of its own."""
+    """Write a recording of `minutes` minutes, and embed it in a separate process."""
     voice = torch.cat(next(iter(read_sentences(rate).values())))
     voice = voice.repeat(1 + 60 * rate // len(voice))[: 60 * rate, None].repeat(1, channels).numpy()
     with tempfile.TemporaryDirectory() as folder:

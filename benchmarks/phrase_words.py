@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Measures what a class token knows of words that it was trained on, and of words that it was not.
+"""Measures how well a class token tells apart words that it was trained on, and words that it was not.
 
     python benchmarks/phrase_words.py [--epochs 15] [--seeds 1 2 3]
 
-A token on the maps of the shipped encoder learns the words of google_speech_commands (SPEECH_DATA), whose held-out
-speakers say them in the test; the words of arabic_speech_commands, by its test speakers, are others. Trials: each
-utterance against as many of the same word as there are, and four times as many of others, always of another speaker.
-Prints the EER of the phrase's cosine.
+A token on the maps of the shipped encoder learns the words of google_speech_commands (SPEECH_DATA) and is tested on its
+held-out speakers; the unseen words are those of arabic_speech_commands, by its test speakers. Trials: each utterance
+against as many of the same word as there are, and four times as many of others, always of another speaker. Prints the
+EER of the phrase's cosine.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from token_claims import BATCH, feature_maps, train
 from speechbrain_bccmt.scoring import equal_error_rate
 
 LEARNT, OTHER = "google_speech_commands", "arabic_speech_commands"
-MOST = 20  # trials of the same word for each utterance
+MOST = 20  # trials of the same word per utterance
 
 
 def word_eer(vectors: np.ndarray, speakers: np.ndarray, words: np.ndarray) -> float:

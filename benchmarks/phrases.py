@@ -3,10 +3,10 @@
 
     python benchmarks/phrases.py [--epochs 8] [--seeds 1 2 3] [--runs mean-memory class-memory ...] [--jobs 2]
 
-Text-dependent: 18 speakers train, 12 others test, 40 one-second words. Every system has the same data, steps and seeds;
-the last checkpoint is tested, so that nothing is selected. The teacher of the distillation is the class token's run
-of the same seed and memory. Runs on arabic_speech_commands in the folder SPEECH_DATA; finished runs are
-reused, those that were stopped go on. Prints EER by type of trial, mean and standard deviation over the seeds, and the
+Text-dependent: 18 training speakers, 12 other test speakers, 40 one-second words. All systems have the same data, steps
+and seeds; the last checkpoint is tested, so nothing is selected. The teacher of the distillation is the class token's
+run with the same seed and memory. Runs on arabic_speech_commands in the folder SPEECH_DATA; finished runs are reused,
+interrupted ones are resumed. Prints EER by type of trial, mean and standard deviation over the seeds, and the
 differences that the paper claims, seed by seed; writes results.json into the output folder.
 """
 
@@ -24,7 +24,7 @@ from recipe_runs import ROOT, describe_machine, speech_corpus, train, verify
 
 # The cosine of the whole embedding, of its two parts, and the two fused on the dev speakers.
 PARTS = ("cosine", "voice", "phrase", "fusion")
-# Of each system: its YAML, its options, and how its embedding can be read, or scored where it has two parts.
+# For each system: its YAML, its options, and the ways to read its embedding, or to score it if it has two parts.
 SYSTEMS = {
     "mean": ("token", {"readout": "mean"}, ("class",)),
     "class": ("token", {}, ("class",)),
@@ -34,10 +34,10 @@ SYSTEMS = {
     "class_positions": ("token", {"positions": "sinusoidal"}, ("class",)),
     "distillation": (
         "token_kd",
-        {"erasing_masks": 0},  # as augmented as the others, so that what differs is the teacher
+        {"erasing_masks": 0},  # same augmentation as the others, so that only the teacher differs
         ("mean", "class", "distillation", "concatenation"),
     ),
-    # From the shipped model, which stays as it is or is trained on at a lower rate, or from scratch.
+    # From the shipped model, frozen or trained further at a lower rate, or from scratch.
     "voice_phrase": ("voice_phrase", {}, PARTS),
     "voice_pair": ("voice_phrase", {"phrase_class": "speaker-phrase"}, PARTS),
     "tuned_phrase": ("voice_phrase", {"encoder_lr": 0.1}, PARTS),
@@ -45,7 +45,7 @@ SYSTEMS = {
     "tuned_pair": ("voice_phrase", {"encoder_lr": 0.1, "phrase_class": "speaker-phrase"}, PARTS),
     "scratch_phrase": ("voice_phrase", {"encoder_lr": 1, "layer_decay": 1, "init_from": "null"}, PARTS),
 }
-# What stands after the attention of each block.
+# The layer after the attention of each block.
 MEMORY = {
     "memory": {"memory_keys": 64, "feed_forward": 0},
     "none": {"memory_keys": 0, "feed_forward": 0},
@@ -58,7 +58,7 @@ RUNS = [
     if "positions" not in system and (hparams, memory) != ("voice_phrase", "memory")
 ]
 RUNS += ["mean-feed_forward", "class-feed_forward", "mean_positions-memory", "class_positions-memory"]
-# The types of non-target trials that are compared, and what they are called.
+# The types of non-target trials that are compared, and their names.
 TYPES = {
     "target-wrong": "wrong phrase",
     "impostor-correct": "impostor",
@@ -90,14 +90,14 @@ def budget(epochs: int) -> dict:
 
 
 def run(system: str, memory: str, seed: int, arguments: argparse.Namespace) -> dict:
-    """Train one system with one seed, and verify it in each way that its embedding can be read."""
+    """Train one system with one seed, and verify it with each way to read its embedding."""
     corpus = {"data_folder": str(speech_corpus("arabic_speech_commands"))}
     hparams, options, embeddings = SYSTEMS[system]
     folder = arguments.output / f"{system}_{memory}_{seed}"
     shared = {**corpus, **MEMORY[memory]}
     training = {**shared, **options, **budget(arguments.epochs), "seed": seed}
     if embeddings == PARTS:
-        training |= {"dev_speakers": 4}  # who the decisions are calibrated on
+        training |= {"dev_speakers": 4}  # to calibrate the decisions on
     if system == "distillation":
         training["teacher_source"] = str(arguments.output / f"class_{memory}_{seed}")
     seconds = train(hparams, training, folder, "PhraseCorpus")
@@ -114,7 +114,7 @@ def run(system: str, memory: str, seed: int, arguments: argparse.Namespace) -> d
 
 
 def with_embedding(folder: Path, embedding: str) -> Path:
-    """Return a folder with the same model that reads its two tokens in another way."""
+    """Return a folder with the same model, but another way to read its two tokens."""
     other = folder / f"read_{embedding}"
     other.mkdir(exist_ok=True)
     text = (folder / "hyperparams.yaml").read_text(encoding="utf-8")
@@ -189,13 +189,13 @@ def main() -> None:
     )
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS, help="what to train, by each seed")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")
+    parser.add_argument("--runs", nargs="+", choices=RUNS, default=RUNS, help="what to train, with each seed")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel trainings, one thread each")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "phrases")
     arguments = parser.parse_args()
 
     def run_chain(memory: str, seed: int) -> list[dict]:
-        """Run what belongs together in the order of SYSTEMS: the teacher before its student."""
+        """Run the systems of one seed and memory in the order of SYSTEMS: the teacher before its student."""
         names = [name for name in SYSTEMS if f"{name}-{memory}" in arguments.runs]
         return [run(name, memory, seed, arguments) for name in names]
 

@@ -1,17 +1,17 @@
 """Time the preparation of VoxCeleb against SpeechBrain's, and project it to VoxCeleb2.
 
 Makes a corpus in VoxCeleb's layout in a temporary folder: wav files of 4 to 8 s (16 kHz, 16 bit), hard links
-to a few dozen distinct files to save disk. So all of them are in the system's memory: decoding is as quick
-as it gets, which favours the preparation that decodes.
+to a few dozen distinct files to save disk. All of them are therefore in memory, and decoding is as fast as it
+can be, which favours the preparation that decodes.
 
-SpeechBrain's own is `recipes/VoxCeleb/voxceleb_prepare.py` of its repository (not in the package): give it
+SpeechBrain's own is `recipes/VoxCeleb/voxceleb_prepare.py` in its repository (not in the package): pass it
 with --speechbrain-recipe. Without it, a stand-in restates its work and the output says so: list the files
-with glob, decode each with `speechbrain.dataio.audio_io.load` to learn its length, take the mean amplitude
-of each 3 s chunk, write CSV. Both with their default settings.
+with glob, decode each with `speechbrain.dataio.audio_io.load` to get its length, take the mean amplitude of
+each 3 s chunk, write CSV. Both with their default settings.
 
-Every run is a new process, and the contenders take turns. What is timed is the call alone, without start and
-imports, in wall-clock and CPU seconds; the latter depend less on what else the machine does. The whole
-process is in the JSON file, results/preparation/preparation.json. Takes three to five minutes.
+Every run is a new process, and the contenders take turns. Only the call is timed, without start and imports,
+in wall-clock and CPU seconds; the latter depend less on other work on the machine. The times of the whole
+process are in the JSON file, results/preparation/preparation.json. Takes three to five minutes.
 
     python benchmarks/preparation.py --speechbrain-recipe speechbrain/recipes/VoxCeleb/voxceleb_prepare.py
 """
@@ -41,7 +41,7 @@ import torch
 from recipe_runs import ROOT, describe_machine
 
 VOXCELEB2_DEV = 1_092_009  # files
-UTTERANCES, SESSIONS, TEST_SPEAKERS = 20, 5, 4  # a session, a speaker, in the trial list
+UTTERANCES, SESSIONS, TEST_SPEAKERS = 20, 5, 4  # per session, per speaker, in the trial list
 # "unchanged" finds the output of "ours" before it; the others start from an empty folder.
 CONTENDERS = ("ours", "unchanged", "speechbrain")
 
@@ -120,7 +120,7 @@ def run_contender(contender: str, corpus: str, recipe: str | None) -> None:
 
 
 def timed(contender: str, corpus: Path, recipe: str | None) -> dict[str, float]:
-    """Run a contender in a new process; return its seconds: of the call, and of the whole process."""
+    """Run a contender in a new process; return the seconds of the call and of the whole process."""
     if contender != "unchanged":
         shutil.rmtree(corpus / "save", ignore_errors=True)
     command = [sys.executable, __file__, "--contender", contender, "--corpus", str(corpus)]

@@ -3,10 +3,10 @@
 
     python benchmarks/quantisation.py [MODEL] [--corpora speechocean762 ...]
 
-Judged by the cosine of whole utterances on the trials of the shipped model's card (card_speech.py, SPEECH_DATA), whose
-speakers the shipped model never heard. The static 8-bit form takes its ranges from 100 utterances of speakers of
-speechocean762 who are in no trial. "Packed" is by gzip, as `bccmt export web` packs. Times are taken in turns. Prints
-Markdown and writes results/quantisation.json.
+Error rates use the cosine of whole utterances on the trials of the shipped model's card (card_speech.py, SPEECH_DATA),
+whose speakers the shipped model never heard. The static 8-bit form takes its ranges from 100 utterances of
+speechocean762 speakers who are in no trial. "Packed" means gzip, as in `bccmt export web`. Times are taken in turns.
+Prints Markdown and writes results/quantisation.json.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def calibration_speech():
 
 
 def judge(sessions: dict, name: str) -> dict[str, dict]:
-    """Judge all forms on the trials of a corpus; cosines are with the first form's embeddings."""
+    """Evaluate all forms on the trials of a corpus; cosines are with the first form's embeddings."""
     data = trial_set(name)
     vectors = {form: [] for form in sessions}
     for path in tqdm(data.paths, name, unit="utt", disable=None):
@@ -83,7 +83,7 @@ def judge(sessions: dict, name: str) -> dict[str, dict]:
 
 
 def times_in_turns(sessions: dict, rate: int, rounds: int = 40, passes: int = 10) -> dict[str, list[float]]:
-    """Return milliseconds of 3 s of noise from waveform to embedding."""
+    """Return milliseconds from waveform to embedding for 3 s of noise."""
     wav = np.random.default_rng(0).normal(0, 0.1, (1, 3 * rate)).astype(np.float32)
     times = {form: [] for form in sessions}
     for _ in range(rounds):

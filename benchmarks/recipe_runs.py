@@ -1,4 +1,4 @@
-"""Runs the recipes' scripts for the benchmarks, and reuses what an earlier call has finished."""
+"""Runs the recipes' scripts for the benchmarks, reusing finished runs of earlier calls."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SPEECH = Path(os.environ.get("SPEECH_DATA", ROOT.parent / "shared" / "speech"))
 
 
 def short_budget(epochs: int) -> dict:
-    """Return the options of the trainings that are compared on speechocean762: minutes to an hour on one thread."""
+    """Return the options of the trainings compared on speechocean762: minutes to an hour on one thread."""
     return {
         "number_of_epochs": epochs,
         "batch_size": 32,
@@ -32,7 +32,7 @@ def short_budget(epochs: int) -> dict:
 
 
 def speech_corpus(name: str) -> Path:
-    """Return the folder of a corpus in SPEECH_DATA; exit with a hint where it is not there."""
+    """Return the folder of a corpus in SPEECH_DATA; exit with a hint if it is missing."""
     corpus = SPEECH / name
     if not corpus.is_dir():
         raise SystemExit(f"no speech at {corpus}: set SPEECH_DATA to the folder that holds {name}")
@@ -46,7 +46,7 @@ def speechocean762() -> dict:
 
 
 def describe_machine(threads: int) -> str:
-    """Return the processor, its cores and the versions that a figure depends on."""
+    """Return the processor, its cores and the library versions that a figure depends on."""
     model = platform.processor() or platform.machine()
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():
@@ -59,12 +59,12 @@ def describe_machine(threads: int) -> str:
 
 
 def run_script(script: str, hparams: str, options: dict, folder: Path, recipe: str = "VoxCeleb") -> None:
-    """Run a script of the recipe on one thread and log into `folder`; nothing to do where it was done before.
+    """Run a script of the recipe on one thread and log into `folder`; skip it if it is already done.
 
     Raises
     ------
     SystemExit
-        With the script's exit code, if it fails; the log's place is printed.
+        With the script's exit code, if it fails; the log's path is printed.
     """
     done = folder / f"{Path(script).stem}.done.json"
     words = [script, f"hparams/{hparams}.yaml"]
@@ -95,7 +95,7 @@ def run_script(script: str, hparams: str, options: dict, folder: Path, recipe: s
 
 
 def train(hparams: str, options: dict, folder: Path, recipe: str = "VoxCeleb") -> float:
-    """Train into `folder`, or go on there; give the seconds that its epochs took, from its log."""
+    """Train into `folder`, or resume there; return the seconds that its epochs took, from its log."""
     options = {**options, "output_folder": str(folder), "device": "cpu"}
     run_script("train_speaker_embeddings.py", hparams, options, folder, recipe)
     return sum(map(float, re.findall(r"train seconds: ([\d.e+]+)", (folder / "train_log.txt").read_text())))
@@ -108,7 +108,7 @@ def verify(
     recipe: str = "VoxCeleb",
     name: str = "verification",
 ) -> dict:
-    """Verify with the model of a training folder, in its folder `name`; give the content of results.json."""
+    """Verify with the model of a training folder, in its folder `name`; return the content of results.json."""
     folder = model / name
     options = {**options, "pretrain_path": str(model), "output_folder": str(folder), "device": "cpu"}
     run_script("speaker_verification_cosine.py", hparams, options, folder, recipe)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Judges how a name with several reference embeddings is scored: by their mean, or by the best of them.
+"""Compares ways to score a name with several reference embeddings: by their mean, or by the best of them.
 
     python benchmarks/references.py
 
-Each held-out speaker of a corpus (held_out_speakers.csv) is enrolled with up to three utterances as they are, labelled
+Each held-out speaker of a corpus (held_out_speakers.csv) is enrolled with up to three unchanged utterances, labelled
 headset, and one, two or three over a telephone line, labelled phone, or one in a reverberant room; probes are the
-speaker's other utterances, as they are, over the telephone and in the room, and those of the corpus' other speakers.
+speaker's other utterances, unchanged, over the telephone and in the room, and those of the corpus' other speakers.
 Rules: the mean of all utterances; the mean of the labels' means; the best of the labels' means; the best utterance.
-Prints EER and minDCF of all probes of a corpus together, and writes results/references.json.
+Prints EER and minDCF over all probes of a corpus, and writes results/references.json.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def rules(references: dict[str, np.ndarray], probes: np.ndarray) -> np.ndarray:
 
 
 def judge(name: str, embed) -> dict[str, dict[str, float]]:
-    """Score every probe of a corpus by every rule."""
+    """Score every probe of a corpus with every rule."""
     data = held_out_set(name)
     vectors = {
         label: unit_length(embeddings("tiny", embed, data, sound, vad=True)[0])

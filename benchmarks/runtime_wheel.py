@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Installs bccmt-runtime in an environment of its own, and measures it beside the full package, in one run.
+"""Installs bccmt-runtime in a separate environment, and measures it next to the full package, in one run.
 
     python benchmarks/runtime_wheel.py [--calls 100000] [--pythons python3.10 python3.13] [--platforms]
 
-Prints what `bccmt verify a.wav b.wav` of two clips of 3 s takes from a cold start, by PyTorch, by the graph in the full
-package, and in bccmt-runtime, in turns: the median and the best of ROUNDS, the processor's seconds, which other work on
-the machine changes least, and the peak of memory. Then the installed size, the time for 3 s on one thread, what 16
-threads get, and the memory over so many calls. Every interpreter of `--pythons` installs the wheel from ready-made
-wheels alone, as a machine without a compiler does, and verifies the same two clips. `--platforms` asks the package
-index which 64-bit ARM wheels there are. Writes results/runtime/results.json.
+Prints the cost of `bccmt verify a.wav b.wav` on two clips of 3 s from a cold start, with PyTorch, with the graph in the
+full package, and in bccmt-runtime, in turns: the median and the best of ROUNDS, the processor seconds, which other work
+on the machine affects least, and the peak memory. Then the installed size, the time for 3 s on one thread, the results
+of 16 threads, and the memory over --calls calls. Every interpreter of `--pythons` installs the wheel from prebuilt
+wheels alone, like a machine without a compiler, and verifies the same two clips. `--platforms` asks the package index
+which 64-bit ARM wheels exist. Writes results/runtime/results.json.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 9
 RATE = 16000
-# Of manylinux, newest first: what a Raspberry Pi OS of 2023 and later has.
+# manylinux tags, newest first, supported by Raspberry Pi OS of 2023 and later.
 ARM = ("manylinux_2_28", "manylinux_2_27", "manylinux_2_17", "manylinux2014")
 PYTHONS = ("3.10", "3.11", "3.12", "3.13")
-# Not of the runtime, but of every environment.
+# Part of every environment, not of the runtime.
 OF_PIP = re.compile(r"pip|setuptools|pkg_resources|_distutils_hack|distutils-precedence")
 
 RUN_ONCE = """
@@ -86,7 +86,7 @@ print(json.dumps(found | {"calls": calls, "resident_mb": used}))
 
 
 def clean_environment(threads: int = 1) -> dict[str, str]:
-    """Return the environment variables without what would let in modules of elsewhere."""
+    """Return the environment variables without those that would let in modules from elsewhere."""
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "BCCMT"))}
     return kept | {"OMP_NUM_THREADS": str(threads)}
 
@@ -104,7 +104,7 @@ def build_wheel(folder: Path) -> Path:
 
 
 def install(wheel: Path, folder: Path, python: str = sys.executable) -> Path:
-    """Make an environment with the wheel and what it requires, from ready-made wheels alone; return its folder."""
+    """Create an environment with the wheel and its requirements, from prebuilt wheels alone; return its folder."""
     subprocess.run([python, "-m", "venv", folder], check=True, capture_output=True, env=clean_environment())
     command = [folder / "bin" / "python", "-m", "pip", "install", "-q", "--only-binary=:all:", wheel]
     subprocess.run(command, check=True, capture_output=True, env=clean_environment())
@@ -112,7 +112,7 @@ def install(wheel: Path, folder: Path, python: str = sys.executable) -> Path:
 
 
 def write_clips(folder: Path) -> list[str]:
-    """Write two clips of 3 s: the voiced noise that the tests have."""
+    """Write two clips of 3 s: the voiced noise used in the tests."""
     import soundfile
 
     sys.path.insert(0, str(ROOT))
@@ -125,8 +125,8 @@ def write_clips(folder: Path) -> list[str]:
 
 
 def run_once(command: list, environment: dict) -> dict[str, float]:
-    """Run a program; return its seconds, those of the processor alone, and the peak of its memory in kB."""
-    # From a small process: the peak of a program's memory begins with that of the one that started it.
+    """Run a program; return its wall-clock and processor seconds, and its peak memory in kB."""
+    # From a small process, as a program's peak memory starts with that of its parent.
     command = [sys.executable, "-I", "-S", "-c", RUN_ONCE, *map(str, command)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     found = json.loads(done.stdout)
@@ -136,7 +136,7 @@ def run_once(command: list, environment: dict) -> dict[str, float]:
 
 
 def cold_starts(environment: Path, clips: list[str], rounds: int = ROUNDS) -> dict[str, dict]:
-    """Time the command in turns: what else the machine does is then the same for all."""
+    """Time the command in turns, so that other work on the machine affects all alike."""
     ours = clean_environment() | {"PYTHONPATH": str(ROOT)}
     full = [sys.executable, "-m", "speechbrain_bccmt", "verify", *clips]
     commands = {
@@ -163,7 +163,7 @@ def cold_starts(environment: Path, clips: list[str], rounds: int = ROUNDS) -> di
 
 
 def installed_size(environment: Path) -> dict:
-    """Sum up what is in the environment, in MB of 1e6 bytes, but for pip: in all, its largest parts, and no need."""
+    """Sum up the environment in MB of 1e6 bytes, without pip: total, largest parts, .pyc files, duplicate library."""
     packages = Path(sysconfig.get_path("purelib", vars={"base": str(environment)}))
     packages = packages if packages.is_dir() else next(environment.glob("lib/python*/site-packages"))
     parts, compiled, doubled = defaultdict(int), 0, 0

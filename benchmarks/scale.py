@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""How the work grows with the data: preparation, training, extraction, scoring and search at three sizes each.
+"""Growth of the work with the data: preparation, training, extraction, scoring and search at three sizes each.
 
     python benchmarks/scale.py [--stages preparation training extraction scoring search]
 
-- `preparation`: `prepare_voxceleb` over files of 0.1 s, from which a header is all that is read.
-- `training`: what a training holds before its first batch: train.csv and the order of an epoch.
+- `preparation`: `prepare_voxceleb` over files of 0.1 s, of which only the header is read.
+- `training`: the data of a training before its first batch: train.csv and the order of an epoch.
 - `extraction`: `Archive` over recordings of speechocean762 in SPEECH_DATA, speech alone, one process.
-- `scoring`: a trial list from text to EER, 192 dimensions, cosine, 50 trials an utterance.
+- `scoring`: a trial list from text to EER, 192 dimensions, cosine, 50 trials per utterance.
 - `search`: enrolment in a file of voiceprints and its first search (benchmarks/identification.py has the rest).
 
-Each size runs in a process of its own, on one thread; seconds are those of the processor, memory is its peak less what
-it was before. The slope is the exponent of growth from the second to the third size: 1 is proportional. Prints a table
-and writes results/scale.json.
+Each size runs in a separate process, on one thread; seconds are processor seconds, memory is the peak minus the memory
+before. The slope is the exponent of growth from the second to the third size: 1 is proportional. Prints a table and
+writes results/scale.json.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def prepare(count: int, folder: Path) -> Callable[[], object]:
 
 
 def train(count: int, folder: Path) -> Callable[[], object]:
-    """Write train.csv of `count` utterances; return what a training makes of it before the first batch."""
+    """Write train.csv with `count` utterances; return a training's work on it before the first batch."""
     from speechbrain.dataio.dataio import load_data_csv
     from speechbrain.dataio.sampler import ReproducibleRandomSampler
 
@@ -137,7 +137,7 @@ def measure(stage: str, count: int, folder: Path | None) -> dict:
     with tempfile.TemporaryDirectory(dir=folder) as name:
         run = STAGES[stage][0](count, Path(name))
         if Path("/proc/self/clear_refs").exists():
-            Path("/proc/self/clear_refs").write_text("5")  # Linux: the peak begins anew
+            Path("/proc/self/clear_refs").write_text("5")  # Linux: resets the peak
         memory, begun, cpu = peak_megabytes(), time.perf_counter(), time.process_time()
         result = run()
         cpu, wall = time.process_time() - cpu, time.perf_counter() - begun
@@ -151,7 +151,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--stages", nargs="+", choices=list(STAGES), default=list(STAGES))
-    parser.add_argument("--folder", type=Path, help="where the files lie meanwhile")
+    parser.add_argument("--folder", type=Path, help="folder for the temporary files")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "scale.json")
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()

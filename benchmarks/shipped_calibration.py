@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Fits the calibration of the shipped model, and judges it on every corpus that it was not fitted on.
+"""Fits the calibration of the shipped model, and evaluates it on every corpus that it was not fitted on.
 
     python benchmarks/shipped_calibration.py calibration.json [--centred calibration_centred.json] [--p-target 0.05]
 
 Trials are drawn from the held-out speakers of all corpora of SPEECH_DATA (held_out_speakers.csv): enrolments of one to
-five utterances against one other, under the conditions CONDITIONS on each side, as many of each corpus; speech alone is
-embedded and counted, as `bccmt verify` does. Writes the calibration fitted on all corpora, and prints actDCF against
-minDCF and Cllr against minCllr for each corpus left out. `--centred` does the same after `bccmt adapt`, with 30
+five utterances against one other, under the conditions CONDITIONS on each side, equally many from each corpus; only
+speech is embedded and counted, as in `bccmt verify`. Writes the calibration fitted on all corpora, and prints actDCF
+against minDCF and Cllr against minCllr for each corpus left out. `--centred` does the same after `bccmt adapt`, with 30
 recordings of other speakers of each corpus (adaptation.py).
 """
 
@@ -30,7 +30,7 @@ from speechbrain_bccmt.scoring.quality_fusion import QualityFusion
 
 CONDITIONS = ("whole", "1 s", "2 s", "3 s", "noise 10 dB", "telephone, A-law")
 COUNTS = (1, 1, 2, 3, 5)  # of enrolment utterances
-TRIALS = 5000  # of each class and corpus
+TRIALS = 5000  # per class and corpus
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _columns(rows: list[dict[str, float]]) -> dict[str, np.ndarray]:
 
 
 def fit(drawn: dict[str, DrawnTrials], p_target: float) -> QualityFusion:
-    """Fit one calibration, in which every corpus counts alike."""
+    """Fit one calibration, weighting every corpus equally."""
     trials = DrawnTrials.concatenate(list(drawn.values()))
     rows = np.arange(len(trials.scores))
     name = "held-out speakers of " + ", ".join(drawn)
@@ -103,7 +103,7 @@ def fit(drawn: dict[str, DrawnTrials], p_target: float) -> QualityFusion:
 
 
 def leave_one_out(drawn: dict[str, DrawnTrials], p_target: float) -> dict[str, dict[str, float]]:
-    """Judge on each corpus the calibration fitted on all others."""
+    """Evaluate the calibration fitted on all other corpora on each corpus."""
     table = {}
     for name, trials in drawn.items():
         fusion = fit({other: drawn[other] for other in drawn if other != name}, p_target)

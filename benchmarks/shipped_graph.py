@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Writes the graph of a published folder anew, by default the shipped model's, as after a change of the export.
+"""Rewrites the graph of a published folder, by default the shipped model's, for use after a change of the export.
 
     python benchmarks/shipped_graph.py [FOLDER]
 
-Writes waveform.onnx, and its digest and the model's fingerprint into config.json.
+Writes waveform.onnx, and adds its digest and the model's fingerprint to config.json.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@
     python benchmarks/skeleton.py --train [--epochs 7] [--seeds 1 2]
 
 Training and its EER run on speechocean762 in the folder SPEECH_DATA (see docs/skeleton.md). Prints a table and
-writes results/skeleton/skeleton.json. What the variants showed is in docs/skeleton.md.
+writes results/skeleton/skeleton.json. docs/skeleton.md discusses the results.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--train", action="store_true", help="train each variant and give its EER")
+    parser.add_argument("--train", action="store_true", help="train each variant and report its EER")
     parser.add_argument("--epochs", type=int, default=7)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "skeleton")

@@ -6,7 +6,7 @@
 All systems get the same budget; --set changes keys of the training YAMLs, such as speeds=[100,90,110]. Runs on
 speechocean762 in the folder SPEECH_DATA; finished runs are reused. Prints a table of EER and minDCF, with mean
 and spread over the seeds, and of the divergence between student's and teacher's attention maps on the test utterances;
-writes results.json into the output folder. benchmarks/backends.py scores what is trained here by PLDA as well.
+writes results.json into the output folder. benchmarks/backends.py scores the trained models by PLDA as well.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ RUNS = ["base_1", "tiny_2d_1", "tiny_2d_2", "tiny_1", "tiny_2", "tiny_kd_1", "ti
 
 
 def load(model: torch.nn.Module, folder: Path) -> torch.nn.Module:
-    """Load the checkpoint of a training folder that has the lowest dev EER."""
+    """Load a training folder's checkpoint with the lowest dev EER."""
     model.load_state_dict(torch.load(find_checkpoint_file(folder), map_location="cpu", weights_only=True))
     return model.eval()
 
@@ -73,7 +73,7 @@ def main() -> None:
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="keys of the training YAMLs"
     )
     parser.add_argument("--teacher", type=Path, help="a trained Base; by default base_1 is trained first")
-    parser.add_argument("--jobs", type=int, default=1, help="trainings at a time, one thread each")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel trainings, one thread each")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "speechocean762")
     arguments = parser.parse_args()
     data, budget = speechocean762(), short_budget(arguments.epochs)
@@ -119,7 +119,7 @@ def main() -> None:
 
 
 def table_row(title: str, runs: list[dict]) -> str:
-    """One line of the table: mean and spread (half the range) over the seeds."""
+    """Return a row of the table: mean and spread (half the range) over the seeds."""
 
     def cell(values, digits, scale=1.0):
         values = [scale * value for value in values]

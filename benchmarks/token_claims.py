@@ -3,12 +3,12 @@
 
     python benchmarks/token_claims.py [--epochs 40] [--seeds 1 2 3] [--systems mean class ...]
 
-Text-dependent: 18 speakers of arabic_speech_commands (SPEECH_DATA) train, 12 others test, 40 one-second words. The
-encoder stays as it is, so that its maps are computed once and an epoch takes seconds. All systems have the same block,
-data, steps and seeds and learn pairs of speaker and word, "phrase" words alone; the last step is tested: nothing is
+Text-dependent: 18 training speakers of arabic_speech_commands (SPEECH_DATA), 12 other test speakers, 40 one-second
+words. The encoder is frozen, so its maps are computed once and an epoch takes seconds. All systems have the same block,
+data, steps and seeds and learn pairs of speaker and word ("phrase": only words); the last step is tested, so nothing is
 selected. Phonetic positions are the frames of a "phrase" network that learnt the words of google_speech_commands.
-Prints EER by type of trial, of the token alone and beside the encoder's own embedding, and the differences that the
-paper claims, seed by seed; writes results.json and curve.png. What is finished is not done again.
+Prints EER by type of trial, for the token alone and together with the encoder's own embedding, and the differences that
+the paper claims, seed by seed; writes results.json and curve.png. Finished runs are not repeated.
 """
 
 from __future__ import annotations
@@ -118,17 +118,17 @@ def feature_maps(corpus: str, folder: Path) -> tuple[list[str], torch.Tensor, np
 
 
 class Student(nn.Module):
-    """The token block with its classifiers; `phonetic` is a list of the trained one whose frames are its positions."""
+    """The token block with its classifiers; `phonetic` lists the trained one whose frames are its positions."""
 
     def __init__(self, options: dict, n_classes: int, phonetic: Sequence[Student] = ()):
         super().__init__()
-        self.phonetic = tuple(phonetic)  # no module of this one: it stays as it is
+        self.phonetic = tuple(phonetic)  # not a submodule: it stays frozen
         self.model = VoicePhraseEmbedder(**BASE | options)
         tokens = 2 if options.get("readout") == TOKENS["readout"] else 1
         self.centres = nn.ParameterList(nn.Parameter(torch.randn(n_classes, 192)) for _ in range(tokens))
 
     def forward(self, maps: torch.Tensor, draw: str = "utterance") -> list[torch.Tensor]:
-        """Embed by each token: (batch, 1, 192)."""
+        """Embed with each token: (batch, 1, 192)."""
         tokens = self.model.tokens
         if self.training and draw == "batch":
             which = int(torch.randint(len(tokens.class_vectors), (1,)))
@@ -145,7 +145,7 @@ class Student(nn.Module):
 
     @torch.no_grad()
     def frames(self, maps: torch.Tensor) -> torch.Tensor:
-        """Return what becomes of the frames behind the class token: (batch, frames, channels)."""
+        """Return the outputs for the frames after the class token: (batch, frames, channels)."""
         x = self.model.tokens(self.model.sequence.from_map(maps)[0])
         for block in self.model.blocks:
             x = block(x)[0]
@@ -159,7 +159,7 @@ class Student(nn.Module):
         ]
 
     def parameters_trained(self) -> list[nn.Parameter]:
-        """Return what is trained: all but the encoder."""
+        """Return the trained parameters: all but the encoder's."""
         encoder = {id(parameter) for parameter in self.model.encoder.parameters()}
         return [parameter for parameter in self.parameters() if id(parameter) not in encoder]
 
@@ -171,7 +171,7 @@ class Student(nn.Module):
         return torch.cat(parts).numpy()
 
     def embed_by_others(self, maps: torch.Tensor) -> dict[str, np.ndarray]:
-        """Embed in other ways than by the first vector of a sampled class token: (N, 192) each."""
+        """Embed with alternatives to the first vector of a sampled class token: (N, 192) each."""
         tokens = self.model.tokens
         learnt, found = tokens.class_vectors, []
         for vector in (learnt.detach().mean(0), *learnt.detach()):

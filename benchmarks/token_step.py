@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times a training step of TokenEmbedder beside what its multiply-accumulate operations (MACs) need, on one thread.
+"""Times a training step of TokenEmbedder against the time of its multiply-accumulates (MACs), on one thread.
 
     python benchmarks/token_step.py [--batch 32] [--seconds 1]
 
-A step is forward and backward of a batch of crops in single precision, and three times the MACs of forward. Steps are
-taken in turns with products of 512 x 512 matrices, whose rate gives the MAC time; best times, as they are steadier than
-medians on a busy machine. Prints a Markdown table and where the time of a step goes.
+A step is a forward and backward pass over a batch of crops in single precision, with three times the MACs of a forward
+pass. Steps are timed in turns with products of 512 x 512 matrices, whose rate gives the MAC time; best times are used,
+as they are steadier than medians on a busy machine. Prints a Markdown table and where the time of a step goes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MODELS = {
 
 
 def best(*works) -> list[float]:
-    """Return the least seconds of each of several works, done in turns."""
+    """Return the shortest time in seconds of each of several functions, run in turns."""
     least = [float("inf")] * len(works)
     for _ in range(ROUNDS):
         for number, work in enumerate(works):

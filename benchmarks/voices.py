@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Judges how often a second voice in a recording is found, and how often one is cried where there is none.
+"""Measures how often a second voice in a recording is found, and how often one is reported by mistake.
 
     python benchmarks/voices.py
 
-Recordings are joined of utterances of held-out speakers (held_out_speakers.csv) up to so many seconds: all of one
-speaker, or the latter half of another of the corpus. The threshold is read off at which one recording in a hundred of
-one speaker cries wolf, with each corpus left out of it, as well. The share of the latency is that of one thread. Prints
-Markdown tables, and writes results/voices.json.
+Recordings are joined from utterances of held-out speakers (held_out_speakers.csv) up to a given number of seconds: all
+of one speaker, or the latter half of another of the corpus. The threshold is set where one in a hundred recordings of
+one speaker gives a false alarm, and also with each corpus left out of it. The share of the latency is for one thread.
+Prints Markdown tables, and writes results/voices.json.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ CONDITIONS = ("whole", "noise 10 dB", "telephone, A-law")
 
 
 def spoken(data, speaker: str, seconds: float, condition: str, rng) -> np.ndarray:
-    """Join utterances of a speaker in an order drawn by a seed, and cut them."""
+    """Join utterances of a speaker in a seeded random order, and cut them."""
     own = rng.permutation(np.flatnonzero(data.speakers == speaker))
     parts, length = [], 0
     while length < seconds * RATE:

@@ -297,7 +297,7 @@ def _unit_rows(embeddings: Tensor) -> Tensor:
 
 
 class TokenDistillationLoss(nn.Module):
-    """Divergence of the distillation token's predictions from the teacher's.
+    """Loss of the distillation token's predictions against the teacher's.
 
     Soft: T^2 KL(teacher || student) of the predictions softened by the temperature T, in nats, averaged over the
     batch. Hard: cross-entropy of the student with the teacher's most likely class. With DeiT's balance, (1 - a) of

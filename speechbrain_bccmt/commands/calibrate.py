@@ -10,7 +10,7 @@ import click
 
 from speechbrain_bccmt.commands import inputs
 
-# With fewer trials, the threshold fits only a few voices; with more errors, no threshold is useful.
+# With fewer, the threshold fits only a few voices; with more errors, no threshold is useful.
 MIN_SPEAKERS, MIN_TARGET_TRIALS, MAX_EER = 5, 20, 0.2
 
 

@@ -313,8 +313,8 @@ def report(result: dict) -> str:
     for name, row in result["corpora"].items():
         cells = (f"{100 * row['eer'][at]:.1f}" if at in row["eer"] else "" for at in AT)
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    head = "accepted wrongly | rejected wrongly | same speaker: undecided | median s | others: undecided | median s |"
-    lines += ["", f"| error asked for | speakers of | {head}", "|---" * 8 + "|"]
+    head = "falsely accepted | falsely rejected | target: undecided | median s | non-target: undecided | median s |"
+    lines += ["", f"| error requested | speakers of | {head}", "|---" * 8 + "|"]
     for key in (*map(str, ERRORS), *(f"Wald {error}" for error in ERRORS)):
         for name, row in result["corpora"].items():
             found = row[key]

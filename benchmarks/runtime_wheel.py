@@ -218,7 +218,7 @@ def arm_wheels(wheel: Path, folder: Path) -> dict[str, dict[str, str]]:
 def cold_start_table(found: dict[str, dict]) -> str:
     """Lay out the cold starts as a Markdown table."""
     reference = found["PyTorch"]["cpu_s"]
-    heads = ["bccmt verify a.wav b.wav", "s, median", "s, best", "processor's s", "PyTorch's / it", "peak MB"]
+    heads = ["bccmt verify a.wav b.wav", "s, median", "s, best", "CPU s", "PyTorch's / it", "peak MB"]
     lines = ["| " + " | ".join(heads) + " |", "|---|" + "---:|" * (len(heads) - 1)]
     for name, row in found.items():
         cells = [name, *(f"{row[key]:.2f}" for key in ("s", "best_s", "cpu_s"))]

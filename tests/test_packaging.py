@@ -124,10 +124,10 @@ def test_makefile_names_the_python_versions_it_wants(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "room", sorted(path.parent.name for path in (ROOT / "speechbrain_bccmt").glob("*/__init__.py"))
+    "layer", sorted(path.parent.name for path in (ROOT / "speechbrain_bccmt").glob("*/__init__.py"))
 )
-def test_every_public_name_of_a_room_is_there(room):
-    module = importlib.import_module(f"speechbrain_bccmt.{room}")
+def test_every_public_name_of_a_layer_is_there(layer):
+    module = importlib.import_module(f"speechbrain_bccmt.{layer}")
     assert module.__doc__
     for name in getattr(module, "__all__", ()):
         assert getattr(module, name) is not None

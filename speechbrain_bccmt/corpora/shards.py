@@ -177,7 +177,7 @@ def _content(row: dict, flac: bool) -> tuple[bytes, str]:
     if not flac and start == 0:
         with open_decoder(row["wav"]) as file:
             ending = KEPT.get(getattr(file, "format", ""), "")
-            # As a file object it would be one that `open_decoder` repairs, or that was not of this length.
+            # A file object means that `open_decoder` had to repair the file.
             whole = ending and file.frames == stop and isinstance(file.name, str | bytes)
         if whole:
             return Path(row["wav"]).read_bytes(), ending

@@ -299,7 +299,7 @@ def score_parts(
     Returns
     -------
     dict of str to numpy.ndarray
-        "voice", "phrase" and "fusion" to scores (M,), if the embedding has two parts and they are calibrated.
+        "voice" and "phrase" to scores (M,), if the embedding has two parts, and "fusion", if these are calibrated.
     """
     model = experiment.model
     size = getattr(model.embedding_model, "voice_size", None)

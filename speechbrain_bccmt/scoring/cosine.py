@@ -36,7 +36,7 @@ def cosine_scores(
     models : sequence, optional
         Models enrolled with several utterances: each an `EnrolmentModel`, or rows of `embeddings`.
     enrolment : str
-        How a model's utterances are combined: `mean_embedding`, `mean_score` or `n_best_mean`, see `enrolment_models`.
+        How a model's utterances are combined: `mean_embedding`, `mean_score` or `n_best_mean`, see `enrolment`.
     n_best : int
         How many scores `n_best_mean` averages, at least 1.
 

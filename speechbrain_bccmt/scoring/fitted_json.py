@@ -80,7 +80,7 @@ def read_json(path: str | Path, format_name: str, version: int, keys: list[str])
     format_name : str
         Name of the format expected.
     version : int
-        The newest version understood.
+        The version expected.
     keys : list of str
         The keys it must have.
 
@@ -94,7 +94,7 @@ def read_json(path: str | Path, format_name: str, version: int, keys: list[str])
     OSError
         If the file cannot be read.
     ValueError
-        If it is not JSON, is of another format or a newer version, or lacks a key.
+        If it is not JSON, is of another format or version, or lacks a key.
     """
     name = format_name.rpartition(" ")[2]
     try:

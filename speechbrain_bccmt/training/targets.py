@@ -98,7 +98,8 @@ class StoredTargets:
         Parameters
         ----------
         groups : mapping of str to int
-            Utterance id to its corpus. Means are those of the first speed, so that a voice at another one stays one.
+            Utterance id to its corpus. Means are those of the first speed: what another speed does to a voice stays
+            in its targets.
         """
         ids, number = list(groups), np.array(list(groups.values()))
         self.files = {speed: replace(found, vectors=found.vectors.copy()) for speed, found in self.files.items()}

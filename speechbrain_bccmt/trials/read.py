@@ -1,7 +1,7 @@
 """Trial lists: which pairs of utterances to compare, and which of them share a speaker.
 
-Reads and writes the formats of the field, see `trial_formats`; `trial_list` defines what a list is, and
-`trial_generator` draws lists. VoxCeleb's format, for example, has one trial per line, `label enrolment test`, with
+Reads the formats of the field, see `table`; `trial_list` defines what a list is, `write` writes lists, and `draw` draws
+them. VoxCeleb's format, for example, has one trial per line, `label enrolment test`, with
 label 1 for a target trial (one speaker) and 0 for a non-target trial (two speakers):
 
     1 id10270/5r0dWxy17C8/00001.wav id10270/8jEAjG6SegY/00008.wav
@@ -262,7 +262,7 @@ def read_trials(
     enrolment: str | Path | None = None,
     key: str | Path | None = None,
 ) -> Trials:
-    """Read a trial list, plain or gzipped, in any format of `trial_formats`, detected from its content.
+    """Read a trial list, plain or gzipped, in any format of `table`, detected from its content.
 
     A trial given twice counts once, with a warning that names the lines.
 

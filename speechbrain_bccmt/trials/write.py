@@ -1,4 +1,4 @@
-"""Writing trial lists and enrolment files, in the formats of `trial_formats`, line by line."""
+"""Writing trial lists and enrolment files, in the formats of `table`, line by line."""
 
 from __future__ import annotations
 

@@ -35,7 +35,8 @@ from speechbrain_bccmt.commands import inputs
 def listen(model, store, name, path, fast, error, seconds, on, microphone, as_json, device, engine):
     """Verify somebody while they speak.
 
-    NAME is enrolled in STORE, a file or database. Listening ends with a decision, once the requested error rate is reached.
+    NAME is enrolled in STORE, a file or database. Listening ends with a decision, once the requested error rate is
+    reached.
 
     Exit code 0: it is NAME, 1: it is somebody else, or undecided at the end, 2: misuse.
     """

@@ -16,7 +16,7 @@ from speechbrain_bccmt.export.weights import shrink_weights
 from speechbrain_bccmt.features import band_frequencies
 from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.fingerprint import fingerprint
-from speechbrain_bccmt.inference.model_files import CALIBRATION_FILE
+from speechbrain_bccmt.inference.model_files import CALIBRATION_FILE, OPEN_SET_FILE, find_own_file
 from speechbrain_bccmt.inference.model_folder import SpeakerModel
 from speechbrain_bccmt.inference.verifier import MIN_SECONDS
 
@@ -54,6 +54,7 @@ def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE)
     folder, page = Path(folder), Path(page)
     check_page(page)
     listing = json.loads((page / LISTING).read_text(encoding="utf-8"))
+    open_set = find_own_file(model.source, OPEN_SET_FILE)
     packed = {"model": _pack(GRAPH, _graph(model)), "speech": _pack(SPEECH, _speech_network())}
     config = {
         "name": Path(model.source).name or "model",
@@ -63,6 +64,7 @@ def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE)
         "max_chunk_seconds": MAX_CHUNK_SECONDS,
         "fingerprint": fingerprint(model.modules),
         "calibration": CALIBRATION_FILE if model.calibration else None,
+        "open_set": OPEN_SET_FILE if open_set else None,
         "attention": _attention(model),
         "packed": listing["packed"] | {use: entry for use, (entry, _) in packed.items()},
     }
@@ -72,6 +74,8 @@ def export_web(model: SpeakerModel, folder: str | Path, page: str | Path = PAGE)
     contents[CONFIG] = json.dumps(config, indent=2).encode() + b"\n"
     if model.calibration:
         contents[CALIBRATION_FILE] = _calibration(model)
+    if open_set:
+        contents[OPEN_SET_FILE] = open_set.read_bytes()
     # Last, because a new service worker makes browsers reload the page.
     contents[SERVICE_WORKER] = _service_worker(
         page, contents, [part["file"] for part in config["packed"].values()]

@@ -66,6 +66,11 @@ def find_file(source: str | Path, name: str, needed: bool = True) -> Path | None
     return None
 
 
+def find_own_file(source: str | Path, name: str) -> Path | None:
+    """Find a file that only models of this package have: None for a file of another toolkit, or without a source."""
+    return find_file(source, name, needed=False) if source and not Path(source).is_file() else None
+
+
 def hub_errors() -> tuple[type[Exception], ...]:
     """List the exception classes that the hub's client raises: its own, and those of its HTTP library.
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
@@ -13,7 +12,7 @@ from speechbrain_bccmt.arrays import as_array
 from speechbrain_bccmt.audio.recording import Chunk, Recording
 from speechbrain_bccmt.audio.speech import keep_speech
 from speechbrain_bccmt.inference.chunk_mean import ChunkMean, embed_chunks
-from speechbrain_bccmt.inference.model_files import OPEN_SET_FILE, SEQUENTIAL_FILE, find_file
+from speechbrain_bccmt.inference.model_files import OPEN_SET_FILE, SEQUENTIAL_FILE, find_own_file
 from speechbrain_bccmt.inference.results import EmbeddedUtterance, Verification
 from speechbrain_bccmt.inference.stream import Claim, SpeakerStream
 from speechbrain_bccmt.scoring.calibration import Calibration
@@ -239,19 +238,14 @@ class Verifier:
     @property
     def sequential(self) -> SequentialTest:
         """Thresholds of sequential decisions: those shipped with the model, or Wald's, which guarantee nothing."""
-        path = self._own_file(SEQUENTIAL_FILE)
+        path = find_own_file(self.source, SEQUENTIAL_FILE)
         return SequentialTest.wald() if path is None else SequentialTest.load(path)
 
     @property
     def open_set(self) -> OpenSet:
         """Ratio that the best of many names must reach: fitted with the model, or a bound from the number of names."""
-        path = self._own_file(OPEN_SET_FILE)
+        path = find_own_file(self.source, OPEN_SET_FILE)
         return OpenSet.bound() if path is None else OpenSet.load(path)
-
-    def _own_file(self, name: str) -> Path | None:
-        # A file of another toolkit, or a network without a source, has none.
-        in_files = self.source and not Path(self.source).is_file()
-        return find_file(self.source, name, needed=False) if in_files else None
 
     def _claim(self, enrolled) -> Claim:
         if hasattr(enrolled, "embeddings"):

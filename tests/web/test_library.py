@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,11 @@ from speechbrain_bccmt.attention.clip_attention import attend_to_clip
 from speechbrain_bccmt.inference import SpeakerVerification
 from speechbrain_bccmt.inference.results import EmbeddedUtterance
 from speechbrain_bccmt.models import resolve_model
+from speechbrain_bccmt.scoring.open_set import OpenSet
 from speechbrain_bccmt.scoring.quality import side_quality
 from speechbrain_bccmt.scoring.quality_fusion import QualityFusion, load_calibration
+from speechbrain_bccmt.voiceprints.open_set import identify_open_set
+from speechbrain_bccmt.voiceprints.records import EnrolledUtterance
 from speechbrain_bccmt.voiceprints.store import Voiceprints
 from tests.voices import CALIBRATION, voice
 from tests.web.serving import serve
@@ -142,27 +146,58 @@ def test_verifications_agree(run):
     assert decisions == {True, False}
 
 
+@pytest.mark.parametrize("kind", ["shipped", "bound"])
+def test_thresholds_of_identification_agree(run, kind):
+    path = SHIPPED.with_name("open_set.json")
+    expected = OpenSet.load(path) if kind == "shipped" else OpenSet.bound()
+    rng = np.random.default_rng(3)
+    asked = [(int(10**power), error) for power in rng.uniform(0, 5, 40) for error in (0.01, 0.03, 0.05, 0.3)]
+    found = run(
+        """
+        const open = input.content ? bccmt.readOpenSet(input.content) : bccmt.OpenSet.bound();
+        result = input.asked.map(([names, error]) => open.threshold(names, error))""",
+        content=json.loads(path.read_text()) if kind == "shipped" else None,
+        asked=asked,
+    )
+    np.testing.assert_allclose(found, [expected.threshold(*one) for one in asked], rtol=1e-12)
+
+
 def test_identifications_agree(run, tmp_path):
     rng = np.random.default_rng(2)
     speakers = {f"speaker {n}": rng.normal(size=32) for n in range(20)}
     enrolled = {name: utterances(rng, centre, 3) for name, centre in speakers.items()}
     probes = [utterances(rng, centre, 1)[0] for centre in [*speakers.values(), *rng.normal(size=(20, 32))]]
     prints = Voiceprints(tmp_path / "voices.sqlite", "0123456789abcdef")
-    for name, side in enrolled.items():
-        prints.enroll(name, [one.embedding for one in side], [one.seconds for one in side])
-    threshold = load_calibration(SHIPPED).at().threshold
-    expected = prints.identify([probe.embedding for probe in probes], threshold, n_best=20)
-    found = run(
+    prints.add(
+        EnrolledUtterance(name, one.embedding, one.speech_seconds, bandwidth=one.bandwidth)
+        for name, side in enrolled.items()
+        for one in side
+    )
+    model = SpeakerVerification.from_hparams()
+    probes.append(replace(probes[0], speech_seconds=0.0))  # silent
+    qualities = [side_quality([one.speech_seconds], [one.bandwidth]) for one in probes[:-1]] + [None]
+    expected = [
+        identify_open_set(prints, probe.embedding, known, model.calibration, model.open_set, n_best=20)
+        for probe, known in zip(probes, qualities, strict=True)
+    ]
+    own = prints.identify([probe.embedding for probe in probes[:-1]], 0.6, n_best=20)
+    found, by_score = run(
         READ
         + """
+        const open = bccmt.readOpenSet(input.open_set);
         const speakers = input.speakers.map(([name, side]) => ({name, utterances: read(side)}));
-        result = read(input.probes).map((probe) => bccmt.identify(speakers, probe, calibration))""",
+        const find = (threshold) => (probe) => bccmt.identify(speakers, probe, calibration, open, threshold);
+        const probes = read(input.probes);
+        result = [probes.map(find()), probes.slice(0, -1).map(find(0.6))]""",
         calibration=json.loads(SHIPPED.read_text()),
+        open_set=json.loads(SHIPPED.with_name("open_set.json").read_text()),
         speakers=[[name, as_json(side)] for name, side in enrolled.items()],
         probes=as_json(probes),
     )
+    assert [one["speaker"] for one in by_score] == [other.speaker for other in own]
     for one, other in zip(found, expected, strict=True):
         assert one["speaker"] == other.speaker
+        assert one["threshold"] == pytest.approx(other.threshold, abs=1e-6)
         assert [c["name"] for c in one["candidates"]] == [c.name for c in other.candidates]
         scores = [c["score"] for c in one["candidates"]]
         np.testing.assert_allclose(scores, [c.score for c in other.candidates], atol=1e-6)

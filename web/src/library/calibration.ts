@@ -20,10 +20,19 @@ export class Calibration {
     if (!(cMiss > 0 && cFalseAlarm > 0)) throw new Error("the calibration's costs are not positive");
   }
 
+  /** The log-likelihood ratio from which on both sides are taken for one speaker. */
+  get llrThreshold(): number {
+    return Math.log(this.cFalseAlarm) - Math.log(this.cMiss) - logOdds(this.pTarget);
+  }
+
   /** The score from which on both sides are taken for one speaker. */
   get threshold(): number {
-    const bayes = logOdds(this.pTarget) + Math.log(this.cMiss) - Math.log(this.cFalseAlarm);
-    return (-bayes - this.offset) / this.scale;
+    return this.scoreAt(this.llrThreshold);
+  }
+
+  /** The score that has a log-likelihood ratio. */
+  scoreAt(llr: number): number {
+    return (llr - this.offset) / this.scale;
   }
 
   /** Natural logarithm of the likelihood ratio of "same" and "different". */

@@ -4,6 +4,7 @@ import { InferenceSession, Tensor } from "onnxruntime-web/wasm";
 
 import { readCalibration, type QualityFusion } from "./calibration.js";
 import { audibleSeconds, bandwidth, clippedShare } from "./levels.js";
+import { readOpenSet, type OpenSet } from "./open-set.js";
 import { resample } from "./resample.js";
 import { useRuntime } from "./runtime.js";
 import { identify, verify, type Identification, type Speaker, type Utterance, type Verification } from "./scoring.js";
@@ -60,6 +61,8 @@ export interface ModelParts {
   readonly graph: Uint8Array;
   /** Content of a calibration.json; null or absent: scores without probabilities. */
   readonly calibration?: unknown;
+  /** Content of an open_set.json; null or absent: identification asks for more than it would have to. */
+  readonly openSet?: unknown;
   /** Silero's network; absent: recordings are embedded whole. */
   readonly speech?: Uint8Array;
   /** The runtime's .wasm file. Absent: onnxruntime-web finds it itself, see its `env.wasm.wasmPaths`. */
@@ -73,6 +76,7 @@ export class SpeakerModel {
     readonly calibration: QualityFusion | null,
     private readonly session: InferenceSession,
     readonly detector: SpeechDetector | null = null,
+    readonly openSet: OpenSet | null = null,
   ) {}
 
   /** The score from which on two recordings of median quality are of one speaker; null without a calibration. */
@@ -137,9 +141,9 @@ export class SpeakerModel {
     return verify(enrolment, test, this.calibration, threshold);
   }
 
-  /** Identify the enrolled speaker of an utterance, or none of them. */
-  identify(speakers: readonly Speaker[], probe: Utterance, threshold?: number): Identification {
-    return identify(speakers, probe, this.calibration, threshold);
+  /** Identify the enrolled speaker of an utterance, or none of them; see the function `identify`. */
+  identify(speakers: readonly Speaker[], probe: Utterance, threshold?: number, error?: number): Identification {
+    return identify(speakers, probe, this.calibration, this.openSet, threshold, error);
   }
 
   private check(channels: readonly Float32Array[], rate: number): void {
@@ -185,14 +189,15 @@ function waveform(wav: Float32Array): InferenceSession.FeedsType {
 }
 
 /** Make a model of its parts. */
-export async function createModel({ config, graph, calibration, speech, runtime }: ModelParts): Promise<SpeakerModel> {
+export async function createModel({ config, graph, calibration, openSet, speech, runtime }: ModelParts): Promise<SpeakerModel> {
   useRuntime(runtime);
   const session = await InferenceSession.create(graph, { executionProviders: ["wasm"] });
   if (!session.inputNames.includes("waveform") || !session.outputNames.includes("embedding")) {
     throw new Error("the model takes no waveform, or gives no embedding");
   }
   const detector = speech ? await SpeechDetector.create(speech) : null;
-  return new SpeakerModel(config, calibration == null ? null : readCalibration(calibration), session, detector);
+  const fitted = calibration == null ? null : readCalibration(calibration);
+  return new SpeakerModel(config, fitted, session, detector, openSet == null ? null : readOpenSet(openSet));
 }
 
 /**
@@ -208,12 +213,14 @@ export async function openModel(address: string | URL): Promise<SpeakerModel> {
     return response;
   };
   const config = await (await get("config.json")).json();
-  const [graph, speech, calibration] = await Promise.all([
+  const fitted = (name: string | null | undefined) => (name ? get(name).then((response) => response.json()) : null);
+  const [graph, speech, calibration, openSet] = await Promise.all([
     get(config.packed.model.file).then(unzip),
     get(config.packed.speech.file).then(unzip),
-    config.calibration ? get(config.calibration).then((response) => response.json()) : null,
+    fitted(config.calibration),
+    fitted(config.open_set),
   ]);
-  return createModel({ config, graph, speech, calibration });
+  return createModel({ config, graph, speech, calibration, openSet });
 }
 
 /** Read a gzip file, also where the server has unpacked it on the way. */

@@ -2,6 +2,10 @@
 
 import type { QualityFusion, Quality } from "./calibration.js";
 import { NARROW_HZ } from "./levels.js";
+import { OpenSet } from "./open-set.js";
+
+/** Share of strangers that may be given a name, unless another is asked for. */
+const ERROR = 0.01;
 
 /** A recording's embedding, and what is to be known of the recording. */
 export interface Utterance {
@@ -70,20 +74,47 @@ export function verify(
   };
 }
 
-/** Identify the enrolled speaker of an utterance, or none of them; the threshold is the calibration's for two of median quality. */
+/**
+ * Identify the enrolled speaker of an utterance, or none of them.
+ *
+ * @param openSet what the best of many names must reach, as a log-likelihood ratio; null: a bound that needs no fit.
+ * @param threshold one score for any number of names, in place of the open set's.
+ * @param error share of strangers that may be given a name.
+ */
 export function identify(
   speakers: readonly Speaker[],
   probe: Utterance,
   calibration: QualityFusion | null,
+  openSet: OpenSet | null = null,
   threshold?: number,
+  error = ERROR,
 ): Identification {
+  const known = openSet ?? OpenSet.bound();
   const candidates = speakers
-    .map(({ name, utterances }) => ({ name, score: cosine(meanDirection(utterances), meanDirection([probe])) }))
+    .map(({ name, utterances }) => ({ name, utterances, score: cosine(meanDirection(utterances), meanDirection([probe])) }))
     .sort((one, other) => other.score - one.score);
-  const limit = threshold ?? calibration?.at().threshold ?? null;
-  const best = candidates[0];
-  const known = best !== undefined && limit !== null && best.score >= limit && probe.speechSeconds > 0;
-  return { speaker: known ? best.name : null, threshold: limit, candidates };
+  const [best] = candidates;
+  const ranking = candidates.map(({ name, score }) => ({ name, score }));
+  const answer = (accepted: boolean, limit: number | null): Identification => {
+    return { speaker: accepted ? best!.name : null, threshold: limit, candidates: ranking };
+  };
+  const heard = probe.speechSeconds > 0;
+  if (threshold !== undefined) return answer(heard && best !== undefined && best.score >= threshold, threshold);
+  if (!calibration) return answer(false, null);
+  const least = calibration.at().llrThreshold;
+  const limit = Math.max(least, known.threshold(candidates.length, error));
+  // A side without speech has no quality: it counts as the median one, and belongs to nobody.
+  const sides = candidates.slice(0, 2).map(({ utterances, score }) => {
+    const spoken = utterances.some((utterance) => utterance.speechSeconds > 0);
+    const at = calibration.at(spoken ? quality(utterances) : undefined, heard ? quality([probe]) : undefined);
+    return { at, spoken, ratio: at.llr(score) };
+  });
+  const [first] = sides;
+  if (!first) return answer(false, calibration.at().scoreAt(limit));
+  // Of two equally good names the second may have the higher ratio, for having less speech: then neither is accepted.
+  const ratios = sides.map(({ ratio }) => ratio);
+  const accepted = heard && first.spoken && first.ratio >= least && known.accepts(ratios, candidates.length, error);
+  return answer(accepted, first.at.scoreAt(limit));
 }
 
 /** What has speech of a side; all of one that has none. */

@@ -2,7 +2,8 @@
 
 // Not from the library's face, which brings the runtime: that runs in the engine alone.
 import { readCalibration, type QualityFusion } from "../library/calibration.js";
-import { identify, verify, type Speaker, type Utterance } from "../library/scoring.js";
+import { readOpenSet, type OpenSet } from "../library/open-set.js";
+import { identify, verify, type Identification, type Speaker, type Utterance } from "../library/scoring.js";
 import { drawAttention } from "./attention.js";
 import { Engine, EngineError } from "./engine-client.js";
 import { MicrophoneError, openMicrophone, type Recording } from "./microphone.js";
@@ -36,6 +37,7 @@ const status = get("status");
 let engine: Engine;
 let config: PageConfig;
 let calibration: QualityFusion | null = null;
+let openSet: OpenSet | null = null;
 let people: People;
 let recording: Recording | null = null;
 /** Samples of the last recording. */
@@ -54,6 +56,7 @@ async function start(): Promise<void> {
     config = await fetchJson("config.json");
     const content: unknown = config.calibration === null ? null : await fetchJson(config.calibration);
     calibration = content === null ? null : readCalibration(content);
+    openSet = config.open_set === null ? null : readOpenSet(await fetchJson(config.open_set));
     await engine.load(config, content);
     const prints = await Prints.open(config.fingerprint, config.embedding_size, () => void people.refresh());
     people = new People(prints);
@@ -144,14 +147,18 @@ function threshold(): number | undefined {
   return thresholdField.value === "" ? undefined : thresholdField.valueAsNumber;
 }
 
+/** Who is talking, of those who are enrolled. */
+function find(utterance: Utterance): Identification {
+  return identify(people.speakers, utterance, calibration, openSet, threshold());
+}
+
 async function use(clips: readonly { clip: Clip; title: string }[]): Promise<void> {
   const last = clips.at(-1);
   if (!last) return;
   play(last.clip);
   if (task() === "enrol") return enrol(clips);
   if (task() === "identify") {
-    const find = ({ utterance }: Clip) => identify(people.speakers, utterance, calibration, threshold());
-    return show(...clips.map(({ clip, title }) => identified(find(clip), clip, title)));
+    return show(...clips.map(({ clip, title }) => identified(find(clip.utterance), clip, title)));
   }
   const { name, utterances } = chosen();
   const outcome = verify(utterances, clips.map(({ clip }) => clip.utterance), calibration, threshold());
@@ -249,7 +256,7 @@ async function record(): Promise<void> {
 /** What the recording so far says. */
 function guess(asked: Task, utterance: Utterance): string {
   if (asked === "identify") {
-    const { speaker, candidates } = identify(people.speakers, utterance, calibration, threshold());
+    const { speaker, candidates } = find(utterance);
     return `${speaker ?? "unknown"}, nearest is ${candidates[0]!.name} with ${candidates[0]!.score.toFixed(3)}`;
   }
   const { name, utterances } = chosen();

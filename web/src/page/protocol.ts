@@ -8,6 +8,8 @@ export interface PageConfig extends ModelConfig {
   readonly packed: Readonly<Record<"runtime" | "speech" | "model", PackedFile>>;
   /** Name of the calibration's file, or null. */
   readonly calibration: string | null;
+  /** Name of the file with the thresholds of identification, or null. */
+  readonly open_set: string | null;
 }
 
 /** A recording that was listened to. */

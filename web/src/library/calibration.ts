@@ -1,12 +1,12 @@
-/** Calibration: a score, and the quality of both sides, to a log-likelihood ratio, a probability and a threshold. */
+/** Calibration: from a score and the quality of both sides to a log-likelihood ratio, a probability and a threshold. */
 
 const FUSION = { format: "speechbrain_bccmt quality fusion", version: 2 };
 const PLAIN = { format: "speechbrain_bccmt calibration", version: 1 };
 
-/** Measures of a side: `log_duration` of its speech in seconds, `log_utterances`, and `narrow`, the share of narrow ones. */
+/** Measures of a side: `log_duration` of its speech in seconds, `log_utterances`, `narrow`, its narrow-band share. */
 export type Quality = Readonly<Record<string, number>>;
 
-/** A map from scores to log-likelihood ratios at one quality, as Python's `Calibration`. */
+/** A map from scores to log-likelihood ratios at one quality, like Python's `Calibration`. */
 export class Calibration {
   constructor(
     readonly scale: number,
@@ -20,33 +20,33 @@ export class Calibration {
     if (!(cMiss > 0 && cFalseAlarm > 0)) throw new Error("the calibration's costs are not positive");
   }
 
-  /** The log-likelihood ratio from which on both sides are taken for one speaker. */
+  /** The log-likelihood ratio from which both sides are taken for one speaker. */
   get llrThreshold(): number {
     return Math.log(this.cFalseAlarm) - Math.log(this.cMiss) - logOdds(this.pTarget);
   }
 
-  /** The score from which on both sides are taken for one speaker. */
+  /** The score from which both sides are taken for one speaker. */
   get threshold(): number {
     return this.scoreAt(this.llrThreshold);
   }
 
-  /** The score that has a log-likelihood ratio. */
+  /** The score at a log-likelihood ratio. */
   scoreAt(llr: number): number {
     return (llr - this.offset) / this.scale;
   }
 
-  /** Natural logarithm of the likelihood ratio of "same" and "different". */
+  /** Natural logarithm of the likelihood ratio of "same" to "different". */
   llr(score: number): number {
     return this.scale * score + this.offset;
   }
 
-  /** Probability that both sides are one speaker, at the prior of the calibration. */
+  /** Probability that both sides are one speaker, at the calibration's prior. */
   probability(score: number): number {
     return 1 / (1 + Math.exp(-this.llr(score) - logOdds(this.pTarget)));
   }
 }
 
-/** A calibration that allows for the quality of both sides, as Python's `QualityFusion`; a plain one has no measures. */
+/** A calibration that allows for both sides' quality, like Python's `QualityFusion`; a plain one has no measures. */
 export class QualityFusion {
   constructor(
     readonly measures: readonly string[],
@@ -56,7 +56,7 @@ export class QualityFusion {
     readonly calibration: Calibration,
   ) {}
 
-  /** The calibration between sides of known quality; without a side, of the median one that it was fitted on. */
+  /** The calibration for two sides of known quality; a side left out counts as the median of the fitting data. */
   at(enrolment?: Quality, test?: Quality): Calibration {
     const { scale, pTarget, cMiss, cFalseAlarm } = this.calibration;
     let offset = this.calibration.offset;

@@ -1,4 +1,4 @@
-/** Fourier transforms of any length, quick where that has small factors alone. */
+/** Fourier transforms of any length, fast if all its factors are small. */
 
 /** A complex signal or spectrum. */
 export interface Complex {
@@ -6,13 +6,13 @@ export interface Complex {
   readonly im: Float64Array;
 }
 
-/** Transform; `inverse`: back again. Stockham's form of Cooley and Tukey's algorithm, for factors of any size. */
+/** Transform, or back if `inverse`: Stockham's form of Cooley and Tukey's algorithm, for factors of any size. */
 export function transform({ re, im }: Complex, inverse = false): Complex {
   const size = re.length;
-  // The way back is the way there with real and imaginary part changed about.
+  // The inverse is the forward transform with real and imaginary parts swapped.
   let from: Complex = inverse ? { re: im.slice(), im: re.slice() } : { re: re.slice(), im: im.slice() };
   let to: Complex = { re: new Float64Array(size), im: new Float64Array(size) };
-  // What lies size / done apart has been transformed: `from` holds, one behind the other, spectra of that length.
+  // Samples size / done apart are transformed: `from` holds their spectra of `done` bins, one after the other.
   let done = 1;
   for (const factor of factors(size)) {
     join(from, to, done, factor);
@@ -25,7 +25,7 @@ export function transform({ re, im }: Complex, inverse = false): Complex {
   return back;
 }
 
-/** Join spectra of `done` bins, `factor` at a time, to longer ones. */
+/** Join spectra of `done` bins, `factor` at a time, into longer ones. */
 function join(from: Complex, to: Complex, done: number, factor: number): void {
   const size = from.re.length;
   const spectra = size / done / factor;
@@ -73,7 +73,7 @@ function join(from: Complex, to: Complex, done: number, factor: number): void {
   }
 }
 
-/** Power of two real signals of one length in each bin up to half the rate, by one transform. */
+/** Power spectra of two real signals of equal length, up to half the rate, from one transform. */
 export function powerSpectra(one: ArrayLike<number>, other: ArrayLike<number>): [Float64Array, Float64Array] {
   const size = one.length;
   const { re, im } = transform({ re: Float64Array.from(one), im: Float64Array.from(other) });
@@ -105,7 +105,7 @@ function roots(size: number): typeof kept {
   return kept;
 }
 
-/** The factors of a size, with 4 in the place of twice 2. */
+/** The factors of a size, with 4 in place of two factors of 2. */
 function factors(size: number): number[] {
   const found = [];
   let rest = size;

@@ -1,18 +1,18 @@
-/** Hum of the mains under a recording: found by its steady lines, and filtered out, as the Python package does. */
+/** Mains hum in a recording: found by its steady lines and filtered out, as in the Python package. */
 
 import { hann, powerSpectra, transform } from "./fourier.js";
 
 const MAINS = [50, 60];
 const HARMONICS = 10;
-/** The lowest line of a hum stands so far above what is beside it, and lies at most so far below the whole, in dB. */
+/** In dB: the lowest line of a hum is at least this far above what is beside it, at most this far below the whole. */
 const PROMINENT_DB = 25;
 const LOUD_DB = -20;
-/** Other lines of it are filtered from here on. */
+/** Its other lines are filtered from this height on. */
 const LINE_DB = 10;
 const NOTCH_HZ = 4;
 const REFLECTED_SECONDS = 0.6;
 
-/** Filter a loud hum out of a recording, and leave all others as they are; `mains` is 50 or 60 Hz, or 0 without hum. */
+/** Filter a loud hum out of a recording, and leave others unchanged; `mains` is 50 or 60 Hz, or 0 without hum. */
 export function removeHum(wav: Float32Array, rate: number): { wav: Float32Array; mains: number } {
   if (wav.length < 1.5 * rate) return { wav, mains: 0 };
   const power = medianPower(wav, rate);
@@ -26,7 +26,7 @@ export function removeHum(wav: Float32Array, rate: number): { wav: Float32Array;
       const beside = [...power.subarray(line - 8, line - 3), ...power.subarray(line + 4, line + 9)].sort((a, b) => a - b);
       return peaks[index]! / Math.max((beside[4]! + beside[5]!) / 2, 1e-12 * whole);
     });
-    // The window spreads a line over three values, in all 1.5 times the highest.
+    // The window spreads a line over three bins, which sum to 1.5 times the highest.
     if (heights[0]! < 10 ** (PROMINENT_DB / 10) || 1.5 * peaks[0]! < whole * 10 ** (LOUD_DB / 10)) continue;
     const found = lines.filter((_, index) => heights[index]! > 10 ** (LINE_DB / 10));
     return { wav: notch(wav, found, rate), mains };
@@ -34,7 +34,7 @@ export function removeHum(wav: Float32Array, rate: number): { wav: Float32Array;
   return { wav, mains: 0 };
 }
 
-/** Power at each Hz that is there all the time: the median over frames of a second. */
+/** Power at each Hz that is always there: the median over frames of 1 s. */
 function medianPower(wav: Float32Array, rate: number): Float64Array {
   const window = hann(rate);
   const frames: Float64Array[] = [];
@@ -51,7 +51,7 @@ function medianPower(wav: Float32Array, rate: number): Float64Array {
   return powers[0]!.map((_, bin) => column.map((_, index) => powers[index]![bin]!).sort()[middle]!);
 }
 
-/** Filter lines out by second-order notches, there and back, on the spectrum. */
+/** Filter lines out by second-order notches, forwards and backwards, on the spectrum. */
 function notch(wav: Float32Array, lines: readonly number[], rate: number): Float32Array {
   const size = Math.round(REFLECTED_SECONDS * rate);
   const [first, last] = [wav[0]!, wav.at(-1)!];

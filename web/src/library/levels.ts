@@ -1,23 +1,23 @@
-/** What a recording has lost, measured against itself as the Python package does: what is audible, tops, its band. */
+/** What a recording has lost, measured without a reference, as in Python: audible seconds, clipped tops, bandwidth. */
 
 import { hann, powerSpectra } from "./fourier.js";
 
 const FRAME_SECONDS = 0.02;
-/** A frame is audible down to this far below the loud ones (their 95th percentile). */
+/** A frame is audible down to this far below the loud frames (95th percentile). */
 const AUDIBLE_DB = 40;
-/** Levels of a steady noise differ by less between its loud and its quiet frames; in fewer frames a voice may, too. */
+/** Loud and quiet frames of a steady noise differ by less than this; over fewer frames a voice can be as steady. */
 const STEADY_DB = 3;
 const STEADY_FRAMES = 25;
-/** Of the loudest sample: an offset leaves as much behind. */
+/** Share of the loudest sample: an offset leaves that much behind. */
 const ROUNDING = 1e-6;
-/** Equal samples in a row at the extreme value that make a flat top, and values below it that rule out few bits. */
+/** Consecutive samples at the extreme value that make a flat top, and values below it that rule out few bits. */
 const FLAT_SAMPLES = 3;
 const STEPS = 16;
-/** Bands of which one is in use whose loud frames are at most so far below those of the loudest band. */
+/** A band is in use if its loud frames are at most this far below those of the loudest band. */
 const BAND_HZ = 250;
 const BAND_FRAME = 512;
 const BAND_DB = 55;
-/** Up to here a band is as narrow as a telephone's. */
+/** Bandwidth up to which a recording is as narrow as a telephone's. */
 export const NARROW_HZ = 5000;
 
 /** How much of a waveform is audible, whatever its level, in seconds; 0 is silence, or nothing but a steady noise. */
@@ -34,21 +34,21 @@ export function audibleSeconds(wav: Float32Array, rate: number): number {
   return ((audible / count) * wav.length) / rate;
 }
 
-/** Share of the samples that lie in flat tops of any channel, as clipping leaves them, at whatever level. */
+/** Share of the samples in flat tops of any channel, as left by clipping at any level. */
 export function clippedShare(channels: readonly Float32Array[]): number {
   const flat = new Uint8Array(channels[0]!.length);
   for (const channel of channels) {
     for (const sign of [1, -1]) {
       const extreme = sign * channel.reduce((peak, value) => Math.max(peak, sign * value), 0);
       const tops = runsOf(extreme, channel);
-      // Counting steps is the longer work, and seldom needed.
+      // Counting steps takes longer and is seldom needed.
       if (tops.length && stepsBelow(channel, extreme) >= STEPS) for (const [begin, end] of tops) flat.fill(1, begin, end);
     }
   }
   return flat.reduce((sum, value) => sum + value, 0) / flat.length;
 }
 
-/** Up to which frequency in Hz a recording holds sound; half the rate where it is too short or silent. */
+/** The frequency in Hz up to which a recording holds sound; half the rate if it is too short or silent. */
 export function bandwidth(wav: Float32Array, rate: number): number {
   const count = Math.floor(wav.length / BAND_FRAME);
   const bands = Math.floor(rate / 2 / BAND_HZ);
@@ -72,7 +72,7 @@ export function bandwidth(wav: Float32Array, rate: number): number {
   return BAND_HZ * (1 + loud.findLastIndex((value) => value >= limit));
 }
 
-/** The value below which `percent` of sorted values lie, between two of them by a straight line. */
+/** Percentile of sorted values, linearly interpolated. */
 function percentile(sorted: readonly number[], percent: number): number {
   const place = ((sorted.length - 1) * percent) / 100;
   const below = sorted[Math.floor(place)]!;
@@ -87,7 +87,7 @@ function deviation(wav: Float32Array): number {
   return Math.sqrt(sum / wav.length);
 }
 
-/** Begin and end of each stretch of `FLAT_SAMPLES` or more samples of one value. */
+/** Begin and end of each run of `FLAT_SAMPLES` or more samples at the wanted value. */
 function runsOf(wanted: number, channel: Float32Array): [number, number][] {
   const found: [number, number][] = [];
   for (let begin = channel.indexOf(wanted), end; begin >= 0; begin = channel.indexOf(wanted, end)) {
@@ -97,7 +97,7 @@ function runsOf(wanted: number, channel: Float32Array): [number, number][] {
   return found;
 }
 
-/** How many values a channel takes between its middle and an extreme, counted up to `STEPS`. */
+/** Number of values that a channel takes between its middle and an extreme, counted up to `STEPS`. */
 function stepsBelow(channel: Float32Array, extreme: number): number {
   const sorted = Float32Array.from(channel).sort();
   const half = sorted.length >> 1;

@@ -11,20 +11,20 @@ import { identify, verify, type Identification, type Speaker, type Utterance, ty
 import { keepSpeech, SpeechDetector, type KeptSpeech } from "./speech.js";
 import { cut, mixDown, significant, warnings, type Chunk, type Measured } from "./waveform.js";
 
-/** What a client of the graph has to know, as `bccmt export web` writes it to config.json. */
+/** What a client of the graph needs to know, as `bccmt export web` writes it to config.json. */
 export interface ModelConfig {
   readonly name: string;
   readonly sample_rate: number;
   readonly embedding_size: number;
   readonly min_seconds: number;
   readonly max_chunk_seconds: number;
-  /** Equal where embeddings are comparable; the one of the Python package. */
+  /** Equal if embeddings are comparable; the same as in the Python package. */
   readonly fingerprint: string;
   /** What a picture of the attention needs; null or absent where the model has none. */
   readonly attention?: AttentionConfig | null;
 }
 
-/** What the attention of a model looks like. */
+/** Layout of a model's attention. */
 export interface AttentionConfig {
   /** The longest stretch to attend to. */
   readonly seconds: number;
@@ -32,9 +32,9 @@ export interface AttentionConfig {
   readonly block: number;
   /** Centre of each mel band in Hz. */
   readonly frequencies: readonly number[];
-  /** Names of the tokens, which stand before the frames; empty for a map from frames to frames. */
+  /** Names of the tokens, which come before the frames; empty for a map from frames to frames. */
   readonly tokens: readonly string[];
-  /** Frames of the features for one of the map, where tokens attend to it. */
+  /** Feature frames per frame of the map, where tokens attend to it. */
   readonly time_stride: number;
 }
 
@@ -44,7 +44,7 @@ export interface Numbers {
   readonly shape: readonly number[];
 }
 
-/** Attention of a model in a recording. */
+/** Attention of a model over a recording. */
 export interface Attention {
   /** Length of what was attended to: the speech of the recording, or its first `AttentionConfig.seconds`. */
   readonly seconds: number;
@@ -61,7 +61,7 @@ export interface ModelParts {
   readonly graph: Uint8Array;
   /** Content of a calibration.json; null or absent: scores without probabilities. */
   readonly calibration?: unknown;
-  /** Content of an open_set.json; null or absent: identification asks for more than it would have to. */
+  /** Content of an open_set.json; null or absent: identification is stricter than necessary. */
   readonly openSet?: unknown;
   /** Silero's network; absent: recordings are embedded whole. */
   readonly speech?: Uint8Array;
@@ -69,7 +69,7 @@ export interface ModelParts {
   readonly runtime?: Uint8Array;
 }
 
-/** A loaded model. Get one by `createModel` or `openModel`. */
+/** A loaded model. Get one from `createModel` or `openModel`. */
 export class SpeakerModel {
   constructor(
     readonly config: ModelConfig,
@@ -79,17 +79,17 @@ export class SpeakerModel {
     readonly openSet: OpenSet | null = null,
   ) {}
 
-  /** The score from which on two recordings of median quality are of one speaker; null without a calibration. */
+  /** The score from which two recordings of median quality are taken for one speaker; null without a calibration. */
   get threshold(): number | null {
     return this.calibration?.at().threshold ?? null;
   }
 
   /**
-   * Embed a recording: the speech of it alone, where the model came with a detector, or all of it.
+   * Embed a recording: only its speech if the model came with a detector, or all of it.
    *
    * @param samples one channel, or several of one length; full scale is 1.
    * @param rate their sample rate in Hz.
-   * @param vad false: embed all of it; as `bccmt --no-vad`.
+   * @param vad false: embed all of it, like `bccmt --no-vad`.
    */
   async embed(samples: Float32Array | readonly Float32Array[], rate: number, vad = this.detector !== null): Promise<Utterance> {
     const channels = samples instanceof Float32Array ? [samples] : samples;
@@ -121,7 +121,7 @@ export class SpeakerModel {
     return { embedding, ...lengths, bandwidth: band, aboveNoise, warnings: told };
   }
 
-  /** Give the attention of the model in the speech of a recording, or in all of it, as `bccmt attention` plots it. */
+  /** Compute the model's attention over the speech of a recording, or all of it, as `bccmt attention` plots it. */
   async attend(samples: Float32Array | readonly Float32Array[], rate: number, vad = this.detector !== null): Promise<Attention> {
     const { attention, sample_rate: wanted } = this.config;
     if (!attention) throw new Error("this model has no attention to show");
@@ -136,12 +136,12 @@ export class SpeakerModel {
     return { seconds: wav.length / wanted, features, weights };
   }
 
-  /** Verify that two groups of utterances are of one speaker. */
+  /** Verify whether two groups of utterances come from one speaker. */
   verify(enrolment: readonly Utterance[], test: readonly Utterance[], threshold?: number): Verification {
     return verify(enrolment, test, this.calibration, threshold);
   }
 
-  /** Identify the enrolled speaker of an utterance, or none of them; see the function `identify`. */
+  /** Identify the enrolled speaker of an utterance, if any; see the function `identify`. */
   identify(speakers: readonly Speaker[], probe: Utterance, threshold?: number, error?: number): Identification {
     return identify(speakers, probe, this.calibration, this.openSet, threshold, error);
   }
@@ -183,12 +183,12 @@ export class SpeakerModel {
   }
 }
 
-/** What the graph takes. */
+/** Input of the graph. */
 function waveform(wav: Float32Array): InferenceSession.FeedsType {
   return { waveform: new Tensor("float32", wav, [1, wav.length]) };
 }
 
-/** Make a model of its parts. */
+/** Create a model from its parts. */
 export async function createModel({ config, graph, calibration, openSet, speech, runtime }: ModelParts): Promise<SpeakerModel> {
   useRuntime(runtime);
   const session = await InferenceSession.create(graph, { executionProviders: ["wasm"] });
@@ -203,7 +203,7 @@ export async function createModel({ config, graph, calibration, openSet, speech,
 /**
  * Open the model in a folder that `bccmt export web` wrote.
  *
- * @param address the folder's, such as "/model/".
+ * @param address of the folder, such as "/model/".
  */
 export async function openModel(address: string | URL): Promise<SpeakerModel> {
   const folder = new URL(address, globalThis.location?.href);
@@ -223,7 +223,7 @@ export async function openModel(address: string | URL): Promise<SpeakerModel> {
   return createModel({ config, graph, speech, calibration, openSet });
 }
 
-/** Read a gzip file, also where the server has unpacked it on the way. */
+/** Read a gzip file, even if the server has unpacked it already. */
 async function unzip(response: Response): Promise<Uint8Array> {
   const packed = await response.blob();
   const [first, second] = new Uint8Array(await packed.slice(0, 2).arrayBuffer());

@@ -1,12 +1,12 @@
-/** Open-set identification: what the best of many names must reach to be the speaker, as Python's `OpenSet`. */
+/** Open-set identification: what the best of many names must reach to be accepted, like Python's `OpenSet`. */
 
 const FORMAT = { format: "speechbrain_bccmt open set", version: 1 };
 
 /** Log-likelihood ratios that the best name must reach, by error rate and number of names. */
 export class OpenSet {
   /**
-   * @param errors shares of strangers that are given some name, falling.
-   * @param names numbers of enrolled names, rising.
+   * @param errors shares of strangers taken for some name, descending.
+   * @param names numbers of enrolled names, ascending.
    * @param thresholds a row for each error rate, a ratio for each number of names.
    * @param margin by how much the best name's ratio must exceed the next one's.
    */
@@ -48,7 +48,7 @@ export class OpenSet {
     return interpolate(Math.log(error), this.errors.map(Math.log).reverse(), column.reverse());
   }
 
-  /** Whether the first of the ratios of the best names is that of the speaker among so many. */
+  /** Whether the best name is accepted among so many, given the ratios of the best names, best first. */
   accepts(ratios: readonly number[], names: number, error: number): boolean {
     const [best, next] = ratios;
     if (best === undefined || best < this.threshold(names, error)) return false;
@@ -70,7 +70,7 @@ export function readOpenSet(content: unknown): OpenSet {
   return new OpenSet(errors, names, thresholds, Number(margin));
 }
 
-/** The value at x of a line through points with rising x, level beyond them. */
+/** Linear interpolation at x between points with ascending x, constant beyond them. */
 function interpolate(x: number, xs: readonly number[], ys: readonly number[]): number {
   const after = xs.findIndex((one) => one > x);
   if (after === 0) return ys[0]!;

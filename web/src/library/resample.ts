@@ -1,16 +1,16 @@
-/** Change of the sample rate by a polyphase filter: the one of SciPy's `resample_poly`, for whole waveforms and streams. */
+/** Resampling by a polyphase filter, that of SciPy's `resample_poly`, for whole waveforms and streams. */
 
-/** Zero crossings of the filter to each side, and the shape of its Kaiser window. */
+/** Zero crossings of the filter on each side, and the shape of its Kaiser window. */
 const HALF_WIDTH = 10;
 const KAISER_BETA = 5;
 
-/** Resamples a stream, block by block: the blocks together give what the whole waveform gives. */
+/** Resamples a stream block by block; joined, the blocks equal the resampled whole. */
 export class Resampler {
   private readonly up: number;
   private readonly down: number;
   private readonly half: number;
   private readonly filter: Float64Array | null;
-  /** Samples that are still needed, the first of them the `first` of the stream. */
+  /** Samples still needed, from number `first` of the stream on. */
   private kept = new Float32Array(0);
   private first = 0;
   private received = 0;
@@ -24,7 +24,7 @@ export class Resampler {
     this.filter = rate === wanted ? null : lowPass(this.half, 1 / Math.max(this.up, this.down), this.up);
   }
 
-  /** Take a block; give what can be computed without the next one. */
+  /** Take a block and return what can be computed without the next one. */
   push(block: Float32Array): Float32Array {
     if (this.filter === null) return block;
     const joined = new Float32Array(this.kept.length + block.length);
@@ -39,7 +39,7 @@ export class Resampler {
     return ready;
   }
 
-  /** The end of the stream: give the rest, as if zeros followed. */
+  /** End the stream and return the rest, as if zeros followed. */
   finish(): Float32Array {
     return this.filter === null ? new Float32Array(0) : this.compute(Math.ceil((this.received * this.up) / this.down));
   }
@@ -62,12 +62,12 @@ export class Resampler {
   }
 }
 
-/** Change the sample rate of a whole waveform. */
+/** Resample a whole waveform. */
 export function resample(wav: Float32Array, rate: number, wanted: number): Float32Array {
   return rate === wanted ? wav : concatenate(streamed(new Resampler(rate, wanted), wav));
 }
 
-/** Put blocks one behind the other. */
+/** Join blocks end to end. */
 export function concatenate(blocks: readonly Float32Array[]): Float32Array {
   const joined = new Float32Array(blocks.reduce((sum, block) => sum + block.length, 0));
   let place = 0;
@@ -82,7 +82,7 @@ function streamed(resampler: Resampler, wav: Float32Array): Float32Array[] {
   return [resampler.push(wav), resampler.finish()];
 }
 
-/** Design a low-pass filter by a Kaiser window: 2 half + 1 taps that sum up to `gain`. */
+/** Design a low-pass filter with a Kaiser window: 2 half + 1 taps that sum to `gain`. */
 function lowPass(half: number, cutoff: number, gain: number): Float64Array {
   const taps = new Float64Array(2 * half + 1);
   let sum = 0;

@@ -4,22 +4,22 @@ import type { QualityFusion, Quality } from "./calibration.js";
 import { NARROW_HZ } from "./levels.js";
 import { OpenSet } from "./open-set.js";
 
-/** Share of strangers that may be given a name, unless another is asked for. */
+/** Default share of strangers that may be given a name. */
 const ERROR = 0.01;
 
-/** A recording's embedding, and what is to be known of the recording. */
+/** A recording's embedding, and what is known about the recording. */
 export interface Utterance {
-  /** As the network gives it, not of unit length. */
+  /** As the network returns it, not of unit length. */
   readonly embedding: Float32Array;
   /** Length of the recording. */
   readonly seconds: number;
-  /** How much of it is speech, or without voice activity detection audible; 0: it is nobody's voice. */
+  /** How much of it is speech, or audible if voice activity detection is off; 0: it is nobody's voice. */
   readonly speechSeconds: number;
-  /** Up to which frequency the recording holds sound, in Hz; null where it is not known. */
+  /** Frequency up to which the recording holds sound, in Hz; null if unknown. */
   readonly bandwidth?: number | null;
-  /** By how many dB speech is above what else is in the recording; null where one is missing, or was not looked for. */
+  /** Level of speech above the rest of the recording, in dB; null if one is missing or was not looked for. */
   readonly aboveNoise?: number | null;
-  /** Of no or little speech, clipping, a narrow band, hum, and channels that cancel each other. */
+  /** About little or no speech, clipping, a narrow band, hum, and channels that cancel each other. */
   readonly warnings: readonly string[];
 }
 
@@ -27,30 +27,30 @@ export interface Utterance {
 export interface Verification {
   /** Cosine of the two sides, from -1 to 1. */
   readonly score: number;
-  /** True: same speaker. A silent side is nobody's voice. Null where there is no threshold. */
+  /** True: same speaker. A silent side is nobody's voice. Null without a threshold. */
   readonly same: boolean | null;
-  /** That both sides are one speaker, at the calibration's prior; null without a calibration, or if a side is silent. */
+  /** Probability that both are one speaker, at the calibration's prior; null without one, or if a side is silent. */
   readonly probability: number | null;
   /** Natural logarithm of the likelihood ratio; null in the same cases. */
   readonly llr: number | null;
-  /** The score from which on `same` is true, at the quality of these recordings. */
+  /** The score from which `same` is true, at the quality of these recordings. */
   readonly threshold: number | null;
 }
 
-/** An enrolled speaker: a name, and one utterance or more. */
+/** An enrolled speaker: a name, and one or more utterances. */
 export interface Speaker {
   readonly name: string;
   readonly utterances: readonly Utterance[];
 }
 
-/** Who is talking: null if unknown, and all speakers by score, the highest first. */
+/** The speaker, null if unknown, and all candidates by score, highest first. */
 export interface Identification {
   readonly speaker: string | null;
   readonly threshold: number | null;
   readonly candidates: readonly { readonly name: string; readonly score: number }[];
 }
 
-/** Verify that two groups of utterances are of one speaker; `threshold` stands in for the calibration's own. */
+/** Verify whether two groups of utterances come from one speaker; `threshold` replaces the calibration's own. */
 export function verify(
   enrolment: readonly Utterance[],
   test: readonly Utterance[],
@@ -58,7 +58,7 @@ export function verify(
   threshold?: number,
 ): Verification {
   if (!enrolment.length || !test.length) throw new Error("a side of the verification has no recording");
-  // What is silent has no part in a side that has more.
+  // Silent utterances are left out of a side that has others.
   [enrolment, test] = [audible(enrolment), audible(test)];
   const score = cosine(meanDirection(enrolment), meanDirection(test));
   const heard = [enrolment, test].every(([first]) => first!.speechSeconds > 0);
@@ -75,10 +75,10 @@ export function verify(
 }
 
 /**
- * Identify the enrolled speaker of an utterance, or none of them.
+ * Identify the enrolled speaker of an utterance, if any.
  *
  * @param openSet what the best of many names must reach, as a log-likelihood ratio; null: a bound that needs no fit.
- * @param threshold one score for any number of names, in place of the open set's.
+ * @param threshold one score for any number of names, instead of the open set's.
  * @param error share of strangers that may be given a name.
  */
 export function identify(
@@ -103,7 +103,7 @@ export function identify(
   if (!calibration) return answer(false, null);
   const least = calibration.at().llrThreshold;
   const limit = Math.max(least, known.threshold(candidates.length, error));
-  // A side without speech has no quality: it counts as the median one, and belongs to nobody.
+  // A side without speech has no quality: it counts as median, and belongs to nobody.
   const sides = candidates.slice(0, 2).map(({ utterances, score }) => {
     const spoken = utterances.some((utterance) => utterance.speechSeconds > 0);
     const at = calibration.at(spoken ? quality(utterances) : undefined, heard ? quality([probe]) : undefined);
@@ -111,19 +111,19 @@ export function identify(
   });
   const [first] = sides;
   if (!first) return answer(false, calibration.at().scoreAt(limit));
-  // Of two equally good names the second may have the higher ratio, for having less speech: then neither is accepted.
+  // Of two equally good names the second may have the higher ratio, with less speech: then neither is accepted.
   const ratios = sides.map(({ ratio }) => ratio);
   const accepted = heard && first.spoken && first.ratio >= least && known.accepts(ratios, candidates.length, error);
   return answer(accepted, first.at.scoreAt(limit));
 }
 
-/** What has speech of a side; all of one that has none. */
+/** The utterances of a side that have speech; all of them if none has. */
 function audible(side: readonly Utterance[]): readonly Utterance[] {
   const heard = side.filter((utterance) => utterance.speechSeconds > 0);
   return heard.length ? heard : side;
 }
 
-/** The measures of a side that a calibration may ask for. */
+/** The measures of a side that a calibration may use. */
 function quality(side: readonly Utterance[]): Quality {
   const seconds = side.reduce((sum, utterance) => sum + utterance.speechSeconds, 0);
   const bands = side.map((utterance) => utterance.bandwidth ?? null).filter((band) => band !== null);
@@ -146,7 +146,7 @@ function meanDirection(utterances: readonly Utterance[]): Float64Array {
 function cosine(one: Float64Array, other: Float64Array): number {
   if (one.length !== other.length) throw new Error("embeddings of different models cannot be compared");
   const product = one.reduce((sum, value, index) => sum + value * other[index]!, 0);
-  // Utterances that cancel out point nowhere, and score 0. Rounding may leave [-1, 1] by an ulp or two.
+  // Utterances that cancel out point nowhere, and score 0. Rounding may overshoot [-1, 1] by an ulp or two.
   return Math.min(1, Math.max(-1, product / (norm(one) * norm(other) || 1)));
 }
 

@@ -1,4 +1,4 @@
-/** Voice activity: what is speech in a recording, by silero's network and the rule of the Python package. */
+/** Voice activity detection, by silero's network and the rule of the Python package. */
 
 import { InferenceSession, Tensor } from "onnxruntime-web/wasm";
 
@@ -7,17 +7,17 @@ import { concatenate, resample } from "./resample.js";
 import { useRuntime } from "./runtime.js";
 import { cut, type Chunk } from "./waveform.js";
 
-/** What the network takes: frames of 32 ms at 16 kHz, each with the end of the one before. */
+/** Input of the network: frames of 32 ms at 16 kHz, each preceded by the end of the one before. */
 export const SPEECH_RATE = 16_000;
 export const SPEECH_FRAME = 512;
 const CONTEXT = 64;
-/** Frames of one call: 16 s. */
+/** Frames per call: 16 s. */
 const FRAMES = 512;
 const STATE = 128;
-/** The probability from which on speech begins, and below which it may end. */
+/** The probability from which speech begins, and the one below which it may end. */
 export const SPEECH_BEGINS = 0.5;
 const SPEECH_ENDS = 0.35;
-/** Less than this is no speech; pauses up to so long do not end it; and so much is kept before and after it. */
+/** In seconds: the shortest speech, the shortest pause that ends it, and what is kept before and after it. */
 const SHORTEST = 0.1;
 const PAUSE = 0.8;
 const PADDING = 0.4;
@@ -29,32 +29,32 @@ const LEVEL_SECONDS = 0.1;
 export class SpeechDetector {
   private constructor(private readonly session: InferenceSession) {}
 
-  /** Make a detector of silero's ONNX file for whole recordings, `silero_vad_16k_sequence.onnx`. */
+  /** Create a detector from silero's ONNX file for whole recordings, `silero_vad_16k_sequence.onnx`. */
   static async create(network: Uint8Array, runtime?: Uint8Array): Promise<SpeechDetector> {
     useRuntime(runtime);
     return new SpeechDetector(await InferenceSession.create(network, { executionProviders: ["wasm"] }));
   }
 
-  /** Begin to listen to a stream at 16 kHz. */
+  /** Start listening to a stream at 16 kHz. */
   listen(): SpeechStream {
     return new SpeechStream(this.session);
   }
 
-  /** Give the probability of speech in each frame of a waveform at 16 kHz, the last of them filled up with zeros. */
+  /** Compute the probability of speech in each frame of a waveform at 16 kHz, the last one padded with zeros. */
   async probabilities(wav: Float32Array): Promise<number[]> {
     const rest = (SPEECH_FRAME - (wav.length % SPEECH_FRAME)) % SPEECH_FRAME;
     return this.listen().push(concatenate([wav, new Float32Array(rest)]));
   }
 }
 
-/** One stream, to which a detector listens. */
+/** A stream that a detector listens to. */
 export class SpeechStream {
   private state = [new Float32Array(STATE), new Float32Array(STATE)] as const;
   private rest = new Float32Array(CONTEXT);
 
   constructor(private readonly session: InferenceSession) {}
 
-  /** Take the next samples; give the probability of speech in each frame that they complete. */
+  /** Take the next samples and return the probability of speech in each frame they complete. */
   async push(samples: Float32Array): Promise<number[]> {
     const joined = concatenate([this.rest, samples]);
     const count = Math.floor((joined.length - CONTEXT) / SPEECH_FRAME);
@@ -81,14 +81,14 @@ export class SpeechStream {
 /** The speech of a recording. */
 export interface KeptSpeech {
   readonly chunks: readonly Chunk[];
-  /** By how many dB frames of speech are above the others; null where one of them is missing. */
+  /** Level of the frames of speech above the others, in dB; null if either is missing. */
   readonly aboveNoise: number | null;
 }
 
 /**
- * Join the speech of a recording, without hum, at one level, and cut it into chunks anew.
+ * Join the speech of a recording, without hum and at one level, and cut it into new chunks.
  *
- * Of a recording without any, its first chunk is given as it is, with `audibleSeconds` 0.
+ * For a recording without speech, return its first chunk as it is, with `audibleSeconds` 0.
  *
  * @param recorded the recording's chunks.
  * @param rate their sample rate in Hz.
@@ -157,7 +157,7 @@ export async function findSpeech(
   ]);
 }
 
-/** Find the stretches of speech by the probabilities of frames, in samples at 16 kHz; where two are near, they meet in the middle. */
+/** Find stretches of speech from frame probabilities, in samples at 16 kHz; two that are near meet in the middle. */
 export function speechStretches(probabilities: readonly number[], length: number): [number, number][] {
   const [shortest, pause, padding] = [SHORTEST, PAUSE, PADDING].map((value) => Math.round(value * SPEECH_RATE)) as [number, number, number];
   const found: [number, number][] = [];
@@ -191,7 +191,7 @@ export function speechStretches(probabilities: readonly number[], length: number
   return found;
 }
 
-/** What brings a waveform to the level that is worked at; 0 where it is silent. */
+/** The gain that brings a waveform to the working level; 0 if it is silent. */
 export function levelGain(wav: Float32Array, rate: number): number {
   const size = Math.min(wav.length, Math.round(LEVEL_SECONDS * rate));
   let loudest = 0;
@@ -206,10 +206,10 @@ export function levelGain(wav: Float32Array, rate: number): number {
 }
 
 /**
- * How far speech stands out of what else is in a recording.
+ * How far speech stands out from the rest of a recording.
  *
- * By the median of the other frames, as some hold the ends of words: of clean recordings of six corpora 2 % lie below
- * 15 dB so, by the mean 16 %; with white noise at 10 dB 97 % and 98 % do.
+ * Uses the median of the other frames, as some hold the ends of words: of clean recordings of six corpora, 2 % lie
+ * below 15 dB, and 16 % by the mean; with white noise at 10 dB, 97 % and 98 % do.
  */
 class NoiseLevel {
   private readonly speech: number[] = [];
@@ -225,7 +225,7 @@ class NoiseLevel {
 
   get aboveNoise(): number | null {
     const { speech, others } = this;
-    // Fewer than a tenth of a second say nothing of a background.
+    // Less than a tenth of a second says nothing about a background.
     if (!speech.length || others.length < 3) return null;
     const mean = speech.reduce((sum, value) => sum + value, 0) / speech.length;
     const median = others.sort((one, other) => one - other)[others.length >> 1]!;

@@ -1,4 +1,4 @@
-/** Waveforms: mixed to one channel, measured, and cut into chunks, as the Python package does. */
+/** Waveforms: mixed to one channel, measured, and cut into chunks, as in the Python package. */
 
 import { NARROW_HZ } from "./levels.js";
 
@@ -6,18 +6,18 @@ import { NARROW_HZ } from "./levels.js";
 const CANCELLED_SHARE = 0.1;
 /** More than this share of the samples in flat tops is clipping. */
 const CLIPPED_SHARE = 1e-3;
-/** With a smaller share of audible frames an embedding describes the silence more than the voice. */
+/** Below this share of audible frames an embedding describes the silence more than the voice. */
 const MOSTLY_SILENT = 0.2;
 
-/** A stretch of a recording, in one channel, or speech of it. */
+/** A stretch of a recording, or of its speech, in one channel. */
 export interface Chunk {
   readonly wav: Float32Array;
-  /** Length of the recording that it is of. */
+  /** Length of the recording that it stands for. */
   readonly seconds: number;
   readonly audibleSeconds: number;
   readonly clippedShare: number;
   readonly cancelled: boolean;
-  /** Of the mains, in Hz, that was filtered out; 0: none. */
+  /** Mains frequency in Hz of the hum that was filtered out; 0: none. */
   readonly hum: number;
 }
 
@@ -26,7 +26,7 @@ export interface Measured extends Omit<Chunk, "wav"> {
   readonly bandwidth: number;
 }
 
-/** Average channels, or take the loudest where they cancel each other, as an inverted one does. */
+/** Average channels, or take the loudest if they cancel each other, as when one is inverted. */
 export function mixDown(channels: readonly Float32Array[]): { mono: Float32Array; cancelled: boolean } {
   if (channels.length === 1) return { mono: channels[0]!, cancelled: false };
   const mono = new Float32Array(channels[0]!.length);
@@ -38,8 +38,8 @@ export function mixDown(channels: readonly Float32Array[]): { mono: Float32Array
 }
 
 /**
- * Cut channels into the fewest chunks that are not above `longest` samples: `equal`, of one length but for a sample; else
- * all but the last are the longest.
+ * Cut channels into the fewest chunks of at most `longest` samples: if `equal`, of one length to within a sample; else
+ * all but the last have `longest`.
  */
 export function cut(channels: readonly Float32Array[], longest: number, equal = true): Float32Array[][] {
   const length = channels[0]!.length;
@@ -52,7 +52,7 @@ export function cut(channels: readonly Float32Array[], longest: number, equal = 
   });
 }
 
-/** Warn of what was measured in the chunks of a recording; `vad`: they are the speech of it alone. */
+/** Return warnings about what was measured in a recording's chunks; `vad`: they hold only its speech. */
 export function warnings(chunks: readonly Measured[], vad: boolean): string[] {
   const sum = (value: (chunk: Measured) => number) => chunks.reduce((total, chunk) => total + value(chunk), 0);
   const seconds = sum((chunk) => chunk.seconds);
@@ -82,7 +82,7 @@ export function warnings(chunks: readonly Measured[], vad: boolean): string[] {
   return found;
 }
 
-/** A number with so many significant digits, without zeros at its end. */
+/** A number with so many significant digits, without trailing zeros. */
 export function significant(value: number, digits: number): string {
   return String(Number(value.toPrecision(digits)));
 }

@@ -53,7 +53,7 @@ def test_files_are_enrolled_verified_identified_and_deleted_as_in_python(
     assert "3 recordings" in page.locator("#result").inner_text()
 
     choose(page, "Verify")
-    page.get_by_label("Who is it said to be?").select_option("Ada")
+    page.get_by_label("Who do they claim to be?").select_option("Ada")
     for path, heading in ((ada[3], "Same speaker"), (bela[3], "Different speakers")):
         page.locator("#files").set_input_files(path)
         text = result(page, heading)

@@ -1,6 +1,6 @@
 /** The page: enrol, verify and identify speakers by recording or by file. */
 
-// Not from the library's face, which brings the runtime: that runs in the engine alone.
+// Not from the library's index, which brings the runtime: that runs only in the engine.
 import { readCalibration, type QualityFusion } from "../library/calibration.js";
 import { readOpenSet, type OpenSet } from "../library/open-set.js";
 import { identify, verify, type Identification, type Speaker, type Utterance } from "../library/scoring.js";
@@ -18,14 +18,14 @@ import { attempt, get, onFiles, sentence, setBusy, show } from "./screen.js";
 type Task = "enrol" | "verify" | "identify";
 
 const EXPLANATIONS: Readonly<Record<Task, string>> = {
-  enrol: "Let the speaker talk for ten seconds or more, best in several recordings.",
-  verify: "Let the speaker talk for three seconds or more. What is heard so far is shown while they do.",
-  identify: "Let the speaker talk for three seconds or more. All who are enrolled are compared.",
+  enrol: "Let the speaker talk for ten seconds or more, ideally over several recordings.",
+  verify: "Let the speaker talk for three seconds or more. The result so far is shown meanwhile.",
+  identify: "Let the speaker talk for three seconds or more. Everyone enrolled is compared.",
 };
-/** Speech that the progress aims at, in seconds, and what is too little to enrol. */
+/** Seconds of speech that fill the progress bar, and below which a recording is not enrolled. */
 const ENOUGH_SPEECH: Readonly<Record<Task, number>> = { enrol: 10, verify: 3, identify: 3 };
 const LEAST_SPEECH = 0.5;
-/** A recording stops by itself after so many seconds. */
+/** A recording stops by itself after this many seconds. */
 const LONGEST = 60;
 
 const nameField = get<HTMLInputElement>("name");
@@ -43,7 +43,7 @@ let recording: Recording | null = null;
 /** Samples of the last recording. */
 let heard: Float32Array | null = null;
 
-/** Load everything, and say so; on failure, say why, and offer to try again. */
+/** Load everything and say so; on failure, say why and offer to try again. */
 async function start(): Promise<void> {
   get("again").hidden = true;
   const loading = get<HTMLProgressElement>("loading");
@@ -94,7 +94,7 @@ async function fetchJson<Content>(name: string): Promise<Content> {
 function advice(error: unknown): string {
   const kind = error instanceof EngineError ? error.kind : "";
   if (kind === "load") return "Nothing is lost: try again when there is a network.";
-  if (kind === "damage") return "Try again; if that does not help, the page has to be exported anew.";
+  if (kind === "damage") return "Try again; if that does not help, the page has to be exported again.";
   return "";
 }
 
@@ -104,7 +104,7 @@ async function keepForOffline(): Promise<void> {
     await navigator.serviceWorker.ready;
     status.textContent = `Ready, with the model ${config.name}. From now on the page works without a network.`;
   } catch {
-    // Private windows and plain http have no service worker; all else works.
+    // Private windows and plain http have no service worker; everything else works.
   }
 }
 
@@ -119,12 +119,12 @@ function showTask(): void {
   document.querySelectorAll<HTMLElement>("[data-task]").forEach((field) => (field.hidden = !field.dataset.task!.split(" ").includes(task())));
 }
 
-/** What is said when the task fails. */
+/** Heading for when the task fails. */
 function failure(): string {
   return task() === "enrol" ? "Not enrolled" : "No decision";
 }
 
-/** Say what is missing before a clip can be used, or give nothing. */
+/** Return what is missing before a clip can be used, or null. */
 function obstacle(): string | null {
   if (task() === "enrol") {
     try {
@@ -137,17 +137,17 @@ function obstacle(): string | null {
   }
   if (!thresholdField.validity.valid) {
     thresholdField.focus();
-    return "The threshold is a score, from -1 to 1. Leave it empty for the model's own.";
+    return "The threshold is a score from -1 to 1. Leave it empty for the model's own.";
   }
   return people.speakers.length ? null : "Nobody is enrolled yet. Enrol a speaker first.";
 }
 
-/** The person's own threshold, if they gave one. */
+/** The user's own threshold, if they entered one. */
 function threshold(): number | undefined {
   return thresholdField.value === "" ? undefined : thresholdField.valueAsNumber;
 }
 
-/** Who is talking, of those who are enrolled. */
+/** Identify the speaker among those enrolled. */
 function find(utterance: Utterance): Identification {
   return identify(people.speakers, utterance, calibration, openSet, threshold());
 }
@@ -170,14 +170,14 @@ async function enrol(clips: readonly { clip: Clip; title: string }[]): Promise<v
   const short = clips.find(({ clip }) => clip.utterance.speechSeconds < LEAST_SPEECH);
   if (short) {
     const where = short.title ? `“${short.title}”` : "The recording";
-    const heard = `${where} has too little speech in it, ${short.clip.utterance.speechSeconds.toFixed(1)} s.`;
-    return show(message("Not enrolled", `${heard} Speak for some seconds. Nothing was stored.`, "bad"));
+    const heard = `${where} has too little speech, ${short.clip.utterance.speechSeconds.toFixed(1)} s.`;
+    return show(message("Not enrolled", `${heard} Speak for a few seconds. Nothing was stored.`, "bad"));
   }
   const added = await people.prints.add([{ name, utterances: clips.map(({ clip }) => clip.utterance) }]);
   await people.refresh();
   const speaker = people.find(name)!;
-  const again = clips.length > added ? " It was enrolled already, and counts once." : "";
-  const more = speechOf(speaker) < ENOUGH_SPEECH.enrol ? " More of it makes decisions surer." : "";
+  const again = clips.length > added ? " It was already enrolled, and counts once." : "";
+  const more = speechOf(speaker) < ENOUGH_SPEECH.enrol ? " More speech makes decisions more reliable." : "";
   show(
     element(
       "article",
@@ -191,7 +191,7 @@ async function enrol(clips: readonly { clip: Clip; title: string }[]): Promise<v
   );
 }
 
-/** Several clips of one side, as one. */
+/** Merge several clips of one side. */
 function together(clips: readonly Clip[]): Clip {
   const [first] = clips as readonly [Clip];
   if (clips.length === 1) return first;
@@ -231,7 +231,7 @@ async function record(): Promise<void> {
   get("listening").hidden = false;
   get("clip").hidden = get("attention").hidden = true;
   get("live").textContent = "";
-  // A speaker's earlier recordings count towards enough.
+  // A speaker's earlier recordings count as well.
   const before = asked === "enrol" ? speechOf(people.find(checkName(nameField.value))) : 0;
   const progress = get<HTMLProgressElement>("speech");
   progress.max = ENOUGH_SPEECH[asked];
@@ -253,11 +253,11 @@ async function record(): Promise<void> {
   recording.start((block) => engine.hear(block));
 }
 
-/** What the recording so far says. */
+/** Describe the result so far. */
 function guess(asked: Task, utterance: Utterance): string {
   if (asked === "identify") {
     const { speaker, candidates } = find(utterance);
-    return `${speaker ?? "unknown"}, nearest is ${candidates[0]!.name} with ${candidates[0]!.score.toFixed(3)}`;
+    return `${speaker ?? "unknown"}; the nearest is ${candidates[0]!.name} at ${candidates[0]!.score.toFixed(3)}`;
   }
   const { name, utterances } = chosen();
   return describeVerification(name, verify(utterances, [utterance], calibration, threshold()), calibration?.calibration.pTarget);
@@ -317,7 +317,7 @@ async function picture(): Promise<void> {
   place.replaceChildren(element("p", "Drawing …", "hint"));
   try {
     const attention = await engine.attend(samples);
-    // Another recording may have come in the meantime.
+    // Another recording may have replaced it meanwhile.
     if (samples === heard) place.replaceChildren(...drawAttention(attention, config.attention, place.clientWidth));
   } catch (error) {
     place.replaceChildren(element("p", sentence(error)));
@@ -342,7 +342,7 @@ get("attention").addEventListener("toggle", () => void picture());
 recordButton.addEventListener("click", () => void (recording ? stop() : record()));
 onFiles("files", takeFiles);
 
-// Anywhere on the page: a browser would open what is dropped beside, and the page were gone.
+// Anywhere on the page: a browser would open a file dropped elsewhere, and leave the page.
 for (const kind of ["dragover", "dragleave", "drop"]) {
   document.addEventListener(kind, (event) => {
     event.preventDefault();

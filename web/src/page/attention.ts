@@ -1,9 +1,9 @@
-/** The picture of a model's attention: the spectrogram, and below it what attends to which moment, as `bccmt attention` plots it. */
+/** A model's attention, as `bccmt attention` plots it: the spectrogram, and below it what attends to which moment. */
 
 import type { Attention, AttentionConfig, Numbers } from "../library/index.js";
 import { element } from "./results.js";
 
-/** Of the colour map "magma" of matplotlib (by Smith and van der Walt, CC0), evenly spaced. */
+/** Evenly spaced colours of matplotlib's map "magma" (by Smith and van der Walt, CC0). */
 const MAGMA =
   "000004 0a0822 1d1147 36106b 51127c 6a1c81 832681 9c2e7f b73779 d0416f e75263 f56b5c fc8961 fea772 fec488 fde2a3 fcfdbf"
     .split(" ")
@@ -11,7 +11,7 @@ const MAGMA =
 const TICKS_HZ = [250, 500, 1000, 2000, 4000, 8000];
 /** A single strong weight would darken all others. */
 const TOP_PERCENT = 99.5;
-/** The faintest of a spectrogram is the darkest colour. */
+/** The faintest part of a spectrogram gets the darkest colour. */
 const FAINT_PERCENT = 5;
 const WIDEST = 640;
 /** Height of a line of text. */
@@ -19,14 +19,14 @@ const LINE = 14;
 const [LEFT, RIGHT, TOP, GAP, BOTTOM] = [56, 12, 8, 14, 40];
 const [SPECTROGRAM, MAP, STRIP] = [110, 300, 44];
 
-/** A picture (rows, columns) of shares from 0 to 1. */
+/** An image (rows, columns) of shares from 0 to 1. */
 export interface Raster {
   readonly rows: number;
   readonly columns: number;
   readonly shares: Float32Array;
 }
 
-/** Draw the attention in a recording, with a caption; `width` is what the page has room for, in its pixels. */
+/** Draw the attention over a recording, with a caption; `width` is the room on the page, in CSS pixels. */
 export function drawAttention(attention: Attention, config: AttentionConfig, width: number): HTMLElement[] {
   const { weights, seconds } = attention;
   const [heads] = weights.shape as [number];
@@ -36,7 +36,7 @@ export function drawAttention(attention: Attention, config: AttentionConfig, wid
   canvas.width = Math.min(WIDEST, Math.max(280, width)) * devicePixelRatio;
   canvas.height = height * devicePixelRatio;
   canvas.style.aspectRatio = `${canvas.width / devicePixelRatio} / ${height}`;
-  // To know the colours of the page, a canvas has to be on it.
+  // A canvas has to be on the page to know its colours.
   document.body.append(canvas);
   const plot = new Plot(canvas, seconds);
   plot.image(spectrogram(attention.features), TOP, SPECTROGRAM);
@@ -52,15 +52,15 @@ export function drawAttention(attention: Attention, config: AttentionConfig, wid
       const left = Math.max(0, 1 - row.reduce((sum, value) => sum + value, 0));
       return `${token} token, head ${head + 1}: up to ${percentOf(Math.max(...row))} on a frame, ${percentOf(left)} on tokens`;
     });
-    caption = `Block ${config.block}, the weight of each moment. From above: ${names.join("; ")}.`;
+    caption = `Block ${config.block}, the weight of each moment. From the top: ${names.join("; ")}.`;
   } else {
     const { raster, top } = attentionMap(weights);
     plot.image(raster, below, MAP);
     plot.seconds(below, MAP);
     plot.time(height);
     caption =
-      `Block ${config.block}, the mean of its ${heads} heads. Each row is a moment of the speech, and bright in it are those ` +
-      `that it attends to; the brightest have a weight of ${top.toPrecision(2)} or more.`;
+      `Block ${config.block}, the mean of its ${heads} heads. Each row is a moment of the speech, and the moments ` +
+      `it attends to are bright; the brightest have a weight of ${top.toPrecision(2)} or more.`;
   }
   canvas.remove();
   canvas.setAttribute("role", "img");
@@ -68,7 +68,7 @@ export function drawAttention(attention: Attention, config: AttentionConfig, wid
   return [canvas, element("p", caption, "hint")];
 }
 
-/** Log-mel features, low bands below, from their faint ones to the loudest. */
+/** Image of log-mel features, low bands at the bottom, from the faint values to the loudest. */
 export function spectrogram({ values, shape: [frames, mels] }: Numbers): Raster {
   const low = percentile(values, FAINT_PERCENT);
   const high = Math.max(values.reduce((loudest, value) => Math.max(loudest, value), -Infinity), low + 1e-6);
@@ -81,7 +81,7 @@ export function spectrogram({ values, shape: [frames, mels] }: Numbers): Raster 
   return { rows: mels!, columns: frames!, shares };
 }
 
-/** The mean of heads (heads, query frames, key frames), up to the weight of the brightest colour. */
+/** Mean over heads of (heads, query frames, key frames), up to the weight of the brightest colour. */
 export function attentionMap({ values, shape: [heads, rows, columns] }: Numbers): { raster: Raster; top: number } {
   const size = rows! * columns!;
   const mean = new Float32Array(size);
@@ -90,7 +90,7 @@ export function attentionMap({ values, shape: [heads, rows, columns] }: Numbers)
   return { raster: { rows: rows!, columns: columns!, shares: mean.map((value) => value / top) }, top };
 }
 
-/** What a token gives to each frame: a row for each head, of (heads, tokens, tokens and frames). */
+/** A token's weight on each frame: a row for each head, from (heads, tokens, tokens and frames). */
 export function tokenRows({ values, shape: [heads, tokens, columns] }: Numbers, token: number): Float32Array[] {
   return Array.from({ length: heads! }, (_, head) => {
     const begin = (head * tokens! + token) * columns!;
@@ -108,7 +108,7 @@ export function magma(share: number): number[] {
   });
 }
 
-/** The value below which `percent` of the values lie, between two of them by a straight line. */
+/** Percentile of the values, linearly interpolated. */
 function percentile(values: Float32Array, percent: number): number {
   const sorted = values.slice().sort();
   const place = ((sorted.length - 1) * percent) / 100;
@@ -120,7 +120,7 @@ function percentOf(share: number): string {
   return `${(100 * share).toFixed(1)} %`;
 }
 
-/** Axes of seconds on a canvas. */
+/** A plot over seconds on a canvas. */
 class Plot {
   private readonly context: CanvasRenderingContext2D;
   private readonly width: number;
@@ -179,7 +179,7 @@ class Plot {
     this.context.fillText("attended, s", LEFT + this.width / 2, height - 6);
   }
 
-  /** Draw a row of weights, each from `step` seconds before the next, up to its highest. */
+  /** Draw a row of weights, `step` seconds apart, scaled to its highest. */
   strip(row: Float32Array, top: number, height: number, step: number): void {
     const highest = row.reduce((value, other) => Math.max(value, other), 1e-12);
     const x = (index: number) => LEFT + Math.min(1, Math.max(0, (index * step) / this.length)) * this.width;
@@ -191,7 +191,7 @@ class Plot {
     this.context.fill();
     this.context.fillStyle = this.text;
     this.context.setLineDash([2, 3]);
-    // All frames alike, as mean pooling weighs them.
+    // Equal weights, as in mean pooling.
     const even = top + height * (1 - 1 / row.length / highest);
     this.context.beginPath();
     this.context.moveTo(LEFT, even);

@@ -13,7 +13,7 @@ export class EngineError extends Error {
   }
 }
 
-/** Starts the engine, and hands orders to it. */
+/** Starts the engine and sends it orders. */
 export class Engine {
   private readonly worker = new Worker("engine.js", { type: "module" });
   private readonly waiting = new Map<number, { resolve: (result: never) => void; reject: (error: Error) => void }>();
@@ -38,12 +38,12 @@ export class Engine {
     return this.send({ order: "analyse", channels, rate });
   }
 
-  /** Give the attention of the model in samples at its rate. */
+  /** Compute the model's attention over samples at its rate. */
   attend(samples: Float32Array): Promise<Attention> {
     return this.send({ order: "attend", samples });
   }
 
-  /** Begin to listen to a stream; `live`: give the utterance so far again and again. */
+  /** Start listening to a stream; `live`: keep reporting the utterance so far. */
   listen(rate: number, live: boolean): Promise<null> {
     return this.send({ order: "listen", rate, live });
   }

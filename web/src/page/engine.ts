@@ -1,4 +1,4 @@
-/** The engine: a worker that holds the model and hears, so that the page stays quick while they work. */
+/** The engine: a worker that holds the model and the listener, which keeps the page responsive. */
 
 import { createModel, resample, type SpeakerModel } from "../library/index.js";
 import { mixDown } from "../library/waveform.js";

@@ -1,15 +1,15 @@
-/** Listening to the microphone: how much speech there is so far, and at the end the utterance. */
+/** Listens to the microphone: reports the speech so far, and at the end the utterance. */
 
 import { Resampler, type SpeakerModel, type Utterance } from "../library/index.js";
 import { concatenate } from "../library/resample.js";
 import { levelGain, SPEECH_BEGINS, SPEECH_FRAME, SPEECH_RATE, type SpeechStream } from "../library/speech.js";
 import type { Clip, Heard } from "./protocol.js";
 
-/** While listening, the latest seconds are embedded whenever so much speech is new, up to so many. */
+/** While listening: seconds of new speech after which to embed again, and the most seconds to embed. */
 const LIVE_STEP = 1;
 const LIVE_LONGEST = 10;
 
-/** No speech was found in a recording of the microphone. */
+/** No speech was found in a recording from the microphone. */
 export class NoSpeechError extends Error {}
 
 /** Listens to one stream. */
@@ -21,7 +21,7 @@ export class Listener {
   private speechFrames = 0;
   private embeddedSpeech = 0;
   private length = 0;
-  /** What brings the loudest so far to the level that voice activity detection works at. */
+  /** The gain that brings the loudest part so far to the working level of voice activity detection. */
   private gain = Infinity;
 
   constructor(
@@ -50,7 +50,7 @@ export class Listener {
     };
   }
 
-  /** Embed the latest seconds, where enough speech is new; or give nothing. */
+  /** Embed the latest seconds if there is enough new speech; else return null. */
   async soFar(): Promise<Utterance | null> {
     if (!this.live || this.speechSeconds < this.embeddedSpeech + LIVE_STEP) return null;
     this.embeddedSpeech = this.speechSeconds;
@@ -58,7 +58,7 @@ export class Listener {
     return this.model.embed(concatenate(this.blocks).slice(-LIVE_LONGEST * rate), rate);
   }
 
-  /** The end: embed what was said. */
+  /** End the stream and embed it. */
   async finish(): Promise<Clip> {
     this.keep(this.toModel.finish());
     const samples = concatenate(this.blocks);
@@ -69,7 +69,7 @@ export class Listener {
     return { utterance, samples };
   }
 
-  /** Less than is kept at the end, which has pauses and margins. */
+  /** Less than is kept at the end, which includes pauses and margins. */
   private get speechSeconds(): number {
     return (this.speechFrames * SPEECH_FRAME) / SPEECH_RATE;
   }

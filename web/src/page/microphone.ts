@@ -1,4 +1,4 @@
-/** The microphone: asked for when a person records, closed when they stop. */
+/** The microphone: opened when the user records, closed when they stop. */
 
 /** The microphone cannot be used; the message says why, and what to do. */
 export class MicrophoneError extends Error {}
@@ -11,7 +11,7 @@ const REASONS: Readonly<Record<string, string>> = {
   NotReadableError: "The microphone is in use by another program. Close that, and press Record again.",
 };
 
-/** Without any device for sound some browsers wait for one for ever. */
+/** Without any audio device some browsers wait for one forever. */
 const PATIENCE_MS = 5000;
 
 /** A running recording. */
@@ -23,7 +23,7 @@ export interface Recording {
   stop(): Promise<void>;
 }
 
-/** Open the microphone. Nothing that changes the voice is switched on: neither noise suppression nor gain control. */
+/** Open the microphone with nothing on that changes the voice: neither noise suppression nor gain control. */
 export async function openMicrophone(onLost: () => void): Promise<Recording> {
   if (!navigator.mediaDevices?.getUserMedia) {
     throw new MicrophoneError(

@@ -1,12 +1,12 @@
-/** What a speaker may be called: as in the Python package. */
+/** What a speaker may be called, as in the Python package. */
 
 export const LONGEST_NAME = 200;
 /** What a stranger is called. */
 export const UNKNOWN = "unknown";
-/** Zero-width, and part of how some languages and emoji are written. */
+/** Hidden characters, except the zero-width ones that some languages and emoji are written with. */
 const HIDDEN = /(?![\u200c\u200d])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/u;
 
-/** Return a name as it is stored: in one Unicode form, without spaces at its ends; or throw. */
+/** Return a name as it is stored, in one Unicode form and without surrounding spaces, or throw. */
 export function checkName(name: string): string {
   const checked = name.normalize("NFC").trim();
   if (!checked) throw new Error("Type a name first.");

@@ -6,25 +6,25 @@ import { decompress } from "brotli/decompress.js";
 export interface PackedFile {
   /** Its name; the ending `.brotli` or `.gzip` says how it is packed. */
   readonly file: string;
-  /** Its size, and the size of what is in it. */
+  /** Its size, and the size of what it unpacks to. */
   readonly packed_bytes: number;
   readonly bytes: number;
-  /** SHA-256 of what is in it. */
+  /** SHA-256 of what it unpacks to. */
   readonly sha256: string;
 }
 
 /** A file that could not be loaded: no network, or not on the server. */
 export class LoadError extends Error {}
 
-/** A file that is not what the page was made with. */
+/** A file that is not the one the page was made with. */
 export class DamageError extends Error {}
 
 /**
- * Load files, from the cache where they are in it.
+ * Load files, from the cache if they are there.
  *
  * @param base address of the page.
- * @param files what to load, by the name of its use.
- * @param progress called with the share that is loaded, from 0 to 1.
+ * @param files what to load, by use.
+ * @param progress called with the share loaded, from 0 to 1.
  */
 export async function loadPacked<Name extends string>(
   base: string,
@@ -39,7 +39,7 @@ export async function loadPacked<Name extends string>(
     loaded.set(name, bytes);
     progress([...loaded.values()].reduce((sum, value) => sum + value, 0) / total);
   };
-  // All are waited for, so that one that fails costs no other a second download.
+  // Wait for all of them: if one fails, the others need no second download.
   const settled = await Promise.allSettled(
     entries.map(async ([name, file]): Promise<[Name, Uint8Array]> => {
       const key = keyOf(base, file);
@@ -54,7 +54,7 @@ export async function loadPacked<Name extends string>(
       }
       const packed = await fetchAll(new URL(file.file, base), (bytes) => report(name, bytes));
       const content = await unpack(packed, file);
-      // A full disk costs the next visit a download, no more.
+      // A full disk only costs the next visit a download.
       await cache?.put(key, new Response(content as Uint8Array<ArrayBuffer>)).catch(() => undefined);
       return [name, content];
     }),
@@ -88,7 +88,7 @@ async function forgetOthers(cache: Cache | undefined, keys: readonly string[]): 
 async function fetchAll(address: URL, progress: (bytes: number) => void): Promise<Uint8Array> {
   const name = address.pathname.split("/").pop();
   try {
-    // The browser's own cache would hold it twice, and a damaged one for long.
+    // The browser's own cache would store it twice, and keep a damaged copy for long.
     const response = await fetch(address, { cache: "no-store" });
     if (!response.ok) throw new LoadError(`The server has no ${name} (${response.status}).`);
     const reader = response.body!.getReader();
@@ -109,7 +109,7 @@ async function fetchAll(address: URL, progress: (bytes: number) => void): Promis
 
 async function unpack(packed: Uint8Array, file: PackedFile): Promise<Uint8Array> {
   let content = packed;
-  // A server may have unpacked it on the way: then it has its full size already.
+  // If the server has unpacked it already, it has its full size.
   if (packed.length !== file.bytes) {
     try {
       content = file.file.endsWith(".brotli") ? decompress(packed, file.bytes) : await gunzip(packed);

@@ -1,4 +1,4 @@
-/** Who is enrolled: the list, what can be done with it, and the fields that offer its names. */
+/** The enrolled speakers: the list, its actions, and the fields that offer its names. */
 
 import type { Speaker } from "../library/index.js";
 import type { Prints } from "./prints.js";
@@ -18,7 +18,7 @@ export class People {
     get("clear").addEventListener("click", () => void this.remove());
   }
 
-  /** Read and show them. */
+  /** Read and show the speakers. */
   async refresh(): Promise<void> {
     this.speakers = await this.prints.speakers();
     const who = get<HTMLSelectElement>("who");
@@ -45,11 +45,11 @@ export class People {
     return element("li", [element("span", [speaker.name, element("small", summary(speaker))]), button]);
   }
 
-  /** Delete one speaker, or without a name everybody, when the person confirms it. */
+  /** Delete one speaker, or everybody if no name is given, once the user confirms. */
   private async remove(name?: string): Promise<void> {
     const dialog = get<HTMLDialogElement>("confirm");
-    const whom = name ?? "everybody, also who was enrolled with other models";
-    get("question").textContent = `Delete the voiceprints of ${whom}? They cannot be brought back.`;
+    const whom = name ?? "everybody, including those enrolled with other models";
+    get("question").textContent = `Delete the voiceprints of ${whom}? This cannot be undone.`;
     dialog.returnValue = "no";
     dialog.showModal();
     await new Promise((resolve) => dialog.addEventListener("close", resolve, { once: true }));
@@ -90,12 +90,12 @@ export class People {
   }
 }
 
-/** How much of a speaker is enrolled, in words. */
+/** How much speech of a speaker is enrolled, in words. */
 export function summary(speaker: Speaker): string {
   return `${count(speaker.utterances.length, "recording")}, ${speechOf(speaker).toFixed(1)} s of speech`;
 }
 
-/** Seconds of speech that a speaker has enrolled. */
+/** Seconds of speech enrolled for a speaker. */
 export function speechOf(speaker: Speaker | undefined): number {
   return speaker?.utterances.reduce((sum, { speechSeconds }) => sum + speechSeconds, 0) ?? 0;
 }

@@ -1,4 +1,4 @@
-/** Voiceprints in this browser: enrolled speakers by name, in IndexedDB. Nothing of them is sent anywhere. */
+/** Voiceprints in this browser: enrolled speakers by name, in IndexedDB. They are not sent anywhere. */
 
 import type { Speaker, Utterance } from "../library/index.js";
 import { checkName } from "./names.js";
@@ -8,7 +8,7 @@ const STORE = "utterances";
 const FORMAT = "speechbrain_bccmt voiceprints";
 const VERSION = 1;
 
-/** Why prints cannot be read or stored, for the person. */
+/** Why prints cannot be read or stored, in words for the user. */
 export class PrintsError extends Error {}
 
 /** An utterance as it is stored. */
@@ -23,7 +23,7 @@ interface Row {
   readonly enrolled: string;
 }
 
-/** Prints of one model; those of others are kept, and left alone. */
+/** Prints of one model; those of other models are kept and left alone. */
 export class Prints {
   private constructor(
     private readonly database: IDBDatabase,
@@ -77,13 +77,13 @@ export class Prints {
     return (await done(store.count())) - (await done(store.index("model").count(this.model)));
   }
 
-  /** Add utterances to speakers, all or none; one that a name has already does not count twice. Give how many are new. */
+  /** Add utterances to speakers, all or none, except those a name already has; return how many are new. */
   async add(speakers: readonly Speaker[]): Promise<number> {
-    // Who enrols a voice wants it kept; a browser may ask the person, or refuse, and deletes it only when the disk is full.
+    // An enrolled voice should be kept; a browser may ask the user, or refuse, and deletes it only on a full disk.
     navigator.storage?.persist?.().catch(() => undefined);
     const store = this.store("readwrite");
     const finished = completion(store.transaction);
-    finished.catch(() => undefined); // it is awaited below; until then it is not unhandled
+    finished.catch(() => undefined); // awaited below; until then a failure must not count as unhandled
     let added = 0;
     for (const { name, utterances } of speakers) {
       const have = await done<Row[]>(store.index("speaker").getAll([this.model, name]));
@@ -101,7 +101,7 @@ export class Prints {
     return added;
   }
 
-  /** Delete a speaker, or everything, of other models too, without a name. */
+  /** Delete a speaker, or everything, other models included, if no name is given. */
   async remove(name?: string): Promise<void> {
     const store = this.store("readwrite");
     const finished = completion(store.transaction);
@@ -115,7 +115,7 @@ export class Prints {
     this.channel.postMessage(null);
   }
 
-  /** All speakers of this model as JSON, to keep or to take to another browser. */
+  /** All speakers of this model as JSON, to keep or to move to another browser. */
   async export(): Promise<string> {
     const speakers = (await this.speakers()).map(({ name, utterances }) => ({
       name,
@@ -129,7 +129,7 @@ export class Prints {
     return JSON.stringify({ format: FORMAT, version: VERSION, model: this.model, speakers });
   }
 
-  /** Add what `export` wrote, all or nothing; give how many utterances are new. */
+  /** Add what `export` wrote, all or nothing; return how many utterances are new. */
   async import(text: string): Promise<number> {
     return this.add(readExport(text, this.model, this.size));
   }

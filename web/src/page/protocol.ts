@@ -1,4 +1,4 @@
-/** What the page and its engine, a worker, say to each other. */
+/** Messages between the page and its engine, a worker. */
 
 import type { ModelConfig, Utterance } from "../library/index.js";
 import type { PackedFile } from "./packed.js";
@@ -12,7 +12,7 @@ export interface PageConfig extends ModelConfig {
   readonly open_set: string | null;
 }
 
-/** A recording that was listened to. */
+/** A recording that was analysed. */
 export interface Clip {
   readonly utterance: Utterance;
   /** One channel, at the model's sample rate. */
@@ -42,5 +42,5 @@ export type Answer =
   | { readonly number: number; readonly error: string; readonly kind: string }
   | { readonly progress: number }
   | { readonly heard: Heard }
-  /** The recording so far, while it is listened to. */
+  /** The recording so far, while listening. */
   | { readonly soFar: Utterance };

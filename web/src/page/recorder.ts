@@ -1,4 +1,4 @@
-/** In the audio thread: gathers the microphone's samples into blocks of some 50 ms. */
+/** Runs in the audio thread: gathers the microphone's samples into blocks of about 50 ms. */
 
 declare class AudioWorkletProcessor {
   readonly port: MessagePort;

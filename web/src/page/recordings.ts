@@ -1,4 +1,4 @@
-/** Recordings as files: decoded by the browser at their own sample rate, which their headers tell. */
+/** Recordings from files, decoded by the browser at their own sample rate, which their headers give. */
 
 /** A decoded recording. */
 export interface Decoded {
@@ -6,18 +6,18 @@ export interface Decoded {
   readonly rate: number;
 }
 
-/** What an Opus stream is decoded at, and what is taken where a header does not tell. */
+/** The rate at which Opus is decoded, and the one tried if a header gives none. */
 const USUAL_RATE = 48_000;
 const AAC_RATES = [96_000, 88_200, 64_000, 48_000, 44_100, 32_000, 24_000, 22_050, 16_000, 12_000, 11_025, 8000, 7350];
 /** "stsd" as a number. */
 const STSD = 0x73747364;
 
-/** Decode a file, without a change of its rate where that is known. */
+/** Decode a file at its own rate if that is known. */
 export async function decode(file: File): Promise<Decoded> {
   if (!file.size) throw new Error("the file is empty");
   const content = await file.arrayBuffer();
   const told = sampleRate(new Uint8Array(content)) ?? USUAL_RATE;
-  // Browsers have limits of their own, and resample whatever is decoded in a context of another rate.
+  // Browsers limit the rates, and resample whatever is decoded in a context of another rate.
   for (const rate of new Set([told, USUAL_RATE])) {
     let context: OfflineAudioContext;
     try {
@@ -58,7 +58,7 @@ export function sampleRate(bytes: Uint8Array): number | null {
     if (text(4, 4) === "ftyp") return mp4Rate(view, text);
     return mpegRate(view, text(0, 3) === "ID3" ? id3Size(bytes) : 0);
   } catch {
-    return null; // cut within its header
+    return null; // truncated within its header
   }
 }
 
@@ -75,7 +75,7 @@ function mpegRate(view: DataView, place: number): number | null {
   return [44_100, 48_000, 32_000][index]! / ({ 3: 1, 2: 2, 0: 4 } as Record<number, number>)[version]!;
 }
 
-/** The rate of the first track of aac: a table of samples' descriptions names it. */
+/** The rate of the first aac track, from its table of sample descriptions. */
 function mp4Rate(view: DataView, text: (place: number, length: number) => string): number | null {
   for (let place = 8; place < view.byteLength - 46; place++) {
     if (view.getUint32(place) === STSD && text(place + 16, 4) === "mp4a") return view.getUint16(place + 44) || null;
@@ -83,7 +83,7 @@ function mp4Rate(view: DataView, text: (place: number, length: number) => string
   return null;
 }
 
-/** Write samples as a wav file of 32-bit floating point. */
+/** Write samples as a 32-bit float wav file. */
 export function toWav(samples: Float32Array, rate: number): Blob {
   const header = new DataView(new ArrayBuffer(44));
   const text = (place: number, word: string) => [...word].forEach((letter, index) => header.setUint8(place + index, letter.charCodeAt(0)));

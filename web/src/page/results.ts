@@ -1,15 +1,15 @@
-/** What the page says of a clip: decisions, rankings and warnings, as elements without a trace of HTML in names. */
+/** What the page says about a clip: decisions, rankings and warnings, as elements, so that no name is read as HTML. */
 
 import type { Identification, Utterance, Verification } from "../library/index.js";
 import type { Clip } from "./protocol.js";
 
-/** Below this level above the background a clip is called noisy, in dB. */
+/** In dB: a clip whose speech is less than this above the background is called noisy. */
 const NOISY = 15;
-/** Below this length of speech a decision is called unsure, in seconds. */
+/** Seconds of speech below which a decision is called uncertain. */
 const SHORT = 1;
 const SHOWN = 5;
 
-/** Make an element of text and children. */
+/** Create an element from text or children. */
 export function element<Tag extends keyof HTMLElementTagNameMap>(
   tag: Tag,
   content: string | (Node | string)[] = [],
@@ -21,7 +21,7 @@ export function element<Tag extends keyof HTMLElementTagNameMap>(
   return made;
 }
 
-/** A message, such as an error, as a result of its own. */
+/** A message, such as an error, as its own result. */
 export function message(heading: string, text: string, className = ""): HTMLElement {
   return element("article", [element("h2", heading), element("p", text)], className);
 }
@@ -40,7 +40,7 @@ export function verified(name: string, outcome: Verification, clip: Clip, prior:
   );
 }
 
-/** Who it is, with the ranking. */
+/** The identified speaker, with the ranking. */
 export function identified(found: Identification, clip: Clip, title: string): HTMLElement {
   const heading = found.speaker ? `✓ ${found.speaker}` : found.threshold === null ? "No decision" : "✗ Unknown speaker";
   const limit = found.threshold === null ? "The model ships no threshold." : `Threshold ${found.threshold.toFixed(3)}.`;
@@ -64,7 +64,7 @@ export function identified(found: Identification, clip: Clip, title: string): HT
 /** One line on a verification. */
 export function describeVerification(name: string, outcome: Verification, prior: number | undefined): string {
   const score = `Score ${outcome.score.toFixed(3)}`;
-  if (outcome.threshold === null) return `${score}. The model ships no threshold to decide at.`;
+  if (outcome.threshold === null) return `${score}. The model ships no decision threshold.`;
   const limit = `${score}, threshold ${outcome.threshold.toFixed(3)}`;
   if (outcome.probability === null || prior === undefined) return `${limit}.`;
   return `${limit}. Probability that this is ${name}: ${percent(outcome.probability)} (${percent(prior)} before listening).`;
@@ -75,7 +75,7 @@ export function describeSoFar(utterance: Utterance, text: string): string {
   return `After ${utterance.seconds.toFixed(0)} s: ${text}`;
 }
 
-/** A share as a percentage that is never a certainty. */
+/** A share as a percentage, never shown as a certainty. */
 export function percent(share: number): string {
   const value = 100 * share;
   if (value > 99.9) return "above 99.9 %";
@@ -83,7 +83,7 @@ export function percent(share: number): string {
   return `${Number(value.toFixed(1))} %`;
 }
 
-/** What was heard, and what makes it unsure. */
+/** What was heard, and what makes it uncertain. */
 function notes(clip: Clip): HTMLElement[] {
   const { seconds, speechSeconds, aboveNoise } = clip.utterance;
   const heard = `${seconds.toFixed(1)} s, ${speechSeconds.toFixed(1)} s of it speech`;
@@ -91,13 +91,13 @@ function notes(clip: Clip): HTMLElement[] {
   return [element("p", `${heard}${noise}.`, "hint"), ...cautions(clip).map((text) => element("p", `⚠ ${text}`))];
 }
 
-/** Sentences on what makes a clip unsure. */
+/** Sentences on what makes a clip uncertain. */
 export function cautions({ utterance }: Clip): string[] {
   const { speechSeconds, aboveNoise } = utterance;
   const found = utterance.warnings.map((text) => `${text.charAt(0).toUpperCase()}${text.slice(1)}.`);
   if (speechSeconds < SHORT && speechSeconds > 0) {
-    found.push("There is hardly any speech in it: the decision is unsure.");
+    found.push("It has hardly any speech: the decision is uncertain.");
   }
-  if (aboveNoise != null && aboveNoise < NOISY) found.push("It is noisy: a quieter place makes decisions surer.");
+  if (aboveNoise != null && aboveNoise < NOISY) found.push("It is noisy: a quieter place makes decisions more reliable.");
   return found;
 }

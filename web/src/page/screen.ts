@@ -1,9 +1,9 @@
-/** The elements of the page, and how results and troubles get on it. */
+/** The elements of the page, and how results and errors are shown on it. */
 
 import { EngineError } from "./engine-client.js";
 import { message } from "./results.js";
 
-/** The element of an id. */
+/** The element with an id. */
 export const get = <Kind extends HTMLElement>(id: string) => document.getElementById(id) as Kind;
 
 /** Show results in place of the earlier ones. */
@@ -21,7 +21,7 @@ export function sentence(error: unknown): string {
   return /[.?!]$/.test(capital) ? capital : `${capital}.`;
 }
 
-/** Do what may fail, and tell the person why it did, under a heading. */
+/** Do work that may fail; if it does, show the reason under a heading. */
 export async function attempt(heading: string, work: () => Promise<void>): Promise<void> {
   try {
     await work();
@@ -30,7 +30,7 @@ export async function attempt(heading: string, work: () => Promise<void>): Promi
   }
 }
 
-/** While something is under way nothing else can be begun. */
+/** Disable the controls while something is in progress. */
 export function setBusy(value: boolean): void {
   for (const control of document.querySelectorAll<HTMLInputElement>("main button, main input, main select")) {
     if (!control.closest("dialog")) control.disabled = value;
@@ -38,7 +38,7 @@ export function setBusy(value: boolean): void {
   get("result").setAttribute("aria-busy", String(value));
 }
 
-/** Hand over the files of an input, and empty it, so that the same file can be chosen again. */
+/** Hand over the files of an input and empty it, so that the same file can be chosen again. */
 export function onFiles(id: string, take: (files: readonly File[]) => Promise<void>): void {
   const input = get<HTMLInputElement>(id);
   input.addEventListener("change", () => {

@@ -1,6 +1,6 @@
-/** Serves the page without a network: whatever it consists of lies in a cache, the large files in one of their own. */
+/** Serves the page without a network: its files are cached, the large ones in a cache of their own. */
 
-/** Written in front of this file by `bccmt export web`: a digest of the page, and its files. */
+/** Prepended to this file by `bccmt export web`: a digest of the page, and its files. */
 declare const SHELL: { readonly version: string; readonly files: readonly string[] };
 
 interface ServiceWorkerScope extends EventTarget {

@@ -26,7 +26,7 @@ if (process.argv.includes("--tests")) await buildTests();
 else await Promise.all([buildPage(), buildLibrary()]);
 
 async function buildPage() {
-  // Beside its place, and moved there when it is whole.
+  // Next to its place, and moved there when complete.
   const folder = `${PAGE}.${process.pid}.partial`;
   await mkdir(folder, { recursive: true });
   try {
@@ -50,7 +50,7 @@ async function fillPage(folder) {
       recorder: "src/page/recorder.ts",
       "service-worker": "src/page/service-worker.ts",
     },
-    // What only Node needs of the runtime.
+    // Parts of the runtime that only Node needs.
     external: ["module", "worker_threads"],
   });
   for (const name of STATIC) await copyFile(join(HERE, "src/page", name), join(folder, name));
@@ -77,7 +77,7 @@ function pack(content) {
   return brotliCompressSync(content, { params: options });
 }
 
-// Packing takes half a minute, and seldom has anything new to pack.
+// Packing takes half a minute, and the content seldom changes.
 async function packedBefore(file, content) {
   try {
     const small = await readFile(join(PAGE, file));

@@ -40,7 +40,7 @@ def to_float(wav) -> np.ndarray:
     return (wav / -float(np.iinfo(wav.dtype).min)).astype(np.float32)
 
 
-# Channels cancel each other if their average has less than this share of the louder one's energy: 10 dB less.
+# Channels cancel each other if their average has less than this share of their mean energy: 10 dB less.
 CANCELLED_SHARE = 0.1
 
 

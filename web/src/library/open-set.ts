@@ -32,7 +32,7 @@ export class OpenSet {
     return new OpenSet(errors, names, errors.map((error) => names.map((count) => Math.log(count / error))), 0);
   }
 
-  /** The ratio that the best of so many names must reach; beyond the fitted numbers it keeps rising as before. */
+  /** The ratio that the best of so many names must reach; beyond the fitted numbers it rises by their mean slope. */
   threshold(names: number, error: number): number {
     const least = this.errors.at(-1)!;
     if (!(error >= least && error < 1)) {

@@ -2,7 +2,7 @@
 
 import { NARROW_HZ } from "./levels.js";
 
-/** Channels whose average has less than this share of the louder one's energy cancel each other. */
+/** Channels whose average has less than this share of their mean energy cancel each other. */
 const CANCELLED_SHARE = 0.1;
 /** More than this share of the samples in flat tops is clipping. */
 const CLIPPED_SHARE = 1e-3;

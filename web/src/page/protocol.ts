@@ -23,7 +23,7 @@ export interface Clip {
 export interface Heard {
   readonly seconds: number;
   readonly speechSeconds: number;
-  /** Of the latest block, in dB below full scale. */
+  /** Of the latest block, in dB relative to full scale. */
   readonly level: number;
 }
 

@@ -22,13 +22,13 @@ from speechbrain_bccmt.inference.model_folder import load_speaker_model
 from speechbrain_bccmt.losses import AttentionMapLoss, match_blocks
 from speechbrain_bccmt.profiling import FRAMES_PER_SECOND, count_macs, count_parameters, latency_ms
 
-# Utterances whose maps are compared with the teacher's: enough for a steady mean, in a few seconds.
+# Utterances whose maps are compared with the teacher's: enough for a stable mean, in a few seconds.
 COMPARED_UTTERANCES = 40
 
 
 @dataclass(frozen=True)
 class System:
-    """A model that the demo trains: its YAML and size, its teacher, and how long it is trained by default."""
+    """A model that the demo trains: its YAML, size, teacher and default number of epochs."""
 
     name: str
     title: str
@@ -105,13 +105,13 @@ def make_report(output: Path, epochs: dict[str, int], seconds: dict[str, float])
 
 
 def read_results(output: Path, name: str) -> dict:
-    """Read what the verification script found for a system."""
+    """Read the verification results of a system."""
     return json.loads((output / f"verification_{name}" / "results.json").read_text(encoding="utf-8"))
 
 
 @torch.inference_mode()
 def _maps(modules: dict[str, torch.nn.Module], row: dict) -> list[torch.Tensor]:
-    """Return the attention maps of one utterance, a list with one for each block."""
+    """Return the attention maps of one utterance, one per block."""
     wav = read_utterance(row, sample_rate(modules["compute_features"]))
     features = modules["compute_features"](wav.reshape(1, -1))
     features = modules["mean_var_norm"](features, torch.ones(1))
@@ -127,7 +127,7 @@ def _compare_maps(output: Path, models: dict[str, dict]) -> dict[str, float]:
     pairs = match_blocks(models["tiny"]["embedding_model"].depths, teacher.depths)
     loss = AttentionMapLoss(pairs)
     sums = {"tiny": 0.0, "tiny_kd": 0.0}
-    torch.set_num_threads(1)  # more are slower at this size, and a hundred times slower beside a busy process
+    torch.set_num_threads(1)  # more are slower at this size, and a hundred times slower on a busy machine
     for row in tqdm(rows, desc="attention maps", unit="utt"):
         maps = {name: _maps(modules, row) for name, modules in models.items()}
         for name in sums:

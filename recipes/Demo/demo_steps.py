@@ -1,4 +1,4 @@
-"""The steps of a demo: scripts of the recipes, each run once, with their progress shown."""
+"""The steps of a demo: runs recipe scripts, each once, and shows their progress."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ RECIPES = ROOT / "recipes"
 
 
 class StepFailed(Exception):
-    """A script of the recipe ended with an error; holds its exit code."""
+    """A recipe script failed; holds its exit code."""
 
     def __init__(self, title: str, code: int, log: Path):
         super().__init__(f"{title} ended with exit code {code}; its messages are in {log}")
-        # A process that a signal ended has a negative code; shells add 128 to the signal's number.
+        # A process killed by a signal has a negative code; shells add 128 to the signal's number.
         self.code = code if code > 0 else 128 - code
 
 
@@ -60,11 +60,10 @@ def run_step(title: str, recipe: str, arguments: list[str], folder: Path) -> flo
 
 def _run(title: str, recipe: str, command: list[str], log_file: Path) -> int:
     """Run a command in the recipe's folder, log its output and show its progress; return its exit code."""
-    # Idle threads that spin, the default, slow a training tenfold where any other program wants the core.
+    # By default idle threads spin, which slows training tenfold if any other program needs the core.
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     with (
         open(log_file, "a", encoding="utf-8") as log,
-        # newline="" keeps the carriage returns that end each state of a progress bar.
         subprocess.Popen(
             command,
             cwd=RECIPES / recipe / "SpeakerRec",
@@ -87,7 +86,7 @@ def _run(title: str, recipe: str, command: list[str], log_file: Path) -> int:
 
 
 def _show(title: str, line: str) -> None:
-    """Print the line of an epoch; on a terminal, also the state of a progress bar, in place."""
+    """Print the line of an epoch; on a terminal, also update the progress bar in place."""
     live = sys.stdout.isatty()
     if "train_logger - " in line:
         print(("\r\033[K" if live else "") + f"  {line.split('train_logger - ')[1]}", flush=True)
@@ -98,7 +97,7 @@ def _show(title: str, line: str) -> None:
 
 
 def exit_code(run: Callable[[], None]) -> int:
-    """Run a demo; return the exit code, after a line on standard error where it failed."""
+    """Run a demo and return the exit code; print failures as one line on standard error."""
     try:
         run()
     except StepFailed as error:

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Runs the whole pipeline on a small synthetic corpus: `make demo`.
 
-Makes the demo corpus; verifies its held-out speakers with the model that comes with the package; trains a Base
-teacher, Tiny alone, and Tiny guided by the teacher's attention maps, with the VoxCeleb recipe's scripts; verifies with
-each; and reports. A repeated run
-skips finished steps. The corpus is synthetic and the budget is minutes: the figures show that the pipeline works, not
-how good the models can be.
+Makes the demo corpus; verifies its held-out speakers with the shipped model; trains a Base teacher, Tiny alone, and
+Tiny guided by the teacher's attention maps, with the VoxCeleb recipe's scripts; verifies with each; and reports. A
+repeated run skips finished steps. The corpus is synthetic and the budget is minutes: the figures show that the pipeline
+works, not how good the models can be.
 
     python run_demo.py [--output_folder=results/demo] [--epochs 5 6 6]
 """
@@ -24,7 +23,7 @@ from speechbrain_bccmt.demo_corpus.sentences import DemoCorpusSettings, make_dem
 from speechbrain_bccmt.inference.verification import SpeakerVerification
 from speechbrain_bccmt.models import DEFAULT
 
-# Short crops and small batches: many steps in the few minutes there are.
+# Short crops and small batches: many steps in a few minutes.
 TRAINING = {
     "crop_seconds": 1.6,
     "batch_size": 32,
@@ -57,14 +56,14 @@ def train(system: System, epochs: int, corpus: Path, output: Path) -> float:
 
 
 def verify(name: str, title: str, source: str | Path, corpus: Path, output: Path) -> None:
-    """Verify the held-out speakers by the model at `source`, with the recipe's verification script."""
+    """Verify the held-out speakers with the model at `source`, using the recipe's verification script."""
     folder = output / f"verification_{name}"
     options = {
         "data_folder": corpus,
         "verification_file": corpus / "meta" / "veri_test.txt",
         "pretrain_path": source,
         "output_folder": folder,
-        # A model of one or two epochs may give a cohort without spread, which cannot normalise scores.
+        # After one or two epochs the cohort's scores may have no spread, and cannot normalise others.
         "score_norm": "null",
     }
     arguments = ["speaker_verification_cosine.py", "hparams/verification.yaml"]
@@ -73,7 +72,7 @@ def verify(name: str, title: str, source: str | Path, corpus: Path, output: Path
 
 
 def show_shipped(corpus: Path, output: Path) -> None:
-    """Verify two pairs of recordings, then the whole trial list, with the model that comes with the package."""
+    """Verify two pairs of recordings, then the whole trial list, with the shipped model."""
     model = SpeakerVerification.from_hparams()
     lines = [
         line.split() for line in (corpus / "meta" / "veri_test.txt").read_text(encoding="utf-8").splitlines()

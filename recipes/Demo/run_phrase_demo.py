@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Shows text-dependent verification on a small synthetic corpus: `make demo PHRASES=1`.
 
-Makes a corpus of pass-phrases; trains a class token for what is said on the model that comes with the package, which
-knows who speaks; verifies a trial list; then enrols one speaker with three takes of a phrase, and verifies the same
-phrase, another phrase, and an impostor. Draws what the token attends to. A repeated run skips finished steps. The
-corpus is synthetic: the figures show that the pipeline works, not how good the models can be.
+Makes a corpus of pass-phrases; trains a class token for what is said on top of the shipped model, which knows who
+speaks; verifies a trial list; then enrols one speaker with three takes of a phrase, and verifies the same phrase,
+another phrase, and an impostor. Plots what the token attends to. A repeated run skips finished steps. The corpus is
+synthetic: the figures show that the pipeline works, not how good the models can be.
 
     python run_phrase_demo.py [--output_folder=results/phrase_demo] [--epochs 6]
 """
@@ -34,7 +34,7 @@ SHOWN = {
 
 
 def show_decisions(corpus: Path, model: SpeakerVerification, output: Path) -> None:
-    """Enrol a speaker with a phrase, verify three recordings, and draw what the token attends to."""
+    """Enrol a speaker with a phrase, verify three recordings, and plot what the token attends to."""
     meta = corpus / "meta"
     trials = read_trials(meta / "trials.txt", enrolment=meta / "model_enrollment.txt")
 
@@ -63,7 +63,7 @@ def show_decisions(corpus: Path, model: SpeakerVerification, output: Path) -> No
 
 
 def run_demo(output: Path, settings: DemoPhraseSettings, epochs: int) -> None:
-    """Make the corpus, train, verify, and show."""
+    """Make the corpus, train, verify, and show decisions."""
     start = time.monotonic()
     output = output.resolve()
     corpus, trained = output / "corpus", output / "voice_phrase"

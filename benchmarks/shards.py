@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Train Tiny from files and from shards: dev EER of the last epoch, for several seeds.
+"""Trains Tiny from files and from shards, and compares the dev EER of the last epoch over several seeds.
 
     python benchmarks/shards.py [--corpus an4] [--seeds 1 2] [--epochs 6]
 
-Both read the same crops, in another order. Prints a table and writes results/shards/shards.json; trainings that are
-there are not run again. `benchmarks/loader.py --parts cold` compares the time of an epoch.
+Both read the same crops, in different order. Prints a table and writes results/shards/shards.json; finished trainings
+are not run again. `benchmarks/loader.py --parts cold` compares the time of an epoch.
 """
 
 from __future__ import annotations

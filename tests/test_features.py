@@ -25,7 +25,7 @@ def reference(wav, window="povey", **options):
 
 
 def synthetic_speech(seconds=1.5, seed=0):
-    """Vibrating harmonics with pauses and faint noise: 60 dB of dynamics, as speech has."""
+    """Vibrating harmonics with pauses and faint noise: 60 dB of dynamic range, like speech."""
     generator = np.random.default_rng(seed)
     time = np.arange(int(16000 * seconds)) / 16000
     pitch = 2 * np.pi * np.cumsum(120 + 20 * np.sin(5 * time)) / 16000

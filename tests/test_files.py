@@ -22,9 +22,9 @@ def dead_process():
 def test_only_leftovers_of_dead_processes_on_this_machine_are_removed(tmp_path, dead_process):
     node = platform.node()
     leftovers = [f".{node}-{dead_process}.partial.{name}" for name in ("train.csv", "of another file.wav")]
-    leftovers.append(f".{node}-{10**30}.partial.a")  # an id that no system gives
+    leftovers.append(f".{node}-{10**30}.partial.a")  # an id that no system assigns
     kept = {
-        f".{node}-{os.getpid()}.partial.a",  # this process, by another thread
+        f".{node}-{os.getpid()}.partial.a",  # this process, from another thread
         f".{node}-1.partial.a",  # alive, and perhaps someone else's
         f".{node}x-{dead_process}.partial.a",  # written by another machine
         f".{node}-.partial.a",

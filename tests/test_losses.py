@@ -48,7 +48,7 @@ def test_heads_are_averaged_when_their_number_differs():
 
 
 def test_padding_is_ignored():
-    """A padded batch has the loss of its utterances alone, whatever stands in the padded rows."""
+    """The loss of a padded batch is that of its utterances alone, whatever the padded rows contain."""
     long = [maps(1, 2, 20, 10, seed=i) for i in range(2)]
     short = [maps(1, 2, 10, 5, seed=3 + i) for i in range(2)]
     loss = AttentionMapLoss()
@@ -144,7 +144,7 @@ def test_equal_predictions_give_zero(temperature):
     value = loss(student, student.detach())
     value.backward()
     assert value.item() == pytest.approx(0, abs=1e-6) and student.grad.abs().max() < 1e-6
-    # As a softmax sees them: a constant added to all classes changes nothing.
+    # Softmax ignores a constant added to all classes.
     assert loss(student + 3, student).item() == pytest.approx(0, abs=1e-5)
     assert loss(student.flip(-1), student).item() > 0.1
 

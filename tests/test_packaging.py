@@ -53,7 +53,7 @@ def test_version_is_the_same_everywhere(setup_arguments):
 
 
 def test_every_import_of_the_package_is_required(setup_arguments):
-    """A module of others that the package imports stands in setup.py, at least in an extra."""
+    """Every third-party module that the package imports is listed in setup.py, at least in an extra."""
     provided = {entry.split("[")[0] for entry in map(str.lower, setup_arguments["install_requires"])}
     provided |= {entry for entries in setup_arguments["extras_require"].values() for entry in entries}
     provided = {re.match(r"[\w-]+", entry)[0].replace("-", "_") for entry in provided}
@@ -70,7 +70,7 @@ def test_every_import_of_the_package_is_required(setup_arguments):
 
 
 def test_the_runtime_requires_what_the_package_requires(setup_arguments):
-    """In the same versions, and not one thing more."""
+    """The same versions, and nothing else."""
     tree = ast.parse((ROOT / "runtime" / "setup.py").read_text(encoding="utf-8"))
     (required,) = (
         ast.literal_eval(node.value)
@@ -93,7 +93,7 @@ def test_public_names_import():
 
 
 def run_as_from_a_shell(command, cwd):
-    """Run without what an outer make hands down: these tests run under `make test` themselves."""
+    """Run without the variables of an outer make: these tests run under `make test` themselves."""
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "MFLAGS"))}
     return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment)
 

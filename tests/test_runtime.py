@@ -1,4 +1,4 @@
-"""The wheel bccmt-runtime, in an environment that has nothing but what it requires."""
+"""The wheel bccmt-runtime, in an environment with nothing but its requirements."""
 
 import importlib.metadata
 import json
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("detector")
 
 
 def link_distribution(name, folder, done):
-    """Put links to an installed distribution, and to all that it requires, into a folder."""
+    """Link an installed distribution, and everything it requires, into a folder."""
     if name in done:
         return
     done.add(name)
@@ -40,7 +40,7 @@ def link_distribution(name, folder, done):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """Build the wheel as for publication, from a copy."""
+    """Build the wheel as for publication, from a copy of the sources."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
     shutil.copytree(
         ROOT / "speechbrain_bccmt", source / "speechbrain_bccmt", ignore=shutil.ignore_patterns("page*")
@@ -101,7 +101,7 @@ def bccmt(wheel, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def recordings(tmp_path_factory):
-    """Real speech of two speakers, two recordings each, where there is any; else something that is audible."""
+    """Two recordings each of two speakers: real speech if available, otherwise audible noise."""
     speech = Path(os.environ.get("SPEECH_DATA", ROOT.parent / "shared" / "speech")) / "speechocean762" / "wav"
     if speech.is_dir():
         folders = [folder for folder in sorted(speech.iterdir()) if len(list(folder.rglob("*.*"))) > 1]
@@ -115,13 +115,13 @@ def recordings(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def expected(recordings):
-    """Embed the recordings in PyTorch."""
+    """Embed the recordings with PyTorch."""
     model = load_verifier(engine="torch")
     return model, [model.embed_file(path) for path in recordings]
 
 
 def test_nothing_else_is_there(bccmt):
-    """Of the modules that every other test may use."""
+    """None of the modules that every other test may use is importable."""
     found = bccmt(
         code="import speechbrain_bccmt.cli, sys; print(speechbrain_bccmt.cli.__file__, sys.path)"
     ).stdout
@@ -252,7 +252,7 @@ def test_a_damaged_model_is_named(bccmt, recordings, wheel, tmp_path):
 
 
 def test_no_module_of_it_needs_more_than_it_requires(wheel):
-    """Of what is imported at once, whatever the commands of the other tests reach."""
+    """Checks the top-level imports of every module, whether or not the other tests' commands reach it."""
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if name.endswith(".py")}
     code = """

@@ -13,7 +13,7 @@ from speechbrain_bccmt import BCCMT
 from speechbrain_bccmt.scoring.calibration import Calibration
 
 SPEAKERS = ["ada", "bela", "carl"]
-# The encoder of the package, in a size that embeds a second in some ms.
+# The encoder of the package, small enough to embed a second of audio in a few ms.
 ENCODER = dict(
     channels=[10, 10, 10, 10], depths=[1, 1, 1, 1], expansions=[10, 10, 10, 10], heads=[1, 1, 1, 1], groups=2
 )
@@ -68,7 +68,7 @@ def write_hub_folder(folder: Path, calibration: Calibration | None = None) -> Pa
 
 
 def write_hyperparams(folder: Path, builder: str, **options) -> None:
-    """Write the YAML of a training with SpeechBrain's features and the encoder of a builder of this package."""
+    """Write a training's YAML with SpeechBrain's features and an encoder from one of this package's builders."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = ["compute_features: !new:speechbrain.lobes.features.Fbank {n_mels: 80}"]
     lines.append("mean_var_norm: !new:speechbrain.processing.features.InputNormalization")
@@ -98,7 +98,7 @@ PHONETIC_YAML = """\
 
 
 def write_token_folder(folder: Path, readout: str = "class", phonetic: bool = False) -> Path:
-    """Write what a training of a TokenEmbedder leaves, with random parameters that make it look at some frames."""
+    """Write the output of a TokenEmbedder training, with random parameters that make it attend to some frames."""
     text = TOKEN_YAML.format(readout=readout)
     if phonetic:
         text += PHONETIC_YAML
@@ -107,7 +107,7 @@ def write_token_folder(folder: Path, readout: str = "class", phonetic: bool = Fa
     for name, parameter in encoder.named_parameters():
         if "attention.query" in name or "attention.key" in name:
             torch.nn.init.normal_(parameter, std=0.3)
-    # Running statistics of speech-like features, without which activations would have no bounds.
+    # Running statistics of speech-like features; without them activations would be unbounded.
     for module in encoder.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = None

@@ -25,7 +25,7 @@ def tone(seconds=1.0, rate=16000, hertz=200.0):
 
 
 def inner_difference(a, b):
-    """Largest difference but at the ends, where filters look beyond the recording."""
+    """Return the largest difference except at the ends, where filters reach beyond the recording."""
     n = min(len(a), len(b))
     return float(np.abs(np.asarray(a)[200 : n - 200] - np.asarray(b)[200 : n - 200]).max())
 
@@ -40,7 +40,7 @@ def test_a_tone_is_one_tone_at_any_rate(tmp_path, rate):
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
 def test_resampling_agrees_with_torchaudio(rate):
-    """In the band that both let through: their transitions below the lower Nyquist rate differ."""
+    """Compared in the band that both pass: their transition bands below the lower Nyquist rate differ."""
     time = np.arange(rate) / rate
     wav = sum(np.sin(2 * np.pi * hertz * time) for hertz in (90, 450, 1500, 2900)) / 10
     wav = wav.astype(np.float32)
@@ -124,7 +124,7 @@ def test_levels(tmp_path):
 @pytest.mark.parametrize("top", [0.25, 0.5, 1.0, 5.0])
 @pytest.mark.parametrize("channel", [None, 0, 1])
 def test_clipping_is_a_flat_top(tmp_path, subtype, top, channel):
-    """At whatever level, in one channel or both; a level above full scale is none where nothing is lost."""
+    """At any level, in one channel or both; samples above full scale are not clipped if nothing is lost."""
     if top > 1 and subtype != "FLOAT":
         return
     wav = np.stack([voice(1.0), voice(1.0, 1)], axis=1)
@@ -203,7 +203,7 @@ def test_names_that_are_no_text(tmp_path):
 
 
 def test_compressed_wav_has_its_whole_length(tmp_path):
-    """GSM, as telephones have it, tells 0 bits a sample."""
+    """The header of GSM files gives 0 bits per sample."""
     soundfile.write(tmp_path / "a.wav", tone(3.0, 8000), 8000, subtype="GSM610")
     recording = Recording.open(tmp_path / "a.wav")
     assert recording.frames == soundfile.info(tmp_path / "a.wav").frames >= 24000

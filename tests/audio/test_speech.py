@@ -107,7 +107,7 @@ def test_it_can_be_left_off(tmp_path, model, spoken):
 
 
 def test_speech_in_a_long_recording(tmp_path, model, spoken, monkeypatch):
-    """Two words an hour apart are one utterance; more speech than a chunk is cut where the whole is not."""
+    """Two words an hour apart are one utterance; only speech longer than a chunk is cut."""
     wav = spoken[0]
     pause = np.random.default_rng(0).normal(0, 1e-3, 70 * RATE).astype(np.float32)
     soundfile.write(tmp_path / "a.wav", np.concatenate([wav, pause, wav]), RATE, subtype="FLOAT")
@@ -123,7 +123,7 @@ def test_speech_in_a_long_recording(tmp_path, model, spoken, monkeypatch):
 
 
 def test_memory_does_not_grow(spoken):
-    """What waits to be given away is bounded by two chunks."""
+    """Audio waiting to be yielded is bounded by two chunks."""
     wav = np.concatenate([spoken[0]] * 10)[: 30 * RATE]
     held = []
 
@@ -142,7 +142,7 @@ def test_memory_does_not_grow(spoken):
 @pytest.mark.parametrize("codec", ["ALAW", "ULAW", "GSM610", "PCM_16"])
 @pytest.mark.parametrize("rate", [8000, 16000, 44100])
 def test_a_telephone_is_told(tmp_path, model, spoken, codec, rate):
-    """Also where its 8 kHz were resampled to more."""
+    """Also if its 8 kHz were resampled to a higher rate."""
     for wav in spoken:
         soundfile.write(tmp_path / "wide.wav", resample(wav, RATE, 44100), 44100)
         assert not model.embed_file(tmp_path / "wide.wav").warnings
@@ -160,7 +160,7 @@ def test_noise_is_nobody(tmp_path, model, spoken):
     verdict = model.verify_files(tmp_path / "noise.wav", tmp_path / "noise.wav")
     assert verdict.score > 0.99 and not verdict.decision
     assert [text.split(": ")[1] for text in verdict.warnings] == ["no speech in its 3 s"]
-    # Beside speech on its side it has no part in the score.
+    # On a side that also has speech, noise has no part in the score.
     both = model.verify_files([tmp_path / "a.wav", tmp_path / "noise.wav"], tmp_path / "a.wav")
     assert both.score == pytest.approx(1.0) and both.decision
 

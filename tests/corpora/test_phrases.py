@@ -135,7 +135,7 @@ def test_marked_utterances_enrol_and_are_never_tested():
     models, tests = enrol_phrases(utterances)
     assert models["anna", "hello"] == ("anna/hello/1", "anna/hello/3", "anna/hello/5")
     assert {name[-1] for name in tests} == set("024")
-    del utterances["anna/hello/3"]  # two are left: no model, and those two are still not tested
+    del utterances["anna/hello/3"]  # two takes are left: too few for a model, and still not used as tests
     models, tests = enrol_phrases(utterances)
     assert ("anna", "hello") not in models and "anna/hello/1" not in tests and "anna/hello/0" in tests
 

@@ -17,7 +17,7 @@ TYPES = ("target-correct", "target-wrong", "impostor-correct", "impostor-wrong")
 
 @pytest.fixture
 def scored():
-    """Scores whose types lie at their own means, and the types."""
+    """Scores with a different mean for each type, and the types."""
     rng = np.random.default_rng(5)
     kind = rng.integers(4, size=4000)
     return rng.normal(np.array([3.0, 1.5, 1.0, -1.0])[kind], 1), kind

@@ -57,17 +57,17 @@ def synthetic_speech(n_samples: int, seed: int) -> torch.Tensor:
 
 
 def make_training_folder(folder: Path, front_end: str, speeds: int = 1) -> Path:
-    """Write what a training leaves, without training: statistics are those of speech, branches are not zero."""
+    """Write the output of a training without training: statistics of speech, and non-zero branches."""
     torch.manual_seed(1)
     model = bccmt_tiny()
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1 or not parameter.any():
             torch.nn.init.normal_(parameter, 0.2 if name.endswith("norm.weight") else 0.0, 0.1)
     torch.nn.init.zeros_(model.embedding.bias)
-    # Recordings begin with rooms, not with voices: without them their activations are thousands, as no trained
-    # model's are, attention falls on one frame, and which one it is hangs on the last bit.
+    # Recordings start with room noise, not with voices. Without such noise in the statistics, it causes activations in
+    # the thousands, unlike in any trained model; attention falls on one frame, and rounding decides which.
     wavs = [synthetic_speech(16000, seed) for seed in range(12)] + list(0.005 * torch.randn(6, 16000))
-    # And voices come out of them, louder than their mean by far.
+    # And voices rise out of the noise, far louder than the mean.
     wavs += [torch.cat([0.2 * wavs[12 + seed][:12000], 3 * wavs[seed][12000:]]) for seed in range(6)]
     features = KaldiFbank(f_max=7600)(torch.stack(wavs))
     # Decibels, which SpeechBrain's features are in, are natural logarithms times 4.34.

@@ -25,7 +25,7 @@ def test_rows_of_a_padded_batch_are_cut_as_alone():
     chunks, valid, weights = cut(x, longest=10, valid=sizes)
 
     def embed(batch, sizes):
-        """Return rows of other content or length apart."""
+        """Return embeddings that differ if content or length differ."""
         return torch.stack(
             [row[:size].square().mean(0) + size for row, size in zip(batch, sizes, strict=True)]
         )

@@ -138,7 +138,7 @@ def test_metadata_tells_what_a_client_must_know(graphs):
 
 
 def test_8_bit_graphs_give_nearly_the_same_embedding(synthetic_speech, tmp_path):
-    # Without a training behind it, a lively network would make much of every rounding; a new one does not.
+    # An untrained network with non-zero branches would amplify every rounding error; a new one does not.
     torch.manual_seed(0)
     norm = InputNormalization(norm_type="sentence", std_norm=False)
     source = export_onnx(

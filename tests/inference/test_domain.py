@@ -9,7 +9,7 @@ from speechbrain_bccmt.inference.domain import LEAST_VOICES, PRIOR_VOICES, find_
 
 
 def recordings(voices, takes, seed=0, size=192):
-    """Embeddings of voices in one room, (sum of takes, size), and the room."""
+    """Return embeddings of voices in one room, (sum of takes, size), and the room's shift."""
     rng = np.random.default_rng(seed)
     room, people = 0.4 * rng.normal(size=size), rng.normal(size=(voices, size))
     return np.repeat(people, takes, axis=0) + room + 0.1 * rng.normal(size=(sum(takes), size)), room

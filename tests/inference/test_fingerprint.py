@@ -94,7 +94,7 @@ def test_numbers_are_numbers():
     [(KaldiFbank, "793855b811fa427c"), (lambda: Fbank(n_mels=80), "b7c06a2355ea4666")],
 )
 def test_fingerprints_stay_as_they_are(front_end, expected):
-    """Every enrolled voiceprint depends on this: whoever changes it makes all of them worthless."""
+    """Every enrolled voiceprint depends on this: changing it invalidates all of them."""
     encoder = bccmt_tiny()
     with torch.no_grad():
         for number, value in enumerate(encoder.state_dict().values()):

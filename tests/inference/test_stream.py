@@ -97,7 +97,7 @@ def test_a_decision_comes_while_they_speak(model, people):
 @pytest.mark.usefixtures("detector")
 @pytest.mark.parametrize("noise", ["felix/rain.ogg", "picovoice/kitchen.ogg"])
 def test_what_is_told_meanwhile_is_nearly_what_is_told_in_the_end(model, people, speech_data, noise):
-    """Noise 40 dB below the speech before and behind: of that the detector knows the level only once it is there."""
+    """Noise before and after speech, 40 dB below it; the detector knows the speech level only once it has arrived."""
     wav = people[0][0][: 6 * RATE]
     added = np.resize(read_mono(speech_data / "noise" / noise, RATE), 8 * RATE)
     added = added * (0.01 * wav.std() / added.std())
@@ -120,7 +120,7 @@ def test_silence_is_never_decided(model):
 
 
 def test_memory_does_not_grow(model, people, monkeypatch):
-    """Of one kind of embedding only: what is kept between minutes."""
+    """With a trivial embedding, to measure only what is kept from minute to minute."""
     monkeypatch.setattr(model, "embed_waveform", lambda wav: np.full(192, wav.std(), np.float32))
     stream, wav = model.stream(np.ones(192)), people[0][0]
     held = []

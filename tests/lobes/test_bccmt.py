@@ -14,7 +14,7 @@ every_variant = pytest.mark.parametrize("build, form", VARIANTS, ids=names)
 
 
 def lively(model: BCCMT) -> BCCMT:
-    """Return a new model what training would: branches that are not zero and running statistics of its input."""
+    """Make a new model behave like a trained one: non-zero branches, and running statistics of its input."""
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if parameter.ndim == 1 or not parameter.any():

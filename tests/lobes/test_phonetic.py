@@ -14,7 +14,7 @@ OPTIONS = {"positions": "phonetic", "phonetic_size": 6, "kernel_size": 1, "time_
 
 
 def phonetic_network():
-    """Return a window of frames, a nonlinearity and a bottleneck; and a norm that training mode would change."""
+    """Return a network with a context window and a bottleneck, whose output differs in training mode."""
     torch.manual_seed(3)
     return LengthsCapableSequential(
         context=ContextWindow(3, 3),
@@ -63,7 +63,7 @@ def test_padding_changes_nothing(model, frames):
     together = model(x, torch.tensor([1.0, frames / 40]))
     assert cosine(together[1], model(x[1:, :frames])[0]) > 0.99999
     assert cosine(together[0], model(x[:1])[0]) > 0.99999
-    # The frames beside the padding would hear it through the window, if it were not silenced.
+    # Frames next to the padding would see it through the window if it were not zeroed.
     assert cosine(model.phonetic_model(x)[1, :frames], model.phonetic_model(x[1:, :frames])[0]) < 0.99
 
 

@@ -44,7 +44,7 @@ def utterances(batch, frames):
 
 
 def inputs(model, batch, frames):
-    """Features, and a phonetic input where the model takes one, as a dict."""
+    """Return features, and a phonetic input if the model takes one, as a dict."""
     found = {"x": utterances(batch, frames)}
     if model.sequence.phonetic_size:
         found["phonetic"] = torch.randn(batch, frames, model.sequence.phonetic_size)
@@ -53,13 +53,13 @@ def inputs(model, batch, frames):
 
 @torch.no_grad()
 def lively(model):
-    """Return a new model what training would: running statistics of its input, and an embedding that depends on it."""
+    """Make a new model behave like a trained one: running statistics, and embeddings that depend on the input."""
     torch.manual_seed(1)
     for parameter in model.sequence.front_end.parameters():
         if not parameter.any():
             torch.nn.init.normal_(parameter, 0.3, 0.2)
     for block in model.blocks:
-        block.attention.query.weight.mul_(5)  # a new model looks everywhere alike
+        block.attention.query.weight.mul_(5)  # a new model attends to all frames equally
         block.attention.output.weight.mul_(3)
     for layer in model.embedding_layers:
         torch.nn.init.zeros_(layer.bias)
@@ -133,7 +133,7 @@ def test_maps(model):
 
 @torch.no_grad()
 def test_the_class_token_looks_where_the_embedding_comes_from():
-    """Of a token that looks at one frame almost alone, the embedding depends on that frame almost alone."""
+    """If the token attends almost only to one frame, the embedding depends almost only on that frame."""
     options = {"blocks": 1, "heads": 1, "kernel_size": 1, "time_stride": 1, "memory_keys": 0}
     model = lively(TokenEmbedder(**options))
     model.blocks[0].attention.query.weight.mul_(16)

@@ -16,7 +16,7 @@ from speechbrain_bccmt.trials.trial_list import EnrolmentModel, Trials, trial_sp
 
 
 def draw_system(generator, n_speakers, per_speaker=4, spread=0.7, decimals=6):
-    """Scores of all pairs of speakers, whose voices are easy or hard to tell by `spread`."""
+    """Return scores of all pairs of speakers; `spread` sets how much speakers differ in difficulty."""
     own, other = generator.normal(0, spread, n_speakers), generator.normal(0, spread / 2, n_speakers)
     enrol, test = np.divmod(np.arange(n_speakers**2), n_speakers)
     enrol, test = (
@@ -88,7 +88,7 @@ def test_speakers_who_differ_widen_the_interval():
     scores -= 4.5  # to where a fixed threshold misses a third of the targets
     options = {"measures": ["act_dcf"], "p_target": 0.9, "n_resamples": 300}
     by_speaker = confidence_intervals(scores, target, enrol, test, **options)["act_dcf"]
-    # As if each trial were by speakers of its own: nothing then depends on anything.
+    # As if each trial had its own speakers: all trials are then independent.
     own = np.arange(len(scores))
     strangers = own, np.where(target, own, own + len(own))
     by_trial = confidence_intervals(scores, target, *strangers, **options)["act_dcf"]

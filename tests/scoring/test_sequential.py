@@ -8,7 +8,7 @@ from speechbrain_bccmt.scoring.sequential import SequentialTest, decision_times
 
 
 def streams(number, seed, dependence=0.9, looks=30):
-    """Ratios of streams whose looks depend on each other, of a calibration that is right at each one alone."""
+    """Return log-likelihood ratios of streams, correct at each look alone, with dependent looks, and the targets."""
     rng = np.random.default_rng(seed)
     target = np.arange(number) % 2 == 0
     noise = np.zeros((number, looks))
@@ -105,7 +105,7 @@ def test_open_set_keeps_its_rate_in_every_corpus():
 
 @pytest.mark.parametrize(("names", "error"), [(1, 0.01), (10, 0.05), (1000, 0.001)])
 def test_the_bound_holds_for_exact_ratios(names, error):
-    """Of scores that are normal with d' = 2, the best of so many strangers."""
+    """Takes the best of many strangers' scores, normal with d' = 2."""
     best = 2 * np.random.default_rng(0).normal(0, 1, (20000, names)).max(axis=1) - 2
     assert (best >= OpenSet.bound().threshold(names, error)).mean() <= error
 

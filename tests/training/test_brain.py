@@ -29,7 +29,7 @@ from speechbrain_bccmt.trials.read import Trials
 
 
 class Killed(Exception):
-    """Stands for the end of the process."""
+    """Stands in for the death of the process."""
 
 
 class Toy(nn.Module):
@@ -227,7 +227,7 @@ def test_corpora_count_alike_in_the_dev_eer(rows, tmp_path):
     trials = brain.dev_set[1]
     vectors = np.array([[1.0, 0], [0, 1], [1, 0.1], [1, 0], [0.1, 1], [0, 1]])
     brain.embed_dev = lambda progressbar: vectors
-    # Of rows 0 to 2 (corpus 0) trials at 0.99 and 0.1; of rows 3 to 5 (corpus 1) as well, the wrong way round.
+    # Rows 0 to 2 (corpus 0) have trials at 0.99 and 0.1; rows 3 to 5 (corpus 1) too, the wrong way round.
     pairs = np.array([(0, 2), (0, 1), (3, 4), (4, 5)])
     target = np.array([True, False, True, False])
     rows_of = brain.dev_set[0]
@@ -324,7 +324,7 @@ def distillation(kd_weight=1.0, embedding_weight=None, pairs=None):
 
 
 class Spy(nn.Module):
-    """Passes on to a model and keeps what it was shown."""
+    """Wraps a model and records its inputs."""
 
     def __init__(self, model):
         super().__init__()
@@ -448,7 +448,7 @@ def test_the_class_token_learns_the_label_and_the_distillation_token_the_teacher
     kept = brain.checkpointer.find_checkpoint().paramfiles
     assert "distillation_classifier" in kept and "teacher" not in kept
 
-    # Each loss has a token of its own: what the label teaches does not pass by the distillation token's layers.
+    # Each loss has its own token: the label loss has no gradient in the distillation token's layers.
     brain.modules.train()
     batch = next(iter(brain.make_dataloader(brain.training_set, Stage.TRAIN, batch_size=12)))
     student = brain.modules.embedding_model

@@ -130,7 +130,7 @@ def order(epoch, streams=1, buffer=20, seed=0):
 def test_the_order_goes_from_shard_to_shard():
     drawn, _ = order(1)
     assert sorted(drawn) == [(shard, offset) for shard in range(10) for offset in range(50)]
-    # A window of twenty utterances opens a shard when the one before has but twenty left.
+    # A window of twenty utterances opens a shard when the previous one has only twenty left.
     first = [next(i for i, (shard, _) in enumerate(drawn) if shard == s) for s in range(10)]
     last = [max(i for i, (shard, _) in enumerate(drawn) if shard == s) for s in range(10)]
     assert sum(end - begin for begin, end in zip(first, last, strict=True)) < 10 * (50 + 4 * 20)
@@ -151,5 +151,5 @@ def test_each_process_has_shards_of_its_own(processes):
     shards = [{index % 10 for index in part} for part in parts]
     assert set(torch.tensor(sum(parts, [])).tolist()) == set(range(500))
     assert len(sum(parts, [])) <= 500 + processes
-    # A shard may be shared where it lies across a cut.
+    # A shard that lies across a boundary between processes may be shared.
     assert sum(map(len, shards)) <= 10 + processes - 1

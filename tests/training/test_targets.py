@@ -60,5 +60,5 @@ def test_the_mean_of_each_corpus_is_taken_off(tmp_path):
     for part in (slice(0, 5), slice(5, 9)):
         expected[part] -= vectors[part].mean(axis=0)
     assert targets(ids)[:, 0].numpy() == pytest.approx(expected, abs=1e-6)
-    # A voice at another speed keeps what makes it another one.
+    # The voice at another speed keeps its difference from the original.
     assert targets(ids[:9], [90] * 9)[:, 0].numpy() == pytest.approx(expected[:9] + 1, abs=1e-6)

@@ -1,4 +1,4 @@
-"""What the encoder of voices learns at, and what a training class is made of."""
+"""The learning rate of the voice encoder, and what makes up a training class."""
 
 from types import SimpleNamespace
 

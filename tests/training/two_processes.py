@@ -25,7 +25,7 @@ def _work(rank, port, results, function, arguments):
     torch.set_num_threads(1)
     try:
         torch.distributed.init_process_group("gloo", timeout=timedelta(seconds=SECONDS / 2))
-        buffer = io.BytesIO()  # a tensor in a queue is a file that ends with this process
+        buffer = io.BytesIO()  # a tensor in a queue is a file that disappears with this process
         torch.save(function(*arguments), buffer)
         results.put((rank, buffer.getvalue(), None))
     except BaseException:
@@ -33,7 +33,7 @@ def _work(rank, port, results, function, arguments):
 
 
 def in_two_processes(function, *arguments):
-    """Return what the function gives in each of two processes; fail where one fails or takes too long."""
+    """Return the function's results in each of two processes; fail if one fails or takes too long."""
     context = multiprocessing.get_context("fork")  # starts at once: all modules are loaded
     results, port = context.SimpleQueue(), free_port()
     workers = [

@@ -21,7 +21,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from batch_augmentation import RATE, BatchAugmentation
-from card_speech import held_out_set, with_held_out
+from card_speech import held_out_set, read, with_held_out
 from matplotlib.figure import Figure
 from model_card import judge, score
 from recipe_runs import SPEECH
@@ -31,7 +31,6 @@ from speechbrain.processing.features import InputNormalization
 from tqdm import tqdm
 from training_speech import SHARES, Speech, load_augmentation, training_utterances
 
-from speechbrain_bccmt.audio.recording import read_mono
 from speechbrain_bccmt.features import build_front_end
 from speechbrain_bccmt.figures import save_figure
 from speechbrain_bccmt.inference.embedding import embed_waveforms
@@ -43,6 +42,7 @@ from speechbrain_bccmt.training.schedules import linear_margin
 
 CROPS = (1.0, 2.0, 3.2, 2.0, 4.8)  # seconds, in turn
 SPEAKER_WEIGHT, MARGIN, SCALE = 0.3, 0.2, 30
+CONDITIONS = ("whole", "1 s", "noise 5 dB", "telephone, A-law", "reverberation")  # that it is judged under
 
 
 class Training:
@@ -200,15 +200,22 @@ def main() -> int:
     network = training.network.cpu()
     save_file(network.state_dict(), options.folder / "embedding_model.safetensors")
     write_curve(training.curve, options.folder)
-    parts = build_front_end("sherpa"), InputNormalization(norm_type="sentence", std_norm=False), network
-    for name in with_held_out():
-        data = held_out_set(name)
-        with torch.inference_mode():
-            waves = (torch.from_numpy(read_mono(path, RATE)) for path in data.paths)
-            vectors = [embed_waveforms([wave], *parts)[0].numpy() for wave in waves]
-        eer = judge(score(np.stack(vectors), data), data, intervals=False)["eer"]
-        print(f"{data.name:<32} EER {100 * eer:.2f} %")
+    print_error_rates(network)
     return 0
+
+
+@torch.inference_mode()
+def print_error_rates(network: torch.nn.Module) -> None:
+    """Print the EER of the held-out speakers of each corpus, and their mean, under a few conditions."""
+    parts = build_front_end("sherpa"), InputNormalization(norm_type="sentence", std_norm=False), network
+    sets = [held_out_set(name) for name in with_held_out()]
+    print(f"| EER %, held-out speakers | {' | '.join(with_held_out())} | mean |\n{'|---' * (len(sets) + 2)}|")
+    for condition in CONDITIONS:
+        rates = []
+        for data in sets:
+            vectors = [embed_waveforms([read(path, condition)], *parts)[0].numpy() for path in data.paths]
+            rates.append(100 * judge(score(np.stack(vectors), data), data, intervals=False)["eer"])
+        print(f"| {condition} | {' | '.join(f'{rate:.2f}' for rate in [*rates, np.mean(rates)])} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -30,6 +31,36 @@ training_speech.campplus_model = Teacher
 import shipped_training
 sys.exit(shipped_training.main())
 """
+
+
+# A pulse train of 125 Hz through one resonance: where its spectrum peaks, and after how many samples it repeats.
+VOWEL = """
+import numpy as np
+import torch
+from scipy.signal import lfilter
+from training_speech import shift_formants
+
+pulses = np.zeros(16000)
+pulses[::128] = 1000
+pole = 0.96 * np.exp(2j * np.pi * 2000 / 16000)
+vowel = lfilter([1], np.poly([pole, pole.conj()]).real, pulses)
+for factor in (1.0, 0.85, 1.17):
+    wave = shift_formants(torch.from_numpy(vowel).float(), factor).numpy()[2000:-2000]
+    spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave))))
+    repeats = np.correlate(wave, wave, "full")[len(wave) - 1 :]
+    print(spectrum.argmax() * 16000 / len(wave), 90 + repeats[90:200].argmax())
+"""
+
+
+def test_formants_move_and_the_pitch_stays():
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(ROOT / "benchmarks"), str(ROOT)])}
+    found = subprocess.run(
+        [sys.executable, "-c", VOWEL], env=environment, capture_output=True, text=True, check=True
+    )
+    rows = [tuple(map(float, line.split())) for line in found.stdout.splitlines()]
+    assert [period for _, period in rows] == [128, 128, 128]
+    # Peaks lie on harmonics, 125 Hz apart.
+    assert [peak for peak, _ in rows] == pytest.approx([2000, 1700, 2340], abs=80)
 
 
 def test_it_trains_on_new_voices_and_resumes(tmp_path):

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the readouts of a token block at convergence, on the feature maps of the shipped encoder.
 
-    python benchmarks/token_claims.py [--epochs 40] [--seeds 1 2 3] [--systems mean class ...]
+    python benchmarks/token_claims.py [--epochs 60] [--seeds 1 2 3] [--systems mean class ...]
 
 Text-dependent: 18 training speakers of arabic_speech_commands (SPEECH_DATA), 12 other test speakers, 40 one-second
 words. The encoder is frozen, so its maps are computed once and an epoch takes seconds. All systems have the same block,
@@ -252,7 +252,7 @@ def trial_table(embeddings: np.ndarray, ids: list[str], trials) -> dict:
 def main() -> None:
     """Train, verify, compare."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=60)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "token_claims")

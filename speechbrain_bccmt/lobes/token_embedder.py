@@ -52,8 +52,8 @@ class TokenEmbedder(nn.Module):
     channels, blocks, heads : int
         Width d, number and heads of the self-attention blocks.
     memory_keys, memory_top_k, memory_key_size, memory_heads : int
-        Options of each block's memory layer, see `Memory`; none by default: with 64 keys it cost accuracy wherever we
-        compared (docs/text_dependent.md).
+        Options of each block's memory layer, see `Memory`; none by default: in our comparisons it cost accuracy or made
+        no difference (docs/text_dependent.md).
     product_keys : bool
         Product keys instead of flat ones.
     feed_forward : int

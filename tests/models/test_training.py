@@ -81,18 +81,21 @@ def test_it_trains_on_new_voices_and_resumes(tmp_path):
     }
 
     def train(minutes):
-        options = ["--minutes", str(minutes), "--batch-seconds", "10", "--new-voices", "2", "--device", "cpu"]
+        options = ["--minutes", str(minutes), "--batch-seconds", "10", "--device", "cpu"]
+        options += ["--speeds", "3", "--new-voices", "2"]
         command = [sys.executable, "-c", DRIVER, str(tmp_path / "out"), *options]
         return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
     found = train(0.05)
     assert found.returncode == 0, found.stderr
+    assert "teacher" in found.stderr
     head, _, *rows = found.stdout.splitlines()
     assert head == "| EER %, held-out speakers | an4 | mean |"
     assert [row.split(" | ")[0] for row in rows][:2] == ["| whole", "| 1 s"] and len(rows) == 5
     written = {path.name for path in (tmp_path / "out").iterdir()}
-    assert written == {"checkpoint.pt", "curve.csv", "curve.png", "embedding_model.safetensors"}
+    assert written == {"checkpoint.pt", "curve.csv", "curve.png", "embedding_model.safetensors", "targets"}
     found = train(0.1)
     assert found.returncode == 0 and "goes on from step" in found.stderr, found.stderr
+    assert "teacher" not in found.stderr  # its embeddings are kept
     rows = list(csv.reader((tmp_path / "out" / "curve.csv").open()))[1:]
     assert len(rows) == 2 and int(rows[1][1]) > int(rows[0][1])

@@ -76,17 +76,22 @@ def trial_set(name: str) -> TrialSet:
 
 
 def held_out_set(name: str) -> TrialSet:
-    """Return all pairs of the utterances of a corpus' held-out speakers, at most `MOST` of each."""
-    files, held_out = find_utterances([str(SPEECH / name)]), held_out_speakers()[name]
+    """Return all pairs of the utterances of a corpus' held-out speakers."""
+    return all_pairs(name, held_out_speakers()[name], f"{name} held out")
+
+
+def all_pairs(name: str, chosen: set[str], title: str) -> TrialSet:
+    """Return all pairs of the utterances of some of a corpus' speakers, at most `MOST` of each."""
+    files = find_utterances([str(SPEECH / name)])
     ids = []
-    for speaker in sorted(held_out):
+    for speaker in sorted(chosen):
         own = [utterance for utterance in files if speaker_of(utterance) == speaker]
         count = min(MOST, len(own))
         ids += [own[index * len(own) // count] for index in range(count)]
     speakers = np.array([speaker_of(utterance) for utterance in ids])
     enrol, test = np.triu_indices(len(ids), 1)
     target, paths = speakers[enrol] == speakers[test], [files[utterance].path for utterance in ids]
-    return TrialSet(f"{name} held out", paths, speakers, enrol, test, target, speakers[enrol], speakers[test])
+    return TrialSet(title, paths, speakers, enrol, test, target, speakers[enrol], speakers[test])
 
 
 def held_out_speakers() -> dict[str, set[str]]:

@@ -285,7 +285,7 @@ def main() -> None:
                 continue
             frozen = SYSTEMS[system][1].get("teacher") == "frozen"
             if frozen and teacher is None:
-                teacher = train("class", seed, data["pair"], options.epochs, None)[0].eval()
+                teacher = train("class", seed, data["pair"], options.epochs, None)[0]
             started = time.monotonic()
             learns = data[SYSTEMS[system][1].get("learns", "pair")]
             hears = SYSTEMS[system][1].get("phonetic")
@@ -293,6 +293,8 @@ def main() -> None:
                 phonetic = [train("phrase", seed, words_of(options.output), PHONETIC_EPOCHS, None)[0].eval()]
             given = teacher if frozen else None, phonetic if hears else ()
             student, losses = train(system, seed, learns, options.epochs, *given)
+            if system == "class":
+                teacher = student  # or the same would be trained again
             tokens = student.embed(tested_maps)
             weight = student.model.phrase_weight**0.5
             both = np.concatenate([_unit(voices), weight * _unit(tokens)], axis=1)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Trains Tiny from files and from shards, and compares the dev EER of the last epoch over several seeds.
 
-    python benchmarks/shards.py [--corpus an4] [--seeds 1 2] [--epochs 6]
+    python benchmarks/shards.py [--corpus an4] [--seeds 1 2] [--epochs 6] [--dev-speakers 16]
 
 Both read the same crops, in different order. Prints a table and writes results/shards/shards.json; finished trainings
 are not run again. `benchmarks/loader.py --parts cold` compares the time of an epoch.
@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--corpus", default="an4", help="in SPEECH_DATA")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--dev-speakers", type=int, default=16, help="kept from training, to compute the EER of")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "shards")
     options = parser.parse_args()
     print(f"{describe_machine(1)}; load {os.getloadavg()[0]:.1f} at the start\n")
@@ -39,7 +40,8 @@ def main() -> None:
         for source in ("files", "shards"):
             folder = options.output / f"{source}-{seed}"
             budget = short_budget(options.epochs) | {"data_folder": str(speech_corpus(options.corpus)), "seed": seed}
-            budget |= {"dev_speakers": 16, "crop_seconds": 1.0, "cache_audio": False, "valid_interval": options.epochs}
+            budget |= {"dev_speakers": options.dev_speakers, "crop_seconds": 1.0, "cache_audio": False}
+            budget |= {"valid_interval": options.epochs}
             if source == "shards":
                 with open(options.output / f"files-{seed}" / "save" / "train.csv", encoding="utf-8") as file:
                     write_shards(list(csv.DictReader(file)), options.output / f"packed-{seed}", 2e6, progress=False)
@@ -48,7 +50,8 @@ def main() -> None:
             row[source] = read_train_log(folder / "train_log.txt")[-1]["valid eer"]
         rows.append(row)
         print(f"| {seed} | {row['files']:.2f} | {row['shards']:.2f} |", flush=True)
-    report = {"machine": describe_machine(1), "corpus": options.corpus, "epochs": options.epochs, "rows": rows}
+    settings = {name: getattr(options, name) for name in ("corpus", "epochs", "dev_speakers")}
+    report = {"machine": describe_machine(1), **settings, "rows": rows}
     (options.output / "shards.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
 
 

@@ -96,7 +96,8 @@ def run_script(script: str, hparams: str, options: dict, folder: Path, recipe: s
 
 def train(hparams: str, options: dict, folder: Path, recipe: str = "VoxCeleb") -> float:
     """Train into `folder`, or resume there; return the seconds that its epochs took, from its log."""
-    options = {**options, "output_folder": str(folder), "device": "cpu"}
+    # The script runs in the recipe's folder.
+    options = {**options, "output_folder": str(folder.resolve()), "device": "cpu"}
     run_script("train_speaker_embeddings.py", hparams, options, folder, recipe)
     return sum(map(float, re.findall(r"train seconds: ([\d.e+]+)", (folder / "train_log.txt").read_text())))
 
@@ -110,6 +111,7 @@ def verify(
 ) -> dict:
     """Verify with the model of a training folder, in its folder `name`; return the content of results.json."""
     folder = model / name
-    options = {**options, "pretrain_path": str(model), "output_folder": str(folder), "device": "cpu"}
+    paths = {"pretrain_path": str(model.resolve()), "output_folder": str(folder.resolve())}
+    options = {**options, **paths, "device": "cpu"}
     run_script("speaker_verification_cosine.py", hparams, options, folder, recipe)
     return json.loads((folder / "results.json").read_text())

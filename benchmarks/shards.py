@@ -43,9 +43,10 @@ def main() -> None:
             budget |= {"dev_speakers": options.dev_speakers, "crop_seconds": 1.0, "cache_audio": False}
             budget |= {"valid_interval": options.epochs}
             if source == "shards":
+                packed = options.output.resolve() / f"packed-{seed}"
                 with open(options.output / f"files-{seed}" / "save" / "train.csv", encoding="utf-8") as file:
-                    write_shards(list(csv.DictReader(file)), options.output / f"packed-{seed}", 2e6, progress=False)
-                budget |= {"shards_folder": str(options.output / f"packed-{seed}"), "shuffle_buffer": 200}
+                    write_shards(list(csv.DictReader(file)), packed, 2e6, progress=False)
+                budget |= {"shards_folder": str(packed), "shuffle_buffer": 200}
             train("bccmt", budget, folder)
             row[source] = read_train_log(folder / "train_log.txt")[-1]["valid eer"]
         rows.append(row)

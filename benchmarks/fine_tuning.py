@@ -18,15 +18,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from card_speech import held_out_set, read, with_held_out
-from model_card import judge, load_campplus, score
+from model_card import error_rate, load_campplus
 from recipe_runs import ROOT, SPEECH, describe_machine, speech_corpus, train
-from speechbrain.processing.features import InputNormalization
 from tqdm import tqdm
 
 from speechbrain_bccmt import bccmt
 from speechbrain_bccmt.corpora.layout import find_utterances
-from speechbrain_bccmt.features import build_front_end
-from speechbrain_bccmt.inference.embedding import embed_waveforms
 from speechbrain_bccmt.inference.parameters import load_parameters
 from speechbrain_bccmt.models import resolve_model
 
@@ -37,12 +34,7 @@ def error_rates(source: str | Path, sets: list) -> list[float]:
     """Return the EER of each trial set, in percent, and their mean."""
     network = bccmt("tiny")
     load_parameters({"embedding_model": network}, source)
-    parts = build_front_end("sherpa"), InputNormalization(norm_type="sentence", std_norm=False), network.eval()
-    rates = []
-    with torch.inference_mode():
-        for data in sets:
-            vectors = [embed_waveforms([read(path, "whole")], *parts)[0].numpy() for path in data.paths]
-            rates.append(100 * judge(score(np.stack(vectors), data), data, intervals=False)["eer"])
+    rates = [error_rate(network, data) for data in sets]
     return [*rates, float(np.mean(rates))]
 
 

@@ -31,12 +31,13 @@ from card_speech import CONDITIONS, RATE, TrialSet, available, held_out_set, rea
 from matplotlib.figure import Figure
 from recipe_runs import ROOT, SPEECH, describe_machine
 from shipped_calibration import draw, leave_one_out
+from speechbrain.processing.features import InputNormalization
 from tqdm import tqdm
 
 from speechbrain_bccmt.audio.levels import audible_seconds, bandwidth
 from speechbrain_bccmt.audio.recording import Chunk
 from speechbrain_bccmt.audio.speech import keep_speech
-from speechbrain_bccmt.features import KaldiFbank
+from speechbrain_bccmt.features import KaldiFbank, build_front_end
 from speechbrain_bccmt.figures import save_figure
 from speechbrain_bccmt.inference.embedding import embed_waveforms
 from speechbrain_bccmt.inference.model_folder import load_speaker_model
@@ -179,6 +180,14 @@ def _version(system: str) -> str:
 def score(vectors: np.ndarray, data: TrialSet) -> np.ndarray:
     """Score the trials by cosine."""
     return np.asarray(cosine_scores(vectors, data.enrol, data.test, data.models), dtype=np.float64)
+
+
+@torch.inference_mode()
+def error_rate(network: torch.nn.Module, data: TrialSet, condition: str = "whole", front_end: str = "sherpa") -> float:
+    """Return the EER of a network, in percent, by cosine of the utterances under a condition."""
+    parts = build_front_end(front_end), InputNormalization(norm_type="sentence", std_norm=False), network.eval()
+    vectors = [embed_waveforms([read(path, condition)], *parts)[0].numpy() for path in data.paths]
+    return 100 * judge(score(np.stack(vectors), data), data, intervals=False)["eer"]
 
 
 def judge(scores: np.ndarray, data: TrialSet, intervals: bool) -> dict:

@@ -3,8 +3,9 @@
 
     python benchmarks/shards.py [--corpus an4] [--seeds 1 2] [--epochs 6] [--dev-speakers 16]
 
-Both read the same crops, in different order. Prints a table and writes results/shards/shards.json; finished trainings
-are not run again. `benchmarks/loader.py --parts cold` compares the time of an epoch.
+Both read the same crops, in different order. The EER is that of all pairs of up to 12 whole utterances of each dev
+speaker. Prints a table and writes results/shards/shards.json; finished trainings are not run again.
+`benchmarks/loader.py --parts cold` compares the time of an epoch.
 """
 
 from __future__ import annotations
@@ -15,10 +16,13 @@ import json
 import os
 from pathlib import Path
 
+from card_speech import all_pairs
+from model_card import error_rate
 from recipe_runs import ROOT, describe_machine, short_budget, speech_corpus, train
 
+from speechbrain_bccmt import bccmt
 from speechbrain_bccmt.corpora.shards import write_shards
-from speechbrain_bccmt.training.curves import read_train_log
+from speechbrain_bccmt.inference.parameters import load_parameters
 
 
 def main() -> None:
@@ -48,7 +52,11 @@ def main() -> None:
                     write_shards(list(csv.DictReader(file)), packed, 2e6, progress=False)
                 budget |= {"shards_folder": str(packed), "shuffle_buffer": 200}
             train("bccmt", budget, folder)
-            row[source] = read_train_log(folder / "train_log.txt")[-1]["valid eer"]
+            with open(folder / "save" / "dev.csv", encoding="utf-8") as file:
+                speakers = {line["spk_id"] for line in csv.DictReader(file)}
+            network = bccmt("tiny")
+            load_parameters({"embedding_model": network}, folder, min_key=None)
+            row[source] = error_rate(network, all_pairs(options.corpus, speakers, "dev"), front_end="speechbrain")
         rows.append(row)
         print(f"| {seed} | {row['files']:.2f} | {row['shards']:.2f} |", flush=True)
     settings = {name: getattr(options, name) for name in ("corpus", "epochs", "dev_speakers")}

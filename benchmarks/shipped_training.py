@@ -23,20 +23,18 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from batch_augmentation import RATE, BatchAugmentation
-from card_speech import held_out_set, read, with_held_out
+from card_speech import held_out_set, with_held_out
 from matplotlib.figure import Figure
-from model_card import judge, score
+from model_card import error_rate
 from recipe_runs import SPEECH
 from safetensors.torch import load_file, save_file
 from speechbrain.nnet.losses import AdditiveAngularMargin, LogSoftmaxWrapper
-from speechbrain.processing.features import InputNormalization
 from tqdm import tqdm
 from training_speech import SHARES, SPEEDS, Speech, load_augmentation, training_utterances
 
 from speechbrain_bccmt.features import build_front_end
 from speechbrain_bccmt.figures import save_figure
 from speechbrain_bccmt.files import temporary_sibling
-from speechbrain_bccmt.inference.embedding import embed_waveforms
 from speechbrain_bccmt.lobes.bccmt import bccmt
 from speechbrain_bccmt.losses import BankDistillationLoss
 from speechbrain_bccmt.models import resolve_model
@@ -216,17 +214,12 @@ def main() -> int:
     return 0
 
 
-@torch.inference_mode()
 def print_error_rates(network: torch.nn.Module) -> None:
     """Print the EER of the held-out speakers of each corpus, and their mean, under a few conditions."""
-    parts = build_front_end("sherpa"), InputNormalization(norm_type="sentence", std_norm=False), network
     sets = [held_out_set(name) for name in with_held_out()]
     print(f"| EER %, held-out speakers | {' | '.join(with_held_out())} | mean |\n{'|---' * (len(sets) + 2)}|")
     for condition in CONDITIONS:
-        rates = []
-        for data in sets:
-            vectors = [embed_waveforms([read(path, condition)], *parts)[0].numpy() for path in data.paths]
-            rates.append(100 * judge(score(np.stack(vectors), data), data, intervals=False)["eer"])
+        rates = [error_rate(network, data, condition) for data in sets]
         print(f"| {condition} | {' | '.join(f'{rate:.2f}' for rate in [*rates, np.mean(rates)])} |", flush=True)
 
 

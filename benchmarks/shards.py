@@ -16,6 +16,7 @@ import json
 import os
 from pathlib import Path
 
+import torch
 from card_speech import all_pairs
 from model_card import error_rate
 from recipe_runs import ROOT, describe_machine, short_budget, speech_corpus, train
@@ -36,6 +37,7 @@ def main() -> None:
     parser.add_argument("--dev-speakers", type=int, default=16, help="kept from training, to compute the EER of")
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "shards")
     options = parser.parse_args()
+    torch.set_num_threads(1)
     print(f"{describe_machine(1)}; load {os.getloadavg()[0]:.1f} at the start\n")
     print("| seed | dev EER %, files | shards |\n|---|---|---|", flush=True)
     rows = []

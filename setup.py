@@ -21,8 +21,9 @@ setup(
         "speechbrain>=1.1.2,<1.2",
         # torch and torchaudio are one pair: the libraries of one load those of the other. A torch newer than
         # its torchaudio, or a CPU-only torch beside PyPI's torchaudio, makes `import torchaudio` fail, and
-        # SpeechBrain with it. torchaudio 2.11.1 asks for torch 2.11 or newer, but cannot be imported with torch 2.11.0.
-        "torch>=2.7.1,<2.12",
+        # SpeechBrain with it. torchaudio 2.11.1 asks for torch 2.11 or newer, but cannot be imported with torch 2.11.0;
+        # both end at 2.11.0, where they match.
+        "torch>=2.7.1,<2.11.1",
         "torchaudio>=2.7.1,<2.11.1",
         "av>=14",
         "click>=8.1",

@@ -28,7 +28,7 @@ from speechbrain_bccmt.corpora.layout import find_utterances
 from speechbrain_bccmt.inference.parameters import load_parameters
 from speechbrain_bccmt.models import resolve_model
 
-WAYS = {"labels": ("bccmt", {}), "labels and targets": ("bccmt_distilled", {"centre_by_corpus": True})}
+WAYS = {"labels": "bccmt", "labels and targets": "bccmt_distilled"}
 
 
 def error_rates(source: str | Path, sets: list) -> list[float]:
@@ -73,9 +73,9 @@ def main() -> int:
     write_targets(options.corpus, output / f"{options.corpus}.npz")
     print(f"{describe_machine(1)}\n\n| EER % | {' | '.join(available())} | mean |\n{'|---' * (len(sets) + 2)}|")
     rows = {"before": error_rates(source, sets)}
-    for way, (hparams, extra) in WAYS.items():
+    for way, hparams in WAYS.items():
         for seed in options.seeds:
-            budget = extra | {
+            budget = {
                 "data_folder": str(speech_corpus(options.corpus)),
                 "verification_file": str(output / "held_out.txt"),
                 "init_from": str(source),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
-import torchaudio.functional as AF
+
+from speechbrain_bccmt.training.augmentation import telephone_line
 
 RATE = 16000
 KNOTS = 8  # knots of an equaliser, spread over the square root of the frequency
-MU_LAW = 256  # levels of the telephone's companding
 
 
 class BatchAugmentation:
@@ -29,7 +28,7 @@ class BatchAugmentation:
         """Augment (batch, samples) in [-1, 1]."""
         waves = self._add_noise(self._filter(waves), talkers=waves)
         lines = round(0.18 * len(waves))  # crops come in random order, so the first ones will do
-        waves = torch.cat([self._telephone(waves[:lines]), waves[lines:]])
+        waves = torch.cat([telephone_line(waves[:lines], RATE), waves[lines:]]) if lines else waves
         level = 10 ** (-1.5 * self._rand(len(waves), 1))
         waves = waves / waves.abs().amax(1, keepdim=True).clamp(min=1e-5) * level
         clipped = (3 * waves).clamp(-0.3, 0.3)
@@ -69,22 +68,6 @@ class BatchAugmentation:
             -25 * self._rand(batch, 1) / 20
         )
         return waves + noise * gain.clamp(max=100) * (self._rand(batch, 1) < 0.5)
-
-    def _telephone(self, waves: torch.Tensor) -> torch.Tensor:
-        """Filter from 100-330 Hz up to 3.3-3.9 kHz, resample to 8 kHz, and apply mu-law at a separate level."""
-        if not len(waves):
-            return waves
-        batch, samples = waves.shape
-        even = samples // 2 * 2
-        frequency = torch.linspace(0, RATE / 2, even // 2 + 1, device=self.device).clamp(min=1)
-        low, high = 100 + 230 * self._rand(batch, 1), 3300 + 600 * self._rand(batch, 1)
-        band = ((1 + (low / frequency) ** 8) * (1 + (frequency / high) ** 40)).rsqrt()
-        narrow = torch.fft.irfft(torch.fft.rfft(waves[:, :even]) * band, even)[:, ::2]
-        narrow = narrow / narrow.abs().amax(1, keepdim=True).clamp(min=1e-5) * 10 ** -self._rand(batch, 1)
-        narrow = AF.mu_law_decoding(AF.mu_law_encoding(narrow, MU_LAW), MU_LAW)
-        spectrum = torch.fft.rfft(narrow)
-        wide = torch.fft.irfft(F.pad(spectrum, (0, even // 2 + 1 - spectrum.shape[1])), even) * 2
-        return F.pad(wide, (0, samples - even))
 
 
 def _power(waves: torch.Tensor) -> torch.Tensor:

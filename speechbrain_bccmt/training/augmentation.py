@@ -1,8 +1,9 @@
 """Noise, reverberation, telephone and SpecAugment on the fly.
 
-The mixing is SpeechBrain's (`AddNoise`, `reverberate`, `SpectrogramDrop`), the telephone torchaudio's. SpeechBrain's
-CSV readers are not used: they decode a whole noise file per utterance and draw one offset and one impulse response per
-batch. Here every crop has its own, from files cached in memory: a millisecond or two per crop on one thread.
+The mixing is SpeechBrain's (`AddNoise`, `reverberate`, `SpectrogramDrop`), the telephone's codec torchaudio's.
+SpeechBrain's CSV readers are not used: they decode a whole noise file per utterance and draw one offset and one impulse
+response per batch. Here every crop has its own, from files cached in memory: a millisecond or two per crop on one
+thread.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ class WaveformAugmentation:
     sample_rate : int
         Rate of the waveforms in Hz.
     telephone_probability : float
-        Share of the crops sent through 8 kHz, a high-pass and mu-law, each crop at a level of its own.
+        Share of the crops sent through a `telephone_line`.
 
     Raises
     ------
@@ -152,15 +153,41 @@ class WaveformAugmentation:
         if self.add_noise is not None and torch.rand(()) < self.noise_probability:
             wave = self.add_noise(wave, torch.ones(1))
         if self.telephone_probability and torch.rand(()) < self.telephone_probability:
-            wave = self._telephone(wave)
+            wave = telephone_line(wave, self.sample_rate)
         return wave
 
-    def _telephone(self, wave: torch.Tensor) -> torch.Tensor:
-        cutoff, level = 100 + 230 * float(torch.rand(())), 10 ** -float(torch.rand(()))
-        narrow = AF.highpass_biquad(AF.resample(wave, self.sample_rate, 8000), 8000, cutoff)
-        narrow = narrow * (level / narrow.abs().max().clamp(min=1e-5))
-        narrow = AF.mu_law_decoding(AF.mu_law_encoding(narrow, 256), 256)
-        return AF.resample(narrow, 8000, self.sample_rate)[:, : wave.shape[1]]
+
+def telephone_line(waves: torch.Tensor, sample_rate: int) -> torch.Tensor:
+    """Send waveforms through telephone lines: a band from 100-330 Hz to 3.3-3.9 kHz, 8 kHz and mu-law.
+
+    Band and level are drawn for each waveform.
+
+    Parameters
+    ----------
+    waves : torch.Tensor
+        (batch, samples).
+    sample_rate : int
+        Their rate in Hz, 8000 or more.
+
+    Returns
+    -------
+    torch.Tensor
+        (batch, samples), with peaks between 0.1 and 1.
+
+    Examples
+    --------
+    >>> telephone_line(torch.randn(2, 16000), 16000).shape
+    torch.Size([2, 16000])
+    """
+    samples = waves.shape[-1]
+    low, high, level = torch.rand(3, len(waves), 1, device=waves.device)
+    low, high, level = 100 + 230 * low, 3300 + 600 * high, 10**-level
+    frequency = torch.fft.rfftfreq(samples, 1 / sample_rate, device=waves.device).clamp(min=1)
+    band = ((1 + (low / frequency) ** 8) * (1 + (frequency / high) ** 40)).rsqrt()
+    narrow = AF.resample(torch.fft.irfft(torch.fft.rfft(waves) * band, samples), sample_rate, 8000)
+    narrow = narrow * level / narrow.abs().amax(1, keepdim=True).clamp(min=1e-5)
+    narrow = AF.mu_law_decoding(AF.mu_law_encoding(narrow, 256), 256)
+    return AF.resample(narrow, 8000, sample_rate)[:, :samples]
 
 
 class SpecAugment(torch.nn.Module):

@@ -5,7 +5,12 @@ import pytest
 import soundfile
 import torch
 
-from speechbrain_bccmt.training.augmentation import AudioBank, SpecAugment, WaveformAugmentation
+from speechbrain_bccmt.training.augmentation import (
+    AudioBank,
+    SpecAugment,
+    WaveformAugmentation,
+    telephone_line,
+)
 
 
 @pytest.fixture
@@ -85,6 +90,14 @@ def test_a_telephone_passes_no_treble():
         and power[:40].mean() < 0.1 * power[1000:3000].mean()
     )
     assert torch.equal(WaveformAugmentation(telephone_probability=0)(wave), wave)
+
+
+def test_each_telephone_line_has_its_own_band_and_level():
+    torch.manual_seed(0)
+    wave = 0.1 * torch.randn(16000)
+    first, second = telephone_line(torch.stack([wave, wave]), 16000)
+    assert not torch.allclose(first / first.abs().max(), second / second.abs().max(), atol=0.05)
+    assert float(first.abs().max()) != pytest.approx(float(second.abs().max()), rel=0.05)
 
 
 def test_the_generator_decides(noise_folder):

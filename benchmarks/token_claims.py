@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compares the readouts of a token block at convergence, on the feature maps of the shipped encoder.
 
-    python benchmarks/token_claims.py [--epochs 60] [--seeds 1 2 3] [--systems mean class ...]
+    python benchmarks/token_claims.py [--epochs 40] [--seeds 1 2 3] [--systems mean class ...]
 
 Text-dependent: 18 training speakers of arabic_speech_commands (SPEECH_DATA), 12 other test speakers, 40 one-second
 words. The encoder is frozen, so its maps are computed once and an epoch takes seconds. All systems have the same block,
@@ -42,7 +42,8 @@ from speechbrain_bccmt.training.schedules import linear_margin, warmup_cosine
 from speechbrain_bccmt.trials.read import read_trials
 
 CORPUS, WORDS = "arabic_speech_commands", "google_speech_commands"
-BATCH, LR, MARGIN, SCALE = 128, 0.002, 0.2, 30
+# The rate was chosen on six of the training speakers: at 0.002, three times the epochs leave a higher loss.
+BATCH, LR, MARGIN, SCALE = 128, 0.012, 0.2, 30
 PHONETIC_EPOCHS = 15
 BASE = {"embedding_size": 192, "dropout": 0.1}
 MEMORY = {"memory_keys": 64}
@@ -75,25 +76,25 @@ SYSTEMS = {
 }
 CLAIMS = [
     ("class", "mean"),
-    ("phrase", "class"),
-    ("class, memory", "mean, memory"),
     ("class, no positions", "mean, no positions"),
+    ("class, phonetic positions", "mean, phonetic positions"),
     ("sampled, R = 4", "class"),
     ("sampled, R = 16", "class"),
     ("sampled, R = 64", "class"),
-    ("sampled, R = 16, a draw a batch", "class"),
+    ("sampled, R = 16, a draw a batch", "sampled, R = 16"),
     ("distillation, frozen teacher", "class"),
     ("distillation, teacher alongside", "class"),
-    ("distillation, frozen teacher, erasing", "class"),
-    ("distillation, teacher alongside, erasing", "class"),
+    ("distillation, frozen teacher, erasing", "distillation, frozen teacher"),
+    ("distillation, teacher alongside, erasing", "distillation, teacher alongside"),
     ("class, memory", "class"),
+    ("mean, memory", "mean"),
     ("class, memory of 16 keys, 4 of them read", "class"),
     ("class, memory, weight decay 1", "class"),
     ("class, memory", "class, feed-forward"),
-    ("class, no positions", "class"),
+    ("class", "class, no positions"),
+    ("mean", "mean, no positions"),
     ("class, phonetic positions", "class"),
-    ("class, phonetic positions", "class, no positions"),
-    ("class, phonetic positions", "mean, phonetic positions"),
+    ("mean, phonetic positions", "mean"),
 ]
 
 
@@ -252,7 +253,7 @@ def trial_table(embeddings: np.ndarray, ids: list[str], trials) -> dict:
 def main() -> None:
     """Train, verify, compare."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--epochs", type=int, default=60)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "token_claims")
@@ -356,18 +357,16 @@ def print_tables(runs: dict, seeds: list[int]) -> None:
             ways = ("types", "mean vector", "mean of embeddings")
             cells = [spread([100 * run[way]["pooled"]["eer"] for run in found]) for way in ways]
             print(f"| {system} | {' | '.join(cells)} |")
-    print("\n| difference in EER, points | " + " | ".join(TYPES.values()) + " | better in, pooled |")
-    print("|---" * (len(TYPES) + 2) + "|")
+    print("\n| pooled EER, points | by seed | mean | with voice, by seed | mean |\n|---|---|---|---|---|")
     for new, old in CLAIMS:
-        pairs = [(runs.get(f"{new} / {s}"), runs.get(f"{old} / {s}")) for s in seeds]
-        pairs = [(a["types"], b["types"]) for a, b in pairs if a and b]
-        if pairs:
-            differences = {
-                kind: [100 * (a[kind]["eer"] - b[kind]["eer"]) for a, b in pairs] for kind in TYPES
-            }
-            better = sum(value < 0 for value in differences["pooled"])
-            cells = " | ".join(spread(values) for values in differences.values())
-            print(f"| {new} over {old} | {cells} | {better} of {len(pairs)} |")
+        keys = [(f"{new} / {seed}", f"{old} / {seed}") for seed in seeds]
+        pairs = [(runs[a], runs[b]) for a, b in keys if a in runs and b in runs]
+        cells = []
+        for way in ("types", "with voice") if pairs else ():
+            differences = [100 * (a[way]["pooled"]["eer"] - b[way]["pooled"]["eer"]) for a, b in pairs]
+            cells += [", ".join(f"{value:+.2f}" for value in differences), spread(differences)]
+        if cells:
+            print(f"| {new} over {old} | {' | '.join(cells)} |")
 
 
 def plot_losses(runs: dict, seeds: list[int], path: Path) -> None:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Compares the readouts of a token block at convergence, on the feature maps of the shipped encoder.
+"""Compares the readouts of a token block with one budget, on the feature maps of the shipped encoder.
 
     python benchmarks/token_claims.py [--epochs 40] [--seeds 1 2 3] [--systems mean class ...]
 
@@ -361,12 +361,13 @@ def print_tables(runs: dict, seeds: list[int]) -> None:
     for new, old in CLAIMS:
         keys = [(f"{new} / {seed}", f"{old} / {seed}") for seed in seeds]
         pairs = [(runs[a], runs[b]) for a, b in keys if a in runs and b in runs]
+        if not pairs:
+            continue
         cells = []
-        for way in ("types", "with voice") if pairs else ():
+        for way in ("types", "with voice"):
             differences = [100 * (a[way]["pooled"]["eer"] - b[way]["pooled"]["eer"]) for a, b in pairs]
             cells += [", ".join(f"{value:+.2f}" for value in differences), spread(differences)]
-        if cells:
-            print(f"| {new} over {old} | {' | '.join(cells)} |")
+        print(f"| {new} over {old} | {' | '.join(cells)} |")
 
 
 def plot_losses(runs: dict, seeds: list[int], path: Path) -> None:

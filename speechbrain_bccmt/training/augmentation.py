@@ -172,7 +172,7 @@ def telephone_line(waves: torch.Tensor, sample_rate: int) -> torch.Tensor:
     Returns
     -------
     torch.Tensor
-        (batch, samples), with peaks between 0.1 and 1.
+        (batch, samples), at levels from -20 to 0 dB of full scale.
 
     Examples
     --------

@@ -42,7 +42,7 @@ from speechbrain_bccmt.training.schedules import linear_margin, warmup_cosine
 from speechbrain_bccmt.trials.read import read_trials
 
 CORPUS, WORDS = "arabic_speech_commands", "google_speech_commands"
-# The rate was chosen on six of the training speakers: at 0.002, three times the epochs leave a higher loss.
+# The rate was chosen on six of the training speakers (`token_rates.py`).
 BATCH, LR, MARGIN, SCALE = 128, 0.012, 0.2, 30
 PHONETIC_EPOCHS = 15
 BASE = {"embedding_size": 192, "dropout": 0.1}
@@ -183,7 +183,13 @@ class Student(nn.Module):
 
 
 def train(
-    system: str, seed: int, data, epochs: int, teacher: Student | None, phonetic: Sequence[Student] = ()
+    system: str,
+    seed: int,
+    data,
+    epochs: int,
+    teacher: Student | None,
+    phonetic: Sequence[Student] = (),
+    rate: float = LR,
 ) -> tuple[Student, list[float]]:
     """Train one system; return it, and the mean loss of each epoch."""
     options, how = SYSTEMS[system]
@@ -198,7 +204,7 @@ def train(
     memory = [weight for name, weight in student.named_parameters() if ".memory." in name]
     others = [weight for weight in trained if not any(weight is one for one in memory)]
     groups = [{"params": others}, {"params": memory, "weight_decay": how.get("memory_decay", 0.01)}]
-    optimizer = torch.optim.AdamW(groups, lr=LR, weight_decay=0.01)
+    optimizer = torch.optim.AdamW(groups, lr=rate, weight_decay=0.01)
     mask = SpecAugment(time_masks=1, time_width=4, frequency_masks=2, frequency_width=20)
     erase = SpecAugment(time_masks=2, time_width=4, frequency_masks=2, frequency_width=40)
     imitate = TokenDistillationLoss(teacher_scale=SCALE, student_scale=SCALE)
@@ -210,7 +216,7 @@ def train(
             rows = order[start : start + BATCH]
             seen = _masked(maps[rows], mask)
             for group in optimizer.param_groups:
-                group["lr"] = warmup_cosine(step, steps, 100, LR, 1e-5)
+                group["lr"] = warmup_cosine(step, steps, 100, rate, 1e-5)
             margin = linear_margin(step / steps, 0.0, 0.4, MARGIN)
             cost = LogSoftmaxWrapper(AdditiveAngularMargin(margin, SCALE))
             own = student(_masked(seen, erase) if how.get("erasing") else seen, how.get("draw", "utterance"))

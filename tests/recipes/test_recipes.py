@@ -181,6 +181,8 @@ def test_every_key_is_used(row):
         ("bccmt_tiny_kd", "--teacher_source={student}", "do not fit"),
         ("bccmt_tiny_kd", "--kd_blocks=[[0,99]]", "out of range"),
         ("bccmt", "--init_from=/no/such/model", "/no/such/model"),
+        ("bccmt", "--init_weight=0.5", "set init_from"),
+        ("bccmt", "--init_from=tiny --init_weight=1", "init_weight must be at least 0 and less than 1, got 1"),
         ("token", "--class_of=phrase", "class_of is 'phrase'"),
         ("token", '--corpus_options={{"takes":2}}', "corpus_options: "),
         ("token", "--readout=max", "readout='max' is unknown"),

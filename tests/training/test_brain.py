@@ -221,6 +221,33 @@ def test_the_average_of_the_last_epochs_is_one_more_checkpoint(rows, tmp_path, m
     assert len(brain.checkpointer.list_checkpoints()) == len(found)
 
 
+def test_a_share_of_the_initial_weights_is_kept(rows, tmp_path, monkeypatch):
+    eers = iter([0.1, 0.3, 0.2])
+    monkeypatch.setattr(SpeakerBrain, "dev_eer", lambda self, progressbar=False: next(eers))
+    brain, fit = make(tmp_path, rows, options={"init_weight": 0.25})
+    start, ended, save = weights(brain), [], brain.checkpointer.save_and_keep_only
+
+    def keep(**options):
+        ended.append(weights(brain))
+        save(**options)
+
+    monkeypatch.setattr(brain.checkpointer, "save_and_keep_only", keep)
+    fit()
+    (mixed,) = brain.checkpointer.list_checkpoints()
+    assert (mixed.meta["epoch"], mixed.meta["init_weight"], mixed.meta["eer"]) == (2, 0.25, 0.2)
+    best, last = ended
+    for name, value in torch.load(mixed.paramfiles["embedding_model"]).items():
+        key = f"embedding_model.{name}"
+        expected = 0.25 * start[key] + 0.75 * best[key] if value.is_floating_point() else best[key]
+        assert torch.allclose(value, expected, atol=1e-7), name
+    name = "embedding_model.embedding.weight"
+    assert not torch.allclose(best[name], start[name], atol=1e-4)
+    assert not torch.allclose(best[name], last[name], atol=1e-5)
+    _, again = make(tmp_path, rows, options={"init_weight": 0.25})
+    again()  # nothing is left to do
+    assert [one.path for one in brain.checkpointer.list_checkpoints()] == [mixed.path]
+
+
 def test_corpora_count_alike_in_the_dev_eer(rows, tmp_path):
     brain, fit = make(tmp_path, rows, epochs=1)
     fit()

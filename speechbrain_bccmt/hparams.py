@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from hyperpyyaml import load_hyperpyyaml
+from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
+from ruamel.yaml.nodes import MappingNode
+
+KINDS = {"int": "a number", "float": "a number", "bool": "True or False"}
 
 
 def load_hparams(hparams_file, overrides=None) -> dict:
@@ -26,7 +30,8 @@ def load_hparams(hparams_file, overrides=None) -> dict:
     FileNotFoundError
         If the file does not exist.
     ValueError
-        If the file or an override is not valid YAML, or an override names no key of the file.
+        If the file or an override is not valid YAML, or an override names no key of the file or has text in place of a
+        number or of True or False.
 
     Examples
     --------
@@ -37,6 +42,9 @@ def load_hparams(hparams_file, overrides=None) -> dict:
     """
     try:
         with open(hparams_file, encoding="utf-8") as file:
+            if isinstance(overrides, str):
+                _refuse_text(_scalars(file.read()), _scalars(overrides))
+                file.seek(0)
             return load_hyperpyyaml(file, overrides)
     except KeyError as error:
         raise ValueError(f"{hparams_file}: {error.args[0]}") from error
@@ -45,3 +53,17 @@ def load_hparams(hparams_file, overrides=None) -> dict:
         raise ValueError(
             f"{hparams_file} or an option of the command line is no valid YAML: {reason}"
         ) from error
+
+
+def _scalars(text: str) -> dict[str, tuple[str, str]]:
+    """Return kind and value of each key whose value is a scalar."""
+    root = YAML().compose(text)
+    pairs = root.value if isinstance(root, MappingNode) else []
+    return {key.value: (str(node.tag).rpartition(":")[2], node.value) for key, node in pairs}
+
+
+def _refuse_text(known: dict[str, tuple[str, str]], given: dict[str, tuple[str, str]]) -> None:
+    """Raise ValueError if text replaces a number or a truth value, which would only fail later."""
+    for key, (kind, value) in given.items():
+        if kind == "str" and (expected := KINDS.get(known.get(key, ("",))[0])):
+            raise ValueError(f"{key} is {value!r}: it must be {expected}, as {known[key][1]} is")

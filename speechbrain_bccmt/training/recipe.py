@@ -130,7 +130,7 @@ def build_brain(hparams: dict, run_opts: dict, training_set: TrainingCrops) -> S
     if "phonetic_source" in hparams:
         # Part of the embedder: checkpoints and exports include it.
         load_parameters({"phonetic_model": hparams["phonetic_model"]}, hparams["phonetic_source"])
-    share = hparams.get("init_weight", 0.0)
+    share = hparams.get("init_weight") or 0.0
     if not 0 <= share < 1:
         raise ValueError(f"init_weight must be at least 0 and less than 1, got {share}")
     if share and not hparams["init_from"]:

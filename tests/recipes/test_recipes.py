@@ -177,6 +177,8 @@ def test_every_key_is_used(row):
         ("bccmt", "--speeds=[90,100]", "100"),
         ("bccmt", "--tensorboard=True", "pip install tensorboard"),
         ("bccmt", "--batch_size=1000", "batch_size"),
+        ("bccmt", "--lr=fast", "lr is 'fast': it must be a number, as 0.002 is"),
+        ("bccmt", "--vad=perhaps", "vad is 'perhaps': it must be True or False, as False is"),
         ("bccmt_tiny_kd", "--teacher_source=/no/such/teacher", "/no/such/teacher"),
         ("bccmt_tiny_kd", "--teacher_source={student}", "do not fit"),
         ("bccmt_tiny_kd", "--kd_blocks=[[0,99]]", "out of range"),

@@ -44,6 +44,9 @@ from speechbrain_bccmt.trials.read import Trials, read_trials
 
 logger = get_logger(__name__)
 
+# Zero would fail late, or after an epoch.
+POSITIVE = ("number_of_epochs", "batch_size", "crop_seconds", "valid_interval")
+
 
 def build_training_set(hparams: dict) -> TrainingCrops:
     """Return the training crops, whose number of classes comes from the data."""
@@ -196,6 +199,10 @@ def train(prepare: Callable[[dict], object], hparams_file: str, run_opts: dict, 
         As `speechbrain.parse_arguments` returns them.
     """
     hparams = load_hparams(hparams_file, overrides)
+    for name in POSITIVE:
+        values = hparams[name] if isinstance(hparams[name], list) else [hparams[name]]
+        if not values or any(value is not None and value <= 0 for value in values):
+            raise ValueError(f"{name} must be greater than 0, got {hparams[name]}")
     try:
         ddp_init_group(run_opts)
     except ValueError as error:

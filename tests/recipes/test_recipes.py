@@ -178,6 +178,8 @@ def test_every_key_is_used(row):
         ("bccmt", "--tensorboard=True", "pip install tensorboard"),
         ("bccmt", "--batch_size=1000", "batch_size"),
         ("bccmt", "--lr=fast", "lr is 'fast': it must be a number, as 0.002 is"),
+        ("bccmt", "--valid_interval=0", "valid_interval must be greater than 0, got 0"),
+        ("bccmt", "--crop_seconds=[]", "crop_seconds must be greater than 0, got []"),
         ("bccmt", "--vad=perhaps", "vad is 'perhaps': it must be True or False, as False is"),
         ("bccmt_tiny_kd", "--teacher_source=/no/such/teacher", "/no/such/teacher"),
         ("bccmt_tiny_kd", "--teacher_source={student}", "do not fit"),
